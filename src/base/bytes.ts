@@ -1,0 +1,179 @@
+/**
+ * Bounded reading and writing of the wire's integers and byte strings. Integers are QUIC's variable-length integers (RFC 9000,
+ * section 16), here up to 2^53 - 1, since a JavaScript number holds no more exactly.
+ */
+import { SelvedgeError } from './errors.ts';
+
+const utf8Encoder = new TextEncoder();
+const utf8Decoder = new TextDecoder('utf-8', { fatal: true });
+
+/** Octets that `value` takes as a varint: 1, 2, 4 or 8. */
+export function varintLength(value: number): 1 | 2 | 4 | 8 {
+  if (value < 0x40) return 1;
+  if (value < 0x4000) return 2;
+  if (value < 0x4000_0000) return 4;
+  return 8;
+}
+
+/** Writes into a buffer that grows; `finish` hands the octets over. */
+export class ByteWriter {
+  #bytes: Uint8Array;
+  #view: DataView;
+  #length = 0;
+
+  constructor(capacity = 128) {
+    this.#bytes = new Uint8Array(capacity);
+    this.#view = new DataView(this.#bytes.buffer);
+  }
+
+  #reserve(count: number): number {
+    const at = this.#length;
+    const need = at + count;
+    if (need > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(need, this.#bytes.length * 2));
+      larger.set(this.#bytes);
+      this.#bytes = larger;
+      this.#view = new DataView(larger.buffer);
+    }
+    this.#length = need;
+    return at;
+  }
+
+  u8(value: number): this {
+    const at = this.#reserve(1);
+    this.#view.setUint8(at, value);
+    return this;
+  }
+
+  u32(value: number): this {
+    const at = this.#reserve(4);
+    this.#view.setUint32(at, value >>> 0);
+    return this;
+  }
+
+  f64(value: number): this {
+    const at = this.#reserve(8);
+    this.#view.setFloat64(at, value);
+    return this;
+  }
+
+  varint(value: number): this {
+    if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`varint of ${value}`);
+    const size = varintLength(value);
+    const at = this.#reserve(size);
+    if (size === 1) this.#view.setUint8(at, value);
+    else if (size === 2) this.#view.setUint16(at, value | 0x4000);
+    else if (size === 4) this.#view.setUint32(at, (value | 0x8000_0000) >>> 0);
+    else {
+      this.#view.setUint32(at, (Math.floor(value / 0x1_0000_0000) | 0xc000_0000) >>> 0);
+      this.#view.setUint32(at + 4, value >>> 0);
+    }
+    return this;
+  }
+
+  raw(bytes: Uint8Array): this {
+    const at = this.#reserve(bytes.length);
+    this.#bytes.set(bytes, at);
+    return this;
+  }
+
+  /** A byte string behind its length. */
+  block(bytes: Uint8Array): this {
+    return this.varint(bytes.length).raw(bytes);
+  }
+
+  text(value: string): this {
+    return this.block(utf8Encoder.encode(value));
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  finish(): Uint8Array {
+    return this.#bytes.subarray(0, this.#length);
+  }
+}
+
+/** Reads what a peer sent: every read is checked against the end, every length against a maximum; else `frame_invalid`. */
+export class ByteReader {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  #at = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  get remaining(): number {
+    return this.#bytes.length - this.#at;
+  }
+
+  #take(count: number): number {
+    const at = this.#at;
+    if (count > this.remaining) throw new SelvedgeError('frame_invalid', { why: `${count} more octets expected, ${this.remaining} there` });
+    this.#at = at + count;
+    return at;
+  }
+
+  u8(): number {
+    return this.#view.getUint8(this.#take(1));
+  }
+
+  u32(): number {
+    return this.#view.getUint32(this.#take(4));
+  }
+
+  /** A finite double; NaN and infinities are refused. */
+  f64(): number {
+    const value = this.#view.getFloat64(this.#take(8));
+    if (!Number.isFinite(value)) throw new SelvedgeError('frame_invalid', { why: 'number is not finite' });
+    return value;
+  }
+
+  varint(max: number = Number.MAX_SAFE_INTEGER): number {
+    const first = this.#view.getUint8(this.#take(1));
+    const prefix = first >> 6;
+    let value = first & 0x3f;
+    if (prefix === 1) value = (value << 8) | this.u8();
+    else if (prefix === 2) {
+      const at = this.#take(3);
+      value = value * 0x1_000000 + ((this.#view.getUint8(at) << 16) | this.#view.getUint16(at + 1));
+    } else if (prefix === 3) {
+      const at = this.#take(7);
+      const high = value * 0x1_000000 + ((this.#view.getUint8(at) << 16) | this.#view.getUint16(at + 1));
+      value = high * 0x1_0000_0000 + this.#view.getUint32(at + 3);
+    }
+    if (value > max) throw new SelvedgeError('frame_invalid', { why: `number ${value} above its maximum ${max}` });
+    return value;
+  }
+
+  /** The next `count` octets, as a view into what was given. */
+  raw(count: number): Uint8Array {
+    const at = this.#take(count);
+    return this.#bytes.subarray(at, at + count);
+  }
+
+  rest(): Uint8Array {
+    return this.raw(this.remaining);
+  }
+
+  block(lengthMax: number): Uint8Array {
+    return this.raw(this.varint(lengthMax));
+  }
+
+  text(lengthMax: number): string {
+    try {
+      return utf8Decoder.decode(this.block(lengthMax));
+    } catch (error) {
+      if (error instanceof SelvedgeError) throw error;
+      throw new SelvedgeError('frame_invalid', { why: 'text is not UTF-8' });
+    }
+  }
+
+  /** Nothing may follow. */
+  end(): void {
+    if (this.remaining !== 0) throw new SelvedgeError('frame_invalid', { why: `${this.remaining} octets too many` });
+  }
+}

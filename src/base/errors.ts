@@ -1,0 +1,153 @@
+/**
+ * The one error table. Every refusal that a user, a peer or an operator can cause has a code here: its number on the wire, its
+ * message with holes, and what to do. An error that only a bug can cause is an assertion (`assert`), not a row.
+ *
+ * Messages and facts are safe to log: no secret, key or token ever goes into them (spec 13.1).
+ */
+
+/** One row: the number that crosses the wire (never reused), the message, and the remedy for docs and CLI. */
+export interface ErrorRow {
+  readonly wire: number;
+  /** `{name}` is filled from the error's facts. */
+  readonly message: string;
+  readonly remedy: string;
+}
+
+export const errorTable = {
+  // The failure reasons of spec 13.1.
+  tls_handshake_failed: { wire: 1, message: 'TLS handshake with {peer} failed: {why}', remedy: 'Check that both ends run Selvedge and that nothing between them intercepts TLS.' },
+  certificate_invalid: { wire: 2, message: 'certificate of {peer} refused: {why}', remedy: 'Check the clocks of both hosts, then enroll the node again.' },
+  certificate_revoked: { wire: 3, message: 'certificate of {peer} is not the recorded one: {why}', remedy: 'The node was revoked or replaced; enroll it with a fresh token.' },
+  wrong_cluster: { wire: 4, message: 'peer belongs to cluster {found}, expected {expected}', remedy: 'The address leads to a tower or node of another cluster; correct it.' },
+  wrong_node: { wire: 5, message: 'peer is node {found}, expected {expected}', remedy: 'The address leads to another node; wait for a fresh snapshot or correct it.' },
+  policy_denied: { wire: 6, message: 'policy does not allow this: {why}', remedy: 'Ask the cluster operator for a policy that allows it.' },
+  channel_class_denied: { wire: 7, message: 'class {class} is not allowed here: {why}', remedy: 'Use an allowed class or have the policy changed.' },
+  route_epoch_stale: { wire: 8, message: 'route epoch {found} is older than {expected}', remedy: 'The node catches up by itself; check its channel to the tower.' },
+  heartbeat_timeout: { wire: 9, message: 'no sign of life from {peer} for {ms} ms', remedy: 'Check the network path; the node keeps retrying.' },
+  peer_draining: { wire: 10, message: 'peer {peer} is draining', remedy: 'Wait, or use another node.' },
+  peer_disabled: { wire: 11, message: 'peer {peer} is disabled', remedy: 'Enable the node at the tower.' },
+  trust_bundle_stale: { wire: 12, message: 'trust bundle {found} is older than {expected}', remedy: 'The node fetches the new bundle by itself; check its channel to the tower.' },
+  network_unreachable: { wire: 13, message: '{peer} cannot be reached: {why}', remedy: 'Check address, firewall and proxy; `selvedge netcheck` tells which transport passes.' },
+  backoff_exhausted: { wire: 14, message: 'gave up on {peer} after {attempts} attempts: {why}', remedy: 'Remove the cause named, then restart or wait for a new snapshot.' },
+
+  // Channels and their wire.
+  frame_invalid: { wire: 32, message: 'invalid frame: {why}', remedy: 'The peer is broken, hostile or of an incompatible version.' },
+  frame_too_large: { wire: 33, message: 'frame of {found} bytes, at most {max} allowed', remedy: 'The peer is broken or hostile.' },
+  version_unsupported: { wire: 34, message: 'protocol version {found} not supported, this end speaks {expected}', remedy: 'Upgrade the older end.' },
+  handshake_timeout: { wire: 35, message: '{peer} did not finish the handshake within {ms} ms', remedy: 'Check the path for loss, and the peer for overload.' },
+  session_closed: { wire: 36, message: 'session closed: {why}', remedy: 'The channel opens another by itself.' },
+  channel_closed: { wire: 37, message: 'channel closed: {why}', remedy: 'See the reason; the node opens another where policy asks for it.' },
+  channel_unknown: { wire: 38, message: 'the peer does not know this channel any more', remedy: 'The peer restarted; a new channel is opened by itself.' },
+  flow_refused: { wire: 39, message: 'flow refused: {why}', remedy: 'Check that the peer offers this service.' },
+  flow_reset: { wire: 40, message: 'flow ended by the peer: {why}', remedy: 'See the reason.' },
+  flow_lost: { wire: 41, message: 'flow could not be resumed: {why}', remedy: 'Open it again; `send` does so from the last offset.' },
+  flow_violation: { wire: 42, message: 'peer broke the rules of a flow: {why}', remedy: 'The peer is broken or hostile.' },
+  limit_reached: { wire: 43, message: 'limit {limit} ({max}) reached', remedy: 'Close something, or spread the load.' },
+  replaced: { wire: 44, message: 'replaced by a newer session', remedy: 'Nothing to do.' },
+  shutting_down: { wire: 45, message: 'the peer is shutting down', remedy: 'The node reconnects by itself.' },
+  not_connected: { wire: 46, message: 'no established channel to {peer}: {why}', remedy: '`selvedge status` tells the state and the reason.' },
+  timeout: { wire: 47, message: '{what} took longer than {ms} ms', remedy: 'Try again; check the path with `selvedge status`.' },
+
+  // Enrollment.
+  token_invalid: { wire: 64, message: 'token refused: {why}', remedy: 'Create another with `selvedge token create`.' },
+  token_expired: { wire: 65, message: 'token expired at {expires}', remedy: 'Create another with `selvedge token create`.' },
+  token_exhausted: { wire: 66, message: 'token was already used {limit} times', remedy: 'Create another with `selvedge token create --uses N`.' },
+  token_revoked: { wire: 67, message: 'token was revoked', remedy: 'Create another with `selvedge token create`.' },
+  csr_invalid: { wire: 68, message: 'certificate request refused: {why}', remedy: 'Let the node make a new key: remove its state directory and join again.' },
+  name_taken: { wire: 69, message: 'node name {name} is taken', remedy: 'Choose another name, or remove the old node.' },
+  fingerprint_mismatch: { wire: 70, message: 'root certificate has fingerprint {found}, expected {expected}', remedy: 'Compare with what `tower init` printed; if it differs, someone answers in the tower’s place.' },
+  already_enrolled: { wire: 71, message: 'state directory {path} already holds the identity of node {node}', remedy: 'Use another --state directory, or remove this one.' },
+  not_enrolled: { wire: 72, message: 'state directory {path} holds no identity', remedy: 'Run `selvedge join` first.' },
+
+  // Input, configuration, machine.
+  config_invalid: { wire: 96, message: '{file}:{line}: {key}: {found} is not allowed; allowed: {allowed}', remedy: 'Correct the line.' },
+  request_invalid: { wire: 97, message: 'request refused: {path}: {why}', remedy: 'See docs/cli.md or the API page for what is allowed.' },
+  body_too_large: { wire: 98, message: 'body larger than {max} bytes', remedy: 'Send less.' },
+  not_found: { wire: 99, message: '{what} {name} not found', remedy: 'List what there is.' },
+  unauthorized: { wire: 100, message: 'not authorized: {why}', remedy: 'Use the local socket, or a session with the right scope.' },
+  rate_limited: { wire: 101, message: 'too many requests from {peer}; try again in {ms} ms', remedy: 'Wait.' },
+  port_in_use: { wire: 102, message: '{proto} port {port} on {address} is in use', remedy: 'Stop what uses it, or choose another port.' },
+  permission_denied: { wire: 103, message: 'not permitted: {what}', remedy: 'Run as root, or give the capability named.' },
+  disk_full: { wire: 104, message: 'no space left writing {path}', remedy: 'Free space; the old content is intact.' },
+  store_damaged: { wire: 105, message: '{path} is damaged: {why}', remedy: 'Restore it from a backup, or remove it and enroll again.' },
+  store_locked: { wire: 106, message: '{path} cannot be unsealed: {why}', remedy: 'Give the right passphrase or key file.' },
+  clock_skew: { wire: 107, message: 'clock differs from {peer} by {seconds} s', remedy: 'Set the clock (NTP), then try again.' },
+  file_exists: { wire: 108, message: '{path} exists already', remedy: 'Choose another path.' },
+  file_changed: { wire: 109, message: '{path} changed while it was read', remedy: 'Send it again when nobody writes to it.' },
+  digest_mismatch: { wire: 110, message: '{what}: digest {found}, expected {expected}', remedy: 'Send it again.' },
+  daemon_unreachable: { wire: 111, message: 'no daemon answers at {path}: {why}', remedy: 'Start `selvedged` (or `tower run`), or give --socket.' },
+  native_missing: { wire: 112, message: 'native part {what} cannot be loaded: {why}', remedy: 'Run `npm install` (it builds it), or `npm run setup` for details.' },
+  native_failed: { wire: 113, message: 'native call {what} failed: {why}', remedy: 'Report it with the message.' },
+  handle_closed: { wire: 114, message: '{what} is closed', remedy: 'Open another.' },
+  argument_invalid: { wire: 115, message: 'argument {name}: {why}', remedy: 'See --help.' },
+  lab_failed: { wire: 116, message: 'lab: {why}', remedy: 'See docs/lab.md for what the lab needs.' },
+  unsupported: { wire: 117, message: '{what} is not supported here: {why}', remedy: 'See docs.' },
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof errorTable;
+
+/** The failure reasons of spec 13.1: what a channel may end with, in metrics and reports. */
+export const failureReasons = [
+  'tls_handshake_failed', 'certificate_invalid', 'certificate_revoked', 'wrong_cluster', 'wrong_node', 'policy_denied', 'channel_class_denied', 'route_epoch_stale',
+  'heartbeat_timeout', 'peer_draining', 'peer_disabled', 'trust_bundle_stale', 'network_unreachable', 'backoff_exhausted',
+] as const satisfies readonly ErrorCode[];
+
+const byWire = new Map<number, ErrorCode>(Object.entries(errorTable).map(([code, row]) => [row.wire, code as ErrorCode]));
+
+/** The code of a wire number; a number of a newer peer that this end does not know reads as `session_closed`. */
+export function codeOfWire(wire: number): ErrorCode {
+  return byWire.get(wire) ?? 'session_closed';
+}
+
+export type Facts = Readonly<Record<string, string | number | boolean | null>>;
+
+/** Longest fact that is printed: what comes from outside must not flood a log. Unit: characters. */
+const FACT_CHARS_MAX = 300;
+
+/** The only error class that leaves a module: a code of the table and the facts that fill its message. */
+export class SelvedgeError extends Error {
+  readonly code: ErrorCode;
+  readonly facts: Facts;
+
+  constructor(code: ErrorCode, facts: Facts = {}, options?: { cause?: unknown }) {
+    super(fillMessage(code, facts), options);
+    this.name = 'SelvedgeError';
+    this.code = code;
+    this.facts = facts;
+  }
+
+  get remedy(): string {
+    return errorTable[this.code].remedy;
+  }
+
+  toJSON(): { code: ErrorCode; message: string; remedy: string; facts: Facts } {
+    return { code: this.code, message: this.message, remedy: this.remedy, facts: this.facts };
+  }
+}
+
+function fillMessage(code: ErrorCode, facts: Facts): string {
+  return errorTable[code].message.replace(/\{(\w+)\}/g, (_hole, name: string) => printable(facts[name]));
+}
+
+/** Control characters of an outside string never reach a terminal or log. */
+function printable(fact: Facts[string] | undefined): string {
+  if (fact === undefined) return 'unknown';
+  const text = String(fact).replace(/[\p{Cc}\p{Cf}]/gu, '?');
+  return text.length > FACT_CHARS_MAX ? `${text.slice(0, FACT_CHARS_MAX)}…` : text;
+}
+
+export function isErrorCode(text: string): text is ErrorCode {
+  return Object.hasOwn(errorTable, text);
+}
+
+/** Any thrown value as an error of the table: what is not one already becomes `fallback`, its message as the fact `why`. */
+export function asSelvedgeError(error: unknown, fallback: ErrorCode, facts: Facts = {}): SelvedgeError {
+  if (error instanceof SelvedgeError) return error;
+  const why = error instanceof Error ? error.message : String(error);
+  return new SelvedgeError(fallback, { why, ...facts }, { cause: error });
+}
+
+/** A condition that only a bug can break. Stays on in production. */
+export function assert(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new Error(`assertion failed: ${message}`);
+}

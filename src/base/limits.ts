@@ -1,0 +1,82 @@
+/**
+ * Every limit of the product, with its unit in the name. First what the wire format promises (a change is a new protocol
+ * version), then what we chose, by room. A derived limit is written as its derivation.
+ */
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+export const limits = {
+  // The wire format (docs/wire-format.md).
+  frame_payload_bytes_max: 64 * KIB,
+  frame_head_bytes_max: 64,
+  hello_bytes_max: 8 * KIB,
+  control_frame_bytes_max: 16 * KIB,
+  service_name_bytes_max: 128,
+  reason_bytes_max: 512,
+  message_bytes_max: 1 * MIB,
+  latest_frame_bytes_max: 4 * MIB,
+
+  // Flows.
+  flow_window_bytes_initial: 256 * KIB,
+  flow_window_bytes_max: 16 * MIB,
+  flow_send_queue_bytes_max: 1 * MIB,
+  flow_datagram_queue_bytes_max: 256 * KIB,
+  flows_per_channel_max: 1024,
+  resume_flows_per_frame_max: 512,
+  flow_segments_out_of_order_max: 1024,
+
+  // Scheduler: frames are cut smaller the slower the path is.
+  chunk_bytes_max: 64 * KIB,
+  chunk_bytes_tcp_max: 16 * KIB,
+  chunk_bytes_min: 1_300,
+  session_unsent_bytes_min: 256 * KIB,
+  session_unsent_bytes_max: 8 * MIB,
+
+  // Sessions and the listener.
+  handshake_ms_max: 5_000,
+  pending_sessions_max: 1_024,
+  pending_sessions_per_address_max: 64,
+  sessions_max: 20_000,
+  certificate_chain_certs_max: 4,
+  certificate_bytes_max: 8 * KIB,
+  peer_name_bytes_max: 256,
+  quic_streams_per_session_max: 2_048,
+  datagram_bytes_max: 16 * KIB,
+
+  // Dialing and reconnecting.
+  quic_head_start_ms: 300,
+  dial_ms_max: 8_000,
+  dial_memory_destinations_max: 4_096,
+  backoff_ms_base: 250,
+  backoff_ms_max: 30_000,
+  upgrade_probe_ms: 2_500,
+  upgrade_probe_ms_max: 60_000,
+  upgrade_probe_fast_window_ms: 10 * 60_000,
+  carrier_ms_max: 60_000,
+  path_silent_ms_min: 350,
+
+  // Heartbeats (spec 7.2), before jitter.
+  heartbeat_ms_active: 10_000,
+  heartbeat_jitter_part: 0.2,
+  heartbeat_retry_ms: 1_000,
+  heartbeat_retries_max: 3,
+
+  // Channels.
+  channels_max: 20_000,
+  channel_directory_peers_max: 10_000,
+
+  // HTTP.
+  api_body_bytes_max: 64 * KIB,
+  api_header_bytes_max: 16 * KIB,
+  api_request_ms_max: 10_000,
+  api_connections_max: 2_048,
+  api_enroll_per_address_per_minute_max: 600,
+  snapshot_bytes_max: 4 * MIB,
+
+  // Files.
+  config_file_bytes_max: 1 * MIB,
+  sealed_store_bytes_max: 8 * MIB,
+  transfer_file_bytes_max: 1024 * 1024 * MIB,
+  transfer_name_bytes_max: 255,
+  transfers_at_once_max: 64,
+} as const;
