@@ -81,6 +81,7 @@ export const errorTable = {
   handle_closed: { wire: 114, message: '{what} is closed', remedy: 'Open another.' },
   argument_invalid: { wire: 115, message: 'argument {name}: {why}', remedy: 'See --help.' },
   lab_failed: { wire: 116, message: 'lab: {why}', remedy: 'See docs/lab.md for what the lab needs.' },
+  state_in_use: { wire: 118, message: '{path} is in use by another process', remedy: 'Stop the other daemon, or use another --state directory.' },
   unsupported: { wire: 117, message: '{what} is not supported here: {why}', remedy: 'See docs.' },
 } as const satisfies Record<string, ErrorRow>;
 

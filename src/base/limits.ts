@@ -65,6 +65,22 @@ export const limits = {
   channels_max: 20_000,
   channel_directory_peers_max: 10_000,
 
+  // The tower. A site's nodes and what each may say of its addresses are bounded so that a snapshot fits one message.
+  tower_nodes_max: 10_000,
+  site_nodes_max: 1_000,
+  node_endpoints_max: 4,
+  node_endpoints_bytes_max: 512,
+  endpoint_host_chars_max: 253,
+  tokens_max: 10_000,
+  token_chars_max: 512,
+  token_uses_max: 100_000,
+  token_life_ms_max: 365 * 86_400_000,
+  tower_database_pages_max: 1024 * 1024,
+  rate_limit_addresses_max: 16_384,
+  snapshot_ttl_s: 86_400,
+  snapshot_refresh_ms: 6 * 3_600_000,
+  clock_skew_ms_max: 300_000,
+
   // HTTP.
   api_body_bytes_max: 64 * KIB,
   api_header_bytes_max: 16 * KIB,
