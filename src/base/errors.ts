@@ -59,6 +59,8 @@ export const errorTable = {
   already_enrolled: { wire: 71, message: 'state directory {path} already holds the identity of node {node}', remedy: 'Use another --state directory, or remove this one.' },
   not_enrolled: { wire: 72, message: 'state directory {path} holds no identity', remedy: 'Run `selvedge join` first.' },
 
+  document_invalid: { wire: 73, message: 'signed {what} refused: {why}', remedy: 'It was altered, is of another cluster or of another version; ask the tower again.' },
+
   // Input, configuration, machine.
   config_invalid: { wire: 96, message: '{file}:{line}: {key}: {found} is not allowed; allowed: {allowed}', remedy: 'Correct the line.' },
   request_invalid: { wire: 97, message: 'request refused: {path}: {why}', remedy: 'See docs/cli.md or the API page for what is allowed.' },
@@ -83,6 +85,7 @@ export const errorTable = {
   lab_failed: { wire: 116, message: 'lab: {why}', remedy: 'See docs/lab.md for what the lab needs.' },
   state_in_use: { wire: 118, message: '{path} is in use by another process', remedy: 'Stop the other daemon, or use another --state directory.' },
   unsupported: { wire: 117, message: '{what} is not supported here: {why}', remedy: 'See docs.' },
+  unseal_key_invalid: { wire: 119, message: '{path} does not unseal anything: {why}', remedy: 'Give a key file of 32 random bytes in hex or base64, or a passphrase file, of mode 0600.' },
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof errorTable;

@@ -89,6 +89,16 @@ export const limits = {
   api_enroll_per_address_per_minute_max: 600,
   snapshot_bytes_max: 4 * MIB,
 
+  // Identity.
+  csr_bytes_max: 4 * KIB,
+  trust_roots_max: 8,
+  trust_bundle_bytes_max: 128 * KIB,
+  sealed_store_entries_max: 1_024,
+  sealed_store_name_bytes_max: 128,
+  unseal_file_bytes_max: 4 * KIB,
+  scrypt_cost_log2_max: 17,
+  scrypt_passes_max: 8,
+
   // Files.
   config_file_bytes_max: 1 * MIB,
   sealed_store_bytes_max: 8 * MIB,
