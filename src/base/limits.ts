@@ -42,6 +42,11 @@ export const limits = {
   peer_name_bytes_max: 256,
   quic_streams_per_session_max: 2_048,
   datagram_bytes_max: 16 * KIB,
+  session_linger_ms_max: 1_000,
+  tcp_batch_bytes_max: 128 * KIB,
+  tcp_urgent_unsent_bytes_max: 64 * KIB,
+  tcp_bulk_unsent_bytes_max: 256 * KIB,
+  tcp_batch_buffers_kept_max: 8,
 
   // Dialing and reconnecting.
   quic_head_start_ms: 300,
