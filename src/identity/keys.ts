@@ -1,0 +1,49 @@
+/**
+ * Key pairs of the one kind that Selvedge uses, ECDSA on P-256, as bytes: PKCS#8 DER for the private, SubjectPublicKeyInfo DER for
+ * the public half. Where private bytes are kept is the caller's matter: the sealed store, or memory.
+ */
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { equalBytes } from '../base/ids.ts';
+
+export interface KeyPair {
+  /** PKCS#8 DER. */
+  readonly privateKey: Uint8Array;
+  /** SubjectPublicKeyInfo DER. */
+  readonly publicKey: Uint8Array;
+}
+
+export function generateKeyPair(): KeyPair {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', {
+    namedCurve: 'prime256v1',
+    privateKeyEncoding: { type: 'pkcs8', format: 'der' },
+    publicKeyEncoding: { type: 'spki', format: 'der' },
+  });
+  return { privateKey: new Uint8Array(privateKey), publicKey: new Uint8Array(publicKey) };
+}
+
+/** Why these bytes are not the public key of a P-256 point in its one canonical form, or null if they are. */
+export function p256Objection(publicKey: Uint8Array): string | null {
+  if (publicKey.length !== P256_SPKI_BYTES || !equalBytes(publicKey.subarray(0, P256_SPKI_HEAD.length), P256_SPKI_HEAD)) {
+    return 'its key is not an uncompressed point of P-256, the only kind accepted';
+  }
+  try {
+    // Importing checks that the point is on the curve.
+    createPublicKey({ key: Buffer.from(publicKey), format: 'der', type: 'spki' });
+    return null;
+  } catch {
+    return 'its key is not a point of P-256';
+  }
+}
+
+/** The key object of a PKCS#8 private key, and its public half. Throws on anything but P-256: such bytes never come from outside. */
+export function importPrivateKey(privateKey: Uint8Array): { key: KeyObject; publicKey: Uint8Array } {
+  const key = createPrivateKey({ key: Buffer.from(privateKey), format: 'der', type: 'pkcs8' });
+  const publicKey = new Uint8Array(createPublicKey(key).export({ type: 'spki', format: 'der' }));
+  const objection = p256Objection(publicKey);
+  if (objection !== null) throw new Error(`private key: ${objection}`);
+  return { key, publicKey };
+}
+
+/** SEQUENCE { SEQUENCE { id-ecPublicKey, prime256v1 }, BIT STRING 04 …}: the same 27 octets before every such point (RFC 5480). */
+const P256_SPKI_HEAD = new Uint8Array(Buffer.from('3059301306072a8648ce3d020106082a8648ce3d03010703420004', 'hex'));
+const P256_SPKI_BYTES = P256_SPKI_HEAD.length + 64;
