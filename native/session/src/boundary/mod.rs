@@ -1,0 +1,3 @@
+//! What JavaScript sees. Every function catches panics, checks its arguments, and throws an `Error` whose message is a sentence.
+
+mod verify;
