@@ -1,0 +1,50 @@
+/**
+ * A delay signal (round trip, or one way with an unknown offset): its recent minimum, which is free of jitter, its base, which is
+ * the path when nothing stands in it, and the difference of the two, which is the queue. Times in ms.
+ */
+import { SecondBuckets, SlidingMinimum } from './filters.ts';
+
+const RECENT_SPAN_MS = 30;
+const BASE_SECONDS = 15;
+
+export class DelayTrack {
+  readonly #recent = new SlidingMinimum();
+  readonly #base = new SecondBuckets(BASE_SECONDS, Math.min);
+
+  /** A base known from before. */
+  seed(now: number, base_ms: number): void {
+    this.#base.add(now, base_ms);
+  }
+
+  add(now: number, delay_ms: number): void {
+    this.#recent.push(now, delay_ms, RECENT_SPAN_MS);
+    this.#base.add(now, delay_ms);
+  }
+
+  /** What is seen now is the path itself. */
+  rebase(): void {
+    const recent = this.#recent.value;
+    if (recent !== null) this.#base.reset(recent);
+  }
+
+  /** Smallest of the last 30 ms; null before the first sample. */
+  get recent_ms(): number | null {
+    return this.#recent.value;
+  }
+
+  get base_ms(): number | null {
+    return this.#base.value;
+  }
+
+  get queue_ms(): number | null {
+    const recent = this.#recent.value;
+    const base = this.#base.value;
+    return recent === null || base === null ? null : recent - base;
+  }
+}
+
+/** The smaller of two where both exist: each signal errs upwards only, for a reason that the other does not have. */
+export function smallerOf(left: number | null, right: number | null): number | null {
+  if (left === null) return right;
+  return right === null ? left : Math.min(left, right);
+}

@@ -1,0 +1,29 @@
+/** Credit of bytes that grows with time. Little of it can be saved, so that a pause of the sender never becomes a burst. */
+
+const SAVED_MS_MAX = 3;
+
+export class Pacer {
+  readonly #packet_bytes: number;
+  #at: number;
+  #credit: number;
+
+  constructor(now: number, packet_bytes: number) {
+    this.#packet_bytes = packet_bytes;
+    this.#at = now;
+    this.#credit = packet_bytes;
+  }
+
+  /** Bytes that may leave; negative after a frame larger than the credit. `rate` in bytes per ms is what held since the last call. */
+  credit(now: number, rate: number): number {
+    if (now > this.#at) {
+      const most = rate * SAVED_MS_MAX + 2 * this.#packet_bytes;
+      this.#credit = Math.min(most, this.#credit + rate * (now - this.#at));
+      this.#at = now;
+    }
+    return this.#credit;
+  }
+
+  spend(bytes: number): void {
+    this.#credit -= bytes;
+  }
+}
