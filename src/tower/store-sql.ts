@@ -1,0 +1,350 @@
+/**
+ * The store's queries, written once for SQLite and PostgreSQL: no function, type or conflict clause that one of them lacks. A change goes
+ * through `#change`, which is the only writer of versions and audit rows. What the engine is, who opens it and what its errors mean, comes
+ * in from outside (store-sqlite.ts).
+ */
+import type { Kysely, Selectable, Transaction } from 'kysely';
+import { SelvedgeError } from '../base/errors.ts';
+import { equalBytes } from '../base/ids.ts';
+import { limits } from '../base/limits.ts';
+import { AUDIT_ORIGIN, type AuditEntry, auditBreak, auditHash } from './audit.ts';
+import type { Tables } from './migrations.ts';
+import type { AuditRow, ClusterRow, Endpoint, NewNode, NewToken, NodeRow, Store, TokenProof, TokenRow } from './store.ts';
+
+/** Scope of what changes with anything at all, and of what every snapshot shows. A site's scope is `site:NAME`. */
+const SCOPE_ALL = 'all';
+const SCOPE_EVERYBODY = 'everybody';
+const scopeOfSite = (site: string) => `site:${site}`;
+
+const AUDIT_PAGE_ROWS = 1_000;
+
+interface Change {
+  readonly at_ms: number;
+  readonly actor: string;
+  readonly action: string;
+  readonly subject: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+  /** Whose snapshots it shows in; null: nobody's. */
+  readonly scope: string | null;
+}
+
+export class SqlStore implements Store {
+  readonly path: string;
+  readonly #db: Kysely<Tables>;
+  readonly #rule: (error: unknown) => unknown;
+  #closed: Promise<void> | null = null;
+
+  constructor(given: { db: Kysely<Tables>; path: string; rule: (error: unknown) => unknown }) {
+    this.path = given.path;
+    this.#db = given.db;
+    this.#rule = given.rule;
+  }
+
+  cluster(): Promise<ClusterRow | null> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom('cluster').selectAll().executeTakeFirst();
+      return row === undefined ? null : clusterRow(row);
+    });
+  }
+
+  setCluster(row: ClusterRow, at_ms: number): Promise<void> {
+    const values = {
+      cluster: row.cluster,
+      root_fingerprint: row.rootFingerprint,
+      tower_fingerprint: row.towerFingerprint,
+      endpoints: JSON.stringify(row.endpoints),
+      created_ms: row.created_ms,
+    };
+    return this.#write(async (tx) => {
+      await tx.insertInto('cluster').values({ one: 1, ...values }).onConflict((conflict) => conflict.column('one').doUpdateSet(values)).execute();
+      await this.#change(tx, { at_ms, actor: 'tower', action: 'cluster.set', subject: row.cluster, detail: { ...values }, scope: SCOPE_EVERYBODY });
+    });
+  }
+
+  version(): Promise<number> {
+    return this.#read((db) => versionOf(db, [SCOPE_ALL]));
+  }
+
+  scopeVersion(site: string): Promise<number> {
+    return this.#read((db) => versionOf(db, [SCOPE_EVERYBODY, scopeOfSite(site)]));
+  }
+
+  createToken(token: NewToken, at_ms: number): Promise<TokenRow> {
+    return this.#write(async (tx) => {
+      await checkRoom(tx, 'tokens', limits.tokens_max);
+      const { id, hash, usesMax, site, expires_ms } = token;
+      await tx.insertInto('tokens').values({ id, hash, uses: 0, uses_max: usesMax, site, expires_ms, revoked_ms: null, created_ms: at_ms }).execute();
+      await this.#change(tx, { at_ms, actor: 'admin', action: 'token.create', subject: id, detail: { usesMax, site, expires_ms }, scope: null });
+      return { ...token, uses: 0, revoked_ms: null, created_ms: at_ms };
+    });
+  }
+
+  tokens(): Promise<readonly TokenRow[]> {
+    return this.#read(async (db) => (await db.selectFrom('tokens').selectAll().orderBy('created_ms').orderBy('id').execute()).map(tokenRow));
+  }
+
+  revokeToken(id: string, at_ms: number): Promise<TokenRow> {
+    return this.#write(async (tx) => {
+      const found = await tx.selectFrom('tokens').selectAll().where('id', '=', id).executeTakeFirst();
+      if (found === undefined) throw new SelvedgeError('not_found', { what: 'token', name: id });
+      if (found.revoked_ms !== null) return tokenRow(found);
+      await tx.updateTable('tokens').set({ revoked_ms: at_ms }).where('id', '=', id).execute();
+      await this.#change(tx, { at_ms, actor: 'admin', action: 'token.revoke', subject: id, detail: { uses: found.uses }, scope: null });
+      return tokenRow({ ...found, revoked_ms: at_ms });
+    });
+  }
+
+  admit(proof: TokenProof, csrHash: string, site: string, at_ms: number): Promise<NodeRow | null> {
+    return this.#read(async (db) => {
+      const token = await believe(db, proof);
+      const answered = await answeredBefore(db, token.id, csrHash);
+      if (answered === null) checkUsable(token, site, at_ms);
+      return answered;
+    });
+  }
+
+  enroll(proof: TokenProof, node: NewNode, at_ms: number): Promise<NodeRow> {
+    return this.#write(async (tx) => {
+      const token = await believe(tx, proof);
+      const answered = await answeredBefore(tx, token.id, node.csrHash);
+      if (answered !== null) return answered;
+      await takeUse(tx, token, node.site, at_ms);
+      await checkRoom(tx, 'nodes', limits.tower_nodes_max);
+      await checkRoom(tx, 'nodes', limits.site_nodes_max, node.site);
+      const made: NodeRow = { ...node, disabled: false, created_ms: at_ms, seen_ms: null };
+      await insertNode(tx, made);
+      await tx.insertInto('enrollments').values({ token_id: token.id, csr_hash: node.csrHash, node_id: node.id, at_ms }).execute();
+      const detail = { name: node.name, site: node.site, fingerprint: node.fingerprint, token: token.id };
+      await this.#change(tx, { at_ms, actor: `token:${token.id}`, action: 'node.enroll', subject: node.id, detail, scope: scopeOfSite(node.site) });
+      return made;
+    });
+  }
+
+  node(id: string): Promise<NodeRow | null> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom('nodes').selectAll().where('id', '=', id).executeTakeFirst();
+      return row === undefined ? null : nodeRow(row);
+    });
+  }
+
+  nodes(filter?: { site: string }): Promise<readonly NodeRow[]> {
+    return this.#read(async (db) => {
+      const all = db.selectFrom('nodes').selectAll().orderBy('id');
+      return (await (filter === undefined ? all : all.where('site', '=', filter.site)).execute()).map(nodeRow);
+    });
+  }
+
+  setEndpoints(id: string, endpoints: readonly Endpoint[], at_ms: number): Promise<boolean> {
+    const text = JSON.stringify(endpoints);
+    return this.#write(async (tx) => {
+      const found = await mustFind(tx, id);
+      if (JSON.stringify(found.endpoints) === text) return false;
+      await tx.updateTable('nodes').set({ endpoints: text }).where('id', '=', id).execute();
+      const scope = scopeOfSite(found.site);
+      await this.#change(tx, { at_ms, actor: `node:${id}`, action: 'node.endpoints', subject: id, detail: { endpoints }, scope });
+      return true;
+    });
+  }
+
+  setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number): Promise<NodeRow> {
+    const columns = leaf === null ? { fingerprint: null, leaf: null } : { fingerprint: leaf.fingerprint, leaf: leaf.leaf };
+    return this.#write(async (tx) => {
+      const found = await mustFind(tx, id);
+      if (found.fingerprint === columns.fingerprint) return found;
+      await tx.updateTable('nodes').set(columns).where('id', '=', id).execute();
+      const action = leaf === null ? 'node.revoke' : 'node.leaf';
+      const detail = { before: found.fingerprint, now: columns.fingerprint };
+      await this.#change(tx, { at_ms, actor: 'admin', action, subject: id, detail, scope: scopeOfSite(found.site) });
+      return { ...found, ...columns };
+    });
+  }
+
+  setDisabled(id: string, disabled: boolean, at_ms: number): Promise<NodeRow> {
+    return this.#write(async (tx) => {
+      const found = await mustFind(tx, id);
+      if (found.disabled === disabled) return found;
+      await tx.updateTable('nodes').set({ disabled: disabled ? 1 : 0 }).where('id', '=', id).execute();
+      const action = disabled ? 'node.disable' : 'node.enable';
+      await this.#change(tx, { at_ms, actor: 'admin', action, subject: id, detail: {}, scope: scopeOfSite(found.site) });
+      return { ...found, disabled };
+    });
+  }
+
+  seen(id: string, at_ms: number): Promise<void> {
+    return this.#read(async (db) => {
+      await db.updateTable('nodes').set({ seen_ms: at_ms }).where('id', '=', id).execute();
+    });
+  }
+
+  audit(after_seq: number, count_max: number): Promise<readonly AuditRow[]> {
+    return this.#read(async (db) => (await db.selectFrom('audit').selectAll().where('seq', '>', after_seq).orderBy('seq').limit(count_max).execute()).map(auditRow));
+  }
+
+  async verifyAudit(): Promise<void> {
+    const damaged = (why: string) => new SelvedgeError('store_damaged', { path: this.path, why });
+    const version = await this.version();
+    let last: AuditRow | null = null;
+    for (;;) {
+      const page: readonly AuditRow[] = await this.audit(last?.seq ?? 0, AUDIT_PAGE_ROWS);
+      for (const row of page) {
+        const why = auditBreak(last, row);
+        if (why !== null) throw damaged(why);
+        last = row;
+      }
+      if (page.length < AUDIT_PAGE_ROWS) break;
+    }
+    // Rows that were added while this walked are whole too, or the next walk says so.
+    if ((last?.version ?? 0) < version) throw damaged(`its audit log ends at version ${last?.version ?? 0} of ${version}`);
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#db.destroy();
+    return this.#closed;
+  }
+
+  async #read<Result>(query: (db: Kysely<Tables>) => Promise<Result>): Promise<Result> {
+    if (this.#closed !== null) throw new SelvedgeError('handle_closed', { what: 'store' });
+    try {
+      return await query(this.#db);
+    } catch (error) {
+      throw this.#rule(error);
+    }
+  }
+
+  #write<Result>(change: (tx: Transaction<Tables>) => Promise<Result>): Promise<Result> {
+    return this.#read((db) => db.transaction().execute(change));
+  }
+
+  /** Moves the version on and writes the audit row: part of the transaction of the change itself. */
+  async #change(tx: Transaction<Tables>, change: Change): Promise<void> {
+    const version = (await versionOf(tx, [SCOPE_ALL])) + 1;
+    for (const scope of change.scope === null ? [SCOPE_ALL] : [SCOPE_ALL, change.scope]) {
+      await tx.insertInto('versions').values({ scope, version }).onConflict((conflict) => conflict.column('scope').doUpdateSet({ version })).execute();
+    }
+    const last = await tx.selectFrom('audit').select(['seq', 'hash']).orderBy('seq', 'desc').limit(1).executeTakeFirst();
+    const { at_ms, actor, action, subject } = change;
+    const row: AuditEntry = { seq: Number(last?.seq ?? 0) + 1, version, at_ms, actor, action, subject, detail: JSON.stringify(change.detail), previous: last?.hash ?? AUDIT_ORIGIN };
+    await tx.insertInto('audit').values({ ...row, hash: auditHash(row) }).execute();
+  }
+}
+
+async function versionOf(db: Kysely<Tables>, scopes: readonly string[]): Promise<number> {
+  const row = await db
+    .selectFrom('versions')
+    .select((select) => select.fn.max('version').as('version'))
+    .where('scope', 'in', scopes)
+    .executeTakeFirst();
+  return Number(row?.version ?? 0);
+}
+
+/** The token of this id, if the hash is its own. Unknown and wrong read the same from outside. */
+async function believe(db: Kysely<Tables>, proof: TokenProof): Promise<TokenRow> {
+  const row = await db.selectFrom('tokens').selectAll().where('id', '=', proof.id).executeTakeFirst();
+  const encoder = new TextEncoder();
+  if (row === undefined || !equalBytes(encoder.encode(row.hash), encoder.encode(proof.hash))) {
+    throw new SelvedgeError('token_invalid', { why: 'no token of this cluster' });
+  }
+  return tokenRow(row);
+}
+
+async function answeredBefore(db: Kysely<Tables>, tokenId: string, csrHash: string): Promise<NodeRow | null> {
+  const row = await db
+    .selectFrom('enrollments')
+    .innerJoin('nodes', 'nodes.id', 'enrollments.node_id')
+    .selectAll('nodes')
+    .where('enrollments.token_id', '=', tokenId)
+    .where('enrollments.csr_hash', '=', csrHash)
+    .executeTakeFirst();
+  if (row === undefined) return null;
+  const node = nodeRow(row);
+  if (node.leaf === null) throw new SelvedgeError('token_invalid', { why: `the node ${node.name} that it made was revoked` });
+  return node;
+}
+
+function checkUsable(token: TokenRow, site: string, at_ms: number): void {
+  if (token.revoked_ms !== null) throw new SelvedgeError('token_revoked');
+  if (token.expires_ms <= at_ms) throw new SelvedgeError('token_expired', { expires: new Date(token.expires_ms).toISOString() });
+  if (token.uses >= token.usesMax) throw new SelvedgeError('token_exhausted', { limit: token.usesMax });
+  if (token.site !== null && token.site !== site) throw new SelvedgeError('token_invalid', { why: `it is for site ${token.site}, not ${site}` });
+}
+
+/** The update itself carries the limit, so that two at once cannot both pass, whatever the engine's isolation. */
+async function takeUse(tx: Transaction<Tables>, token: TokenRow, site: string, at_ms: number): Promise<void> {
+  checkUsable(token, site, at_ms);
+  const taken = await tx
+    .updateTable('tokens')
+    .set((set) => ({ uses: set('uses', '+', 1) }))
+    .where('id', '=', token.id)
+    .where('revoked_ms', 'is', null)
+    .whereRef('uses', '<', 'uses_max')
+    .executeTakeFirst();
+  if (taken.numUpdatedRows === 1n) return;
+  const now = await tx.selectFrom('tokens').selectAll().where('id', '=', token.id).executeTakeFirstOrThrow();
+  throw now.revoked_ms === null ? new SelvedgeError('token_exhausted', { limit: token.usesMax }) : new SelvedgeError('token_revoked');
+}
+
+async function insertNode(tx: Transaction<Tables>, node: NodeRow): Promise<void> {
+  const { id, name, site, fingerprint, leaf, csrHash, spkiHash, endpoints, created_ms, seen_ms } = node;
+  const row = { id, name, site, fingerprint, leaf, csr_hash: csrHash, spki_hash: spkiHash, endpoints: JSON.stringify(endpoints), disabled: 0, created_ms, seen_ms };
+  const done = await tx.insertInto('nodes').values(row).onConflict((conflict) => conflict.doNothing()).executeTakeFirst();
+  if (done.numInsertedOrUpdatedRows === 1n) return;
+  const rival = await tx.selectFrom('nodes').select('id').where('spki_hash', '=', spkiHash).executeTakeFirst();
+  throw rival === undefined ? new SelvedgeError('name_taken', { name }) : new SelvedgeError('csr_invalid', { why: `its key is that of node ${rival.id} already` });
+}
+
+async function mustFind(tx: Transaction<Tables>, id: string): Promise<NodeRow> {
+  const row = await tx.selectFrom('nodes').selectAll().where('id', '=', id).executeTakeFirst();
+  if (row === undefined) throw new SelvedgeError('not_found', { what: 'node', name: id });
+  return nodeRow(row);
+}
+
+async function checkRoom(tx: Transaction<Tables>, table: 'nodes' | 'tokens', max: number, site?: string): Promise<void> {
+  const all = tx.selectFrom(table).select((select) => select.fn.countAll().as('count'));
+  const row = await (site === undefined ? all : all.where('site', '=', site)).executeTakeFirstOrThrow();
+  if (Number(row.count) >= max) throw new SelvedgeError('limit_reached', { limit: site === undefined ? table : `nodes of site ${site}`, max });
+}
+
+// `bigint` columns come back as text from some drivers; the rest is a matter of names.
+
+function clusterRow(row: Selectable<Tables['cluster']>): ClusterRow {
+  return {
+    cluster: row.cluster,
+    rootFingerprint: row.root_fingerprint,
+    towerFingerprint: row.tower_fingerprint,
+    endpoints: JSON.parse(row.endpoints) as Endpoint[],
+    created_ms: Number(row.created_ms),
+  };
+}
+
+function nodeRow(row: Selectable<Tables['nodes']>): NodeRow {
+  return {
+    id: row.id,
+    name: row.name,
+    site: row.site,
+    fingerprint: row.fingerprint,
+    leaf: row.leaf,
+    csrHash: row.csr_hash,
+    spkiHash: row.spki_hash,
+    endpoints: JSON.parse(row.endpoints) as Endpoint[],
+    disabled: row.disabled !== 0,
+    created_ms: Number(row.created_ms),
+    seen_ms: row.seen_ms === null ? null : Number(row.seen_ms),
+  };
+}
+
+function tokenRow(row: Selectable<Tables['tokens']>): TokenRow {
+  return {
+    id: row.id,
+    hash: row.hash,
+    uses: row.uses,
+    usesMax: row.uses_max,
+    site: row.site,
+    expires_ms: Number(row.expires_ms),
+    revoked_ms: row.revoked_ms === null ? null : Number(row.revoked_ms),
+    created_ms: Number(row.created_ms),
+  };
+}
+
+function auditRow(row: Selectable<Tables['audit']>): AuditRow {
+  return { ...row, seq: Number(row.seq), version: Number(row.version), at_ms: Number(row.at_ms) };
+}

@@ -1,0 +1,95 @@
+/**
+ * SQLite below the store: opens the file (WAL, full sync, this process alone), gives kysely a database, and turns SQLite's result codes
+ * into codes of the table. It holds no query of the product.
+ */
+import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
+import { Kysely, type SqliteDatabase, SqliteDialect } from 'kysely';
+import { SelvedgeError } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import { migrate, type Tables } from './migrations.ts';
+import type { Store } from './store.ts';
+import { SqlStore } from './store-sql.ts';
+
+export interface SqliteOptions {
+  readonly path: string;
+  /** Pages of 4 KiB that the file may grow to; for tests of a full disk. */
+  readonly pages_max?: number;
+}
+
+/** Opens or makes the database. @throws store_damaged, state_in_use, disk_full, permission_denied */
+export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
+  const { path } = options;
+  const rule = (error: unknown) => sqliteError(error, path);
+  let database: DatabaseSync;
+  try {
+    database = new DatabaseSync(path, { timeout: 0, enableForeignKeyConstraints: true });
+  } catch (error) {
+    throw rule(error);
+  }
+  const db = new Kysely<Tables>({ dialect: new SqliteDialect({ database: forKysely(database) }) });
+  try {
+    // Exclusive: two towers on one file would each keep a memory of their own of what is in it. The lock ends with the process.
+    database.exec('pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = full');
+    database.exec(`pragma max_page_count = ${options.pages_max ?? limits.tower_database_pages_max}`);
+    checkWhole(database, path);
+    await migrate(db, path);
+  } catch (error) {
+    database.close();
+    throw rule(error);
+  }
+  return new SqlStore({ db, path, rule });
+}
+
+function checkWhole(database: DatabaseSync, path: string): void {
+  const why = database.prepare('pragma quick_check(1)').get()?.quick_check;
+  if (why !== 'ok') throw new SelvedgeError('store_damaged', { path, why: String(why) });
+}
+
+/** The few verbs that kysely's SQLite driver calls, on `node:sqlite`. */
+function forKysely(database: DatabaseSync): SqliteDatabase {
+  return {
+    close: () => database.close(),
+    prepare(text) {
+      // SQLite has already rolled back after a full disk; a second rollback would hide the error that caused it.
+      if (text === 'rollback' && !database.isTransaction) return NOTHING;
+      const statement = database.prepare(text);
+      return {
+        reader: statement.columns().length > 0,
+        all: (values) => statement.all(...(values as SQLInputValue[])),
+        run: (values) => statement.run(...(values as SQLInputValue[])),
+        iterate: (values) => statement.iterate(...(values as SQLInputValue[])),
+      };
+    },
+  };
+}
+
+const NOTHING: ReturnType<SqliteDatabase['prepare']> = {
+  reader: false,
+  all: () => [],
+  run: () => ({ changes: 0, lastInsertRowid: 0 }),
+  iterate: () => [].values(),
+};
+
+/** Primary result codes of SQLite (https://sqlite.org/rescode.html); an extended code has the primary one in its low octet. */
+const SQLITE = { perm: 3, busy: 5, readonly: 8, ioerr: 10, corrupt: 11, full: 13, cantopen: 14, notadb: 26 } as const;
+
+function sqliteError(error: unknown, path: string): unknown {
+  if (error instanceof SelvedgeError || !(error instanceof Error) || !('errcode' in error)) return error;
+  const why = error.message;
+  switch (Number(error.errcode) & 0xff) {
+    case SQLITE.full:
+      return new SelvedgeError('disk_full', { path }, { cause: error });
+    case SQLITE.corrupt:
+    case SQLITE.notadb:
+    case SQLITE.ioerr:
+      return new SelvedgeError('store_damaged', { path, why }, { cause: error });
+    case SQLITE.busy:
+      return new SelvedgeError('state_in_use', { path }, { cause: error });
+    case SQLITE.perm:
+    case SQLITE.readonly:
+    case SQLITE.cantopen:
+      return new SelvedgeError('permission_denied', { what: `opening ${path}: ${why}` }, { cause: error });
+    default:
+      return error;
+  }
+}

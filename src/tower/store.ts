@@ -1,0 +1,138 @@
+/**
+ * `Store`: the tower's state as rows. SQLite implements it (store-sqlite.ts), PostgreSQL can follow; `test/compliance/store.ts` is the
+ * suite that each implementation passes.
+ *
+ * Every change is one transaction that also moves the version on and writes its audit row. A version is the cluster's; a *scope* is what a
+ * snapshot is cut along (one site, or everybody) and remembers the version of its last change, so that a node is told only of changes
+ * that it may see. The store knows rows, not certificates: it keeps what it is given and never holds a secret, only hashes.
+ * Times are milliseconds since the epoch and come from the caller.
+ */
+
+/** Where a node or tower can be dialed. `udp` is null where it does not speak QUIC. */
+export interface Endpoint {
+  readonly host: string;
+  readonly tcp: number;
+  readonly udp: number | null;
+}
+
+/** What the tower says of itself: made once, endpoints and leaf change. */
+export interface ClusterRow {
+  readonly cluster: string;
+  /** SHA-256 of the root's DER, hex. */
+  readonly rootFingerprint: string;
+  /** SHA-256 of the tower's own leaf, hex. */
+  readonly towerFingerprint: string;
+  readonly endpoints: readonly Endpoint[];
+  readonly created_ms: number;
+}
+
+export interface NodeRow {
+  readonly id: string;
+  readonly name: string;
+  readonly site: string;
+  /** SHA-256 of the leaf that is the node's now, hex; null once revoked. */
+  readonly fingerprint: string | null;
+  /** That leaf, DER in base64; null once revoked. */
+  readonly leaf: string | null;
+  /** SHA-256 of the certificate request and of the public key, hex. */
+  readonly csrHash: string;
+  readonly spkiHash: string;
+  readonly endpoints: readonly Endpoint[];
+  readonly disabled: boolean;
+  readonly created_ms: number;
+  readonly seen_ms: number | null;
+}
+
+export interface TokenRow {
+  readonly id: string;
+  /** SHA-256 of the token's payload, hex. */
+  readonly hash: string;
+  readonly uses: number;
+  readonly usesMax: number;
+  /** The site that it enrolls into; null: the node chooses. */
+  readonly site: string | null;
+  readonly expires_ms: number;
+  readonly revoked_ms: number | null;
+  readonly created_ms: number;
+}
+
+export type NewToken = Pick<TokenRow, 'id' | 'hash' | 'usesMax' | 'site' | 'expires_ms'>;
+
+export interface AuditRow {
+  readonly seq: number;
+  readonly version: number;
+  readonly at_ms: number;
+  readonly actor: string;
+  readonly action: string;
+  readonly subject: string;
+  /** JSON, safe to show. */
+  readonly detail: string;
+  /** SHA-256 over this row and `previous`, the hash of the row before: hex. */
+  readonly previous: string;
+  readonly hash: string;
+}
+
+/** A token as shown: found by its id, believed by its hash. */
+export interface TokenProof {
+  readonly id: string;
+  readonly hash: string;
+}
+
+export interface NewNode {
+  readonly id: string;
+  readonly name: string;
+  readonly site: string;
+  readonly fingerprint: string;
+  readonly leaf: string;
+  readonly csrHash: string;
+  readonly spkiHash: string;
+  readonly endpoints: readonly Endpoint[];
+}
+
+export interface Store {
+  readonly path: string;
+
+  /** Null until `setCluster`. */
+  cluster(): Promise<ClusterRow | null>;
+  /** Makes or changes the row; a change reaches every node's snapshot. */
+  setCluster(row: ClusterRow, at_ms: number): Promise<void>;
+
+  /** Version of the last change of anything. */
+  version(): Promise<number>;
+  /** Version of the last change that a node of this site may see. */
+  scopeVersion(site: string): Promise<number>;
+
+  /** @throws limit_reached when there are too many */
+  createToken(token: NewToken, at_ms: number): Promise<TokenRow>;
+  tokens(): Promise<readonly TokenRow[]>;
+  /** Idempotent. @throws not_found */
+  revokeToken(id: string, at_ms: number): Promise<TokenRow>;
+  /**
+   * What enrolling with this token and request would do now, without doing it: a node if this request was answered before, null if a
+   * new node would be made. @throws as `enroll`
+   */
+  admit(proof: TokenProof, csrHash: string, site: string, at_ms: number): Promise<NodeRow | null>;
+  /**
+   * Takes one use of the token and makes the node, both or neither. The same token and request again gives the same node and takes nothing.
+   * @throws token_invalid, token_revoked, token_expired, token_exhausted, name_taken, csr_invalid (the key is another node's), limit_reached
+   */
+  enroll(proof: TokenProof, node: NewNode, at_ms: number): Promise<NodeRow>;
+
+  node(id: string): Promise<NodeRow | null>;
+  nodes(filter?: { site: string }): Promise<readonly NodeRow[]>;
+  /** Nothing happens, no version moves, where they are the same. @throws not_found */
+  setEndpoints(id: string, endpoints: readonly Endpoint[], at_ms: number): Promise<boolean>;
+  /** Records another leaf, or none: with none the node is revoked. @throws not_found */
+  setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number): Promise<NodeRow>;
+  /** @throws not_found */
+  setDisabled(id: string, disabled: boolean, at_ms: number): Promise<NodeRow>;
+  /** An observation, not a change: no version, no audit row. */
+  seen(id: string, at_ms: number): Promise<void>;
+
+  audit(after_seq: number, count_max: number): Promise<readonly AuditRow[]>;
+  /** Walks the whole chain. @throws store_damaged */
+  verifyAudit(): Promise<void>;
+
+  /** Idempotent. Afterwards every call throws `handle_closed`. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,113 @@
+/** SQLite as a `Store`, and what only a file can suffer: damage, a full disk, a second process, kill -9. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import t, { type Test } from 'tap';
+import type { Store } from '../../src/tower/store.ts';
+import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
+import { rejectsWith, storeCompliance, tokenNamed } from './store.ts';
+
+const NOW_MS = 1_800_000_000_000;
+
+async function open(t: Test, path: string, pages_max?: number): Promise<Store> {
+  const store = await openSqliteStore(pages_max === undefined ? { path } : { path, pages_max });
+  t.teardown(() => store.close());
+  return store;
+}
+
+const fileIn = (t: Test) => join(t.testdir({}), 'tower.db');
+
+storeCompliance(t, { make: (t) => open(t, fileIn(t)), reopen: (t, store) => open(t, store.path) });
+
+t.test('a file that is no database, a damaged one and one of a newer program are refused by name', async (t) => {
+  const path = fileIn(t);
+  writeFileSync(path, 'not a database at all, but long enough to be read as one\n'.repeat(100));
+  await rejectsWith(t, openSqliteStore({ path }), 'store_damaged');
+
+  const damaged = join(t.testdir({}), 'damaged.db');
+  const store = await openSqliteStore({ path: damaged });
+  for (let index = 0; index < 200; index++) await store.createToken(tokenNamed(`t${index}`), NOW_MS);
+  await store.close();
+  const bytes = readFileSync(damaged);
+  bytes.fill(0x5a, 4096 * 3, 4096 * 6);
+  writeFileSync(damaged, bytes);
+  await rejectsWith(t, openSqliteStore({ path: damaged }), 'store_damaged');
+
+  truncateSync(damaged, Math.floor(statSync(damaged).size / 2));
+  await rejectsWith(t, openSqliteStore({ path: damaged }), 'store_damaged');
+
+  const newer = join(t.testdir({}), 'newer.db');
+  await (await openSqliteStore({ path: newer })).close();
+  edit(newer, 'update schema_version set version = 99');
+  await rejectsWith(t, openSqliteStore({ path: newer }), 'store_damaged');
+});
+
+t.test('an audit row changed, taken out or cut from the end is noticed', async (t) => {
+  const edits = ["update audit set detail = '{}' where seq = 2", 'delete from audit where seq = 2', 'delete from audit where seq = 3', "update audit set actor = 'x' where seq = 3"];
+  for (const text of edits) {
+    const path = fileIn(t);
+    const store = await openSqliteStore({ path });
+    for (const id of ['aa', 'bb', 'cc']) await store.createToken(tokenNamed(id), NOW_MS);
+    await store.close();
+    edit(path, text);
+    await rejectsWith(t, (await open(t, path)).verifyAudit(), 'store_damaged');
+  }
+});
+
+t.test('a full disk is disk_full, and everything before it is intact', async (t) => {
+  const path = fileIn(t);
+  const store = await open(t, path, 40);
+  let made = 0;
+  const fill = async () => {
+    for (; made < 5_000; made++) await store.createToken(tokenNamed(`t${made}`), NOW_MS);
+  };
+  await rejectsWith(t, fill(), 'disk_full');
+  t.ok(made > 0);
+  t.equal((await store.tokens()).length, made);
+  t.equal(await store.version(), made);
+  await store.verifyAudit();
+});
+
+t.test('a second process is told that the state is in use', async (t) => {
+  const path = fileIn(t);
+  await open(t, path);
+  await rejectsWith(t, openSqliteStore({ path }), 'state_in_use');
+});
+
+t.test('a path that cannot be opened is permission_denied', async (t) => {
+  await rejectsWith(t, openSqliteStore({ path: join(t.testdir({}), 'no', 'such', 'dir.db') }), 'permission_denied');
+});
+
+t.test('what was answered before a kill -9 is there afterwards, ten times in a row', async (t) => {
+  const path = fileIn(t);
+  const program = `
+    const { openSqliteStore } = await import(${JSON.stringify(new URL('../../src/tower/store-sqlite.ts', import.meta.url).href)});
+    const store = await openSqliteStore({ path: ${JSON.stringify(path)} });
+    for (let index = (await store.tokens()).length; ; index++) {
+      await store.createToken({ id: 't' + index, hash: 'h', usesMax: 1, site: null, expires_ms: 1, created_ms: 1 }, 1);
+      process.stdout.write(index + '\\n');
+    }`;
+  for (let round = 0; round < 10; round++) {
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let text = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+      if (text.split('\n').length > 5 + round * 3) child.kill('SIGKILL');
+    });
+    await once(child, 'close');
+    const answered = Number(text.trim().split('\n').at(-1));
+    const store = await openSqliteStore({ path });
+    const there = (await store.tokens()).length;
+    t.ok(there > answered, `${there} tokens there after ${answered + 1} were answered`);
+    await store.verifyAudit();
+    await store.close();
+  }
+});
+
+function edit(path: string, text: string): void {
+  const database = new DatabaseSync(path);
+  database.exec(text);
+  database.close();
+}

@@ -1,0 +1,209 @@
+/** The suite that every `Store` passes. An implementation's test hands over how to make an empty one and how to open it again. */
+import type { Test } from 'tap';
+import { type ErrorCode, SelvedgeError } from '../../src/base/errors.ts';
+import type { NewNode, NewToken, Store, TokenProof } from '../../src/tower/store.ts';
+
+export interface StoreMaker {
+  /** An empty store that the test owns. */
+  make(t: Test): Promise<Store>;
+  /** The same content, opened anew after `store` was closed. */
+  reopen(t: Test, store: Store): Promise<Store>;
+}
+
+const NOW_MS = 1_800_000_000_000;
+const HOUR_MS = 3_600_000;
+
+export const hexOf = (text: string) => Buffer.from(text).toString('hex').padEnd(64, '0').slice(0, 64);
+
+export function tokenNamed(id: string, more: Partial<NewToken> = {}): NewToken {
+  return { id, hash: hexOf(`token ${id}`), usesMax: 1, site: null, expires_ms: NOW_MS + HOUR_MS, ...more };
+}
+
+export function nodeNamed(name: string, more: Partial<NewNode> = {}): NewNode {
+  const id = hexOf(name).slice(0, 12);
+  const endpoints = [{ host: '192.0.2.1', tcp: 443, udp: null }];
+  return { id, name, site: 'north', fingerprint: hexOf(`leaf ${name}`), leaf: 'AAAA', csrHash: hexOf(`csr ${name}`), spkiHash: hexOf(`spki ${name}`), endpoints, ...more };
+}
+
+export async function rejectsWith(t: Test, promise: Promise<unknown>, code: ErrorCode): Promise<void> {
+  await t.rejects(promise, { name: 'SelvedgeError', code }, `refused with ${code}`);
+}
+
+export function storeCompliance(t: Test, maker: StoreMaker): void {
+  const proofOf = (token: NewToken): TokenProof => ({ id: token.id, hash: token.hash });
+  const cluster = { cluster: 'alpha', rootFingerprint: hexOf('root'), towerFingerprint: hexOf('tower'), endpoints: [], created_ms: NOW_MS };
+
+  t.test('a new store is empty, at version 0, with a whole audit log', async (t) => {
+    const store = await maker.make(t);
+    t.equal(await store.cluster(), null);
+    t.equal(await store.version(), 0);
+    t.strictSame(await store.nodes(), []);
+    t.strictSame(await store.tokens(), []);
+    await store.verifyAudit();
+  });
+
+  t.test('what was written is there after a restart, and the version goes on', async (t) => {
+    const store = await maker.make(t);
+    await store.setCluster(cluster, NOW_MS);
+    const token = tokenNamed('aa');
+    await store.createToken(token, NOW_MS);
+    const made = await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
+    await store.close();
+    const again = await maker.reopen(t, store);
+    t.strictSame(await again.cluster(), cluster);
+    t.strictSame(await again.node(made.id), made);
+    t.equal((await again.tokens())[0]?.uses, 1);
+    t.equal(await again.version(), 3);
+    await again.verifyAudit();
+    await again.setLeaf(made.id, null, NOW_MS);
+    t.equal(await again.version(), 4);
+    await again.verifyAudit();
+  });
+
+  t.test('200 parallel enrollments with a limit of 10 make exactly 10 nodes', async (t) => {
+    const store = await maker.make(t);
+    const token = tokenNamed('aa', { usesMax: 10 });
+    await store.createToken(token, NOW_MS);
+    const tries = Array.from({ length: 200 }, (_, index) => store.enroll(proofOf(token), nodeNamed(`n${index}`), NOW_MS));
+    const results = await Promise.allSettled(tries);
+    const refused = results.filter((result) => result.status === 'rejected').map((result) => (result.reason as SelvedgeError).code);
+    t.equal(results.length - refused.length, 10);
+    t.strictSame(new Set(refused), new Set(['token_exhausted']));
+    t.equal((await store.nodes()).length, 10);
+    t.equal((await store.tokens())[0]?.uses, 10);
+  });
+
+  t.test('the same token and request again give the same node and take no further use, also when the token is used up, expired or revoked', async (t) => {
+    const store = await maker.make(t);
+    const token = tokenNamed('aa');
+    await store.createToken(token, NOW_MS);
+    const [first, second] = await Promise.all([
+      store.enroll(proofOf(token), nodeNamed('one'), NOW_MS),
+      store.enroll(proofOf(token), nodeNamed('other', { csrHash: nodeNamed('one').csrHash }), NOW_MS),
+    ]);
+    t.strictSame(second, first);
+    await store.revokeToken(token.id, NOW_MS);
+    t.strictSame(await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS + 2 * HOUR_MS), first);
+    t.strictSame(await store.admit(proofOf(token), first.csrHash, 'north', NOW_MS), first);
+    t.equal((await store.tokens())[0]?.uses, 1);
+    t.equal((await store.nodes()).length, 1);
+  });
+
+  t.test('a repeated request is not answered once its node was revoked', async (t) => {
+    const store = await maker.make(t);
+    const token = tokenNamed('aa');
+    await store.createToken(token, NOW_MS);
+    const made = await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
+    await store.setLeaf(made.id, null, NOW_MS);
+    await rejectsWith(t, store.enroll(proofOf(token), nodeNamed('one'), NOW_MS), 'token_invalid');
+  });
+
+  t.test('each reason to refuse a token has its code, in `admit` as in `enroll`, and takes no use', async (t) => {
+    const store = await maker.make(t);
+    const good = tokenNamed('aa', { usesMax: 5, site: 'north' });
+    const revoked = tokenNamed('bb', { usesMax: 5 });
+    const used = tokenNamed('cc');
+    for (const token of [good, revoked, used]) await store.createToken(token, NOW_MS);
+    await store.revokeToken('bb', NOW_MS);
+    await store.enroll(proofOf(used), nodeNamed('first'), NOW_MS);
+    const version = await store.version();
+    const cases: [TokenProof, string, number, ErrorCode][] = [
+      [{ id: 'dd', hash: good.hash }, 'north', NOW_MS, 'token_invalid'],
+      [{ id: 'aa', hash: revoked.hash }, 'north', NOW_MS, 'token_invalid'],
+      [proofOf(good), 'south', NOW_MS, 'token_invalid'],
+      [proofOf(good), 'north', NOW_MS + HOUR_MS, 'token_expired'],
+      [proofOf(revoked), 'north', NOW_MS, 'token_revoked'],
+      [proofOf(used), 'north', NOW_MS, 'token_exhausted'],
+    ];
+    for (const [proof, site, at_ms, code] of cases) {
+      await rejectsWith(t, store.admit(proof, hexOf('csr x'), site, at_ms), code);
+      await rejectsWith(t, store.enroll(proof, nodeNamed('x', { site }), at_ms), code);
+    }
+    t.equal(await store.version(), version);
+    t.strictSame((await store.tokens()).map((token) => token.uses), [0, 0, 1]);
+    t.equal(await store.admit(proofOf(good), hexOf('csr x'), 'north', NOW_MS), null);
+  });
+
+  t.test('a name or key that another node has is refused, and the use is given back', async (t) => {
+    const store = await maker.make(t);
+    const token = tokenNamed('aa', { usesMax: 5 });
+    await store.createToken(token, NOW_MS);
+    await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
+    await rejectsWith(t, store.enroll(proofOf(token), nodeNamed('two', { name: 'one' }), NOW_MS), 'name_taken');
+    await rejectsWith(t, store.enroll(proofOf(token), nodeNamed('two', { spkiHash: nodeNamed('one').spkiHash }), NOW_MS), 'csr_invalid');
+    t.equal((await store.tokens())[0]?.uses, 1);
+    await store.verifyAudit();
+  });
+
+  t.test('a change moves the version of its own scope, and of no other', async (t) => {
+    const store = await maker.make(t);
+    const token = tokenNamed('aa', { usesMax: 5 });
+    await store.setCluster(cluster, NOW_MS);
+    await store.createToken(token, NOW_MS);
+    const north = await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
+    const before = await store.scopeVersion('north');
+    await store.enroll(proofOf(token), nodeNamed('two', { site: 'south' }), NOW_MS);
+    await store.revokeToken(token.id, NOW_MS);
+    t.equal(await store.scopeVersion('north'), before);
+    t.equal(await store.setEndpoints(north.id, [{ host: '198.51.100.7', tcp: 8443, udp: 8443 }], NOW_MS), true);
+    const after = await store.scopeVersion('north');
+    t.ok(after > before);
+    t.equal(await store.setEndpoints(north.id, [{ host: '198.51.100.7', tcp: 8443, udp: 8443 }], NOW_MS), false, 'the same again is no change');
+    t.equal(await store.scopeVersion('north'), after);
+    await store.seen(north.id, NOW_MS + 5);
+    t.equal((await store.node(north.id))?.seen_ms, NOW_MS + 5);
+    t.equal(await store.version(), after, 'being seen is no change');
+    await store.setCluster({ ...cluster, endpoints: [{ host: 'tower.example', tcp: 443, udp: 443 }] }, NOW_MS);
+    t.equal(await store.scopeVersion('north'), await store.version());
+    t.equal(await store.scopeVersion('elsewhere'), await store.version(), 'what everybody sees reaches a site of no node yet');
+  });
+
+  t.test('revoking, replacing and disabling are seen at once, and name what is not there', async (t) => {
+    const store = await maker.make(t);
+    const token = tokenNamed('aa', { usesMax: 5 });
+    await store.createToken(token, NOW_MS);
+    const { id } = await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
+    t.equal((await store.setLeaf(id, { fingerprint: hexOf('new'), leaf: 'BBBB' }, NOW_MS)).fingerprint, hexOf('new'));
+    t.equal((await store.setLeaf(id, null, NOW_MS)).fingerprint, null);
+    t.equal((await store.setDisabled(id, true, NOW_MS)).disabled, true);
+    t.match(await store.node(id), { fingerprint: null, leaf: null, disabled: true });
+    await rejectsWith(t, store.setLeaf('ffffffffffff', null, NOW_MS), 'not_found');
+    await rejectsWith(t, store.setDisabled('ffffffffffff', true, NOW_MS), 'not_found');
+    await rejectsWith(t, store.setEndpoints('ffffffffffff', [], NOW_MS), 'not_found');
+    await rejectsWith(t, store.revokeToken('ff', NOW_MS), 'not_found');
+    t.equal(await store.node('ffffffffffff'), null);
+  });
+
+  t.test('every change has one audit row with its version, and the rows hold no token hash', async (t) => {
+    const store = await maker.make(t);
+    const token = tokenNamed('aa', { usesMax: 5 });
+    await store.createToken(token, NOW_MS);
+    await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
+    await store.revokeToken('aa', NOW_MS);
+    const rows = await store.audit(0, 10);
+    t.strictSame(rows.map((row) => [row.version, row.action, row.subject]), [
+      [1, 'token.create', 'aa'],
+      [2, 'node.enroll', nodeNamed('one').id],
+      [3, 'token.revoke', 'aa'],
+    ]);
+    t.notMatch(JSON.stringify(rows), token.hash);
+    t.equal((await store.audit(2, 10)).length, 1);
+  });
+
+  t.test('parallel changes of every kind leave no gap in versions or audit', async (t) => {
+    const store = await maker.make(t);
+    const tokens = Array.from({ length: 20 }, (_, index) => tokenNamed(`t${index}`));
+    await Promise.all(tokens.map((token) => store.createToken(token, NOW_MS)));
+    await Promise.all([...tokens.map((token, index) => store.enroll(proofOf(token), nodeNamed(`n${index}`), NOW_MS)), store.verifyAudit()]);
+    t.equal(await store.version(), 40);
+    await store.verifyAudit();
+  });
+
+  t.test('a closed store refuses every call', async (t) => {
+    const store = await maker.make(t);
+    await store.close();
+    await store.close();
+    await rejectsWith(t, store.version(), 'handle_closed');
+    await rejectsWith(t, store.createToken(tokenNamed('aa'), NOW_MS), 'handle_closed');
+  });
+}
