@@ -110,4 +110,11 @@ export const limits = {
   transfer_file_bytes_max: 1024 * 1024 * MIB,
   transfer_name_bytes_max: 255,
   transfers_at_once_max: 64,
+
+  // The lab.
+  lab_parts_max: 64,
+  lab_command_ms_max: 20_000,
+  lab_command_output_bytes_max: 4 * MIB,
+  lab_process_line_bytes_max: 64 * KIB,
+  lab_process_stop_ms_max: 3_000,
 } as const;
