@@ -110,10 +110,9 @@ impl Link {
             if at > now + NEAR_NS {
                 break;
             }
-            if let Some(frame) = way.leave(at.max(now)) {
-                if !system::write(to, &frame) {
-                    way.count_write_failure();
-                }
+            let Some(frame) = way.leave(at.max(now)) else { break };
+            if !system::write(to, &frame) {
+                way.count_write_failure();
             }
         }
     }
