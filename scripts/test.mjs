@@ -1,0 +1,78 @@
+/**
+ * `npm test`: the checks, the Rust tests, then every test/**\/*.test.ts under tap. With file names as arguments only those files.
+ * All of it runs even when an early part fails. The last line is tap's own totals, `N passed, N failed`, alone; the exit code is
+ * 0 only when every part passed and there were tests.
+ */
+import { spawn } from 'node:child_process';
+import { globSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { runChecks } from './check.mjs';
+import { manifestOf, parts, root, targetOf } from './native.mjs';
+import { findProgram, show } from './terminal.mjs';
+
+const chosen = process.argv.slice(2);
+const failedParts = [];
+
+if (chosen.length === 0) {
+  failedParts.push(...(await runChecks()));
+  failedParts.push(...(await rustTests()));
+}
+const files = chosen.length > 0 ? chosen : globSync('test/**/*.test.ts', { cwd: root }).sort();
+const totals = await tapTests(files);
+
+if (failedParts.length > 0) process.stdout.write(`\nfailed before the tests: ${failedParts.join(', ')}\n`);
+if (totals.todo + totals.skipped > 0) process.stdout.write(`\n${totals.skipped} skipped, ${totals.todo} to do\n`);
+if (totals.passed + totals.failed === 0) process.stdout.write('\nno test ran: that is a failure\n');
+process.stdout.write(`\n${totals.passed} passed, ${totals.failed} failed\n`);
+process.exitCode = failedParts.length > 0 || totals.code !== 0 || totals.passed + totals.failed === 0 ? 1 : 0;
+
+/** The release profile, so that what the set-up built is not built again. */
+async function rustTests() {
+  const cargo = findProgram('cargo');
+  if (cargo === null) {
+    process.stdout.write('rust: no cargo here (prebuilt natives): its tests did not run\n');
+    return ['rust (no cargo)'];
+  }
+  const failed = [];
+  for (const part of parts) {
+    const code = await show(cargo, ['test', '--release', '--locked', '--quiet', '--manifest-path', manifestOf(part), '--target-dir', targetOf(part)]);
+    process.stdout.write(`rust: native/${part.name}: ${code === 0 ? 'ok' : `FAILED (cargo ended with ${code})`}\n`);
+    if (code !== 0) failed.push(`native/${part.name}`);
+  }
+  return failed;
+}
+
+/** Runs tap; a line for each file as it ends, and in full what failed in it. */
+async function tapTests(paths) {
+  const totals = { passed: 0, failed: 0, todo: 0, skipped: 0, code: 1 };
+  if (paths.length === 0) return totals;
+  const child = spawn('tap', ['--reporter=tap', '--no-color', ...paths], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = new Promise((resolve, reject) => child.once('error', reject).once('close', (code) => resolve(code ?? 1)));
+  let failures = [];
+  let inFailure = false;
+  for await (const line of createInterface({ input: child.stdout })) {
+    const result = /^(\s*)(not ok|ok) \d+(?: - (.*))?$/.exec(line);
+    if (result !== null) {
+      const [, indent, verdict, name = ''] = result;
+      inFailure = verdict === 'not ok' && !/ # (TODO|SKIP)\b/.test(name);
+      if (indent === '') {
+        process.stdout.write(`${verdict === 'ok' ? 'ok  ' : 'FAIL'} ${name.replace(/ # time=/, '  ')}\n`);
+        if (verdict !== 'ok') process.stdout.write(failures.length > 0 ? `${failures.join('\n')}\n` : '');
+        failures = [];
+        // The diagnostics that follow the file's own line say how its process ended.
+      }
+    } else if (/^\s*(1\.\.\d+|# )/.test(line)) inFailure = false;
+    if (inFailure) {
+      if (result !== null && result[1] === '') continue;
+      if (/^ {2}\S/.test(line) || line === '  ...') process.stdout.write(/^ {2}(exitCode|signal|timeout|error)/.test(line) ? `${line}\n` : '');
+      else failures.push(line);
+    }
+    const summary = /^# \{ total: \d+(.*)\}$/.exec(line);
+    if (summary !== null) {
+      const count = (name) => Number(new RegExp(`\\b${name}: (\\d+)`).exec(summary[1])?.[1] ?? 0);
+      Object.assign(totals, { passed: count('pass'), failed: count('fail'), todo: count('todo'), skipped: count('skip') });
+    }
+  }
+  totals.code = await ended;
+  return totals;
+}
