@@ -84,7 +84,11 @@ export const limits = {
   rate_limit_addresses_max: 16_384,
   snapshot_ttl_s: 86_400,
   snapshot_refresh_ms: 6 * 3_600_000,
+  snapshot_requests_per_minute_max: 30,
   clock_skew_ms_max: 300_000,
+  enroll_answer_bytes_max: 2 * MIB,
+  enroll_attempts_max: 8,
+  identity_file_bytes_max: 64 * KIB,
 
   // HTTP.
   api_body_bytes_max: 64 * KIB,
