@@ -84,7 +84,7 @@ export const errorTable = {
   argument_invalid: { wire: 115, message: 'argument {name}: {why}', remedy: 'See --help.' },
   lab_failed: { wire: 116, message: 'lab: {why}', remedy: 'See docs/lab.md for what the lab needs.' },
   state_in_use: { wire: 118, message: '{path} is in use by another process', remedy: 'Stop the other daemon, or use another --state directory.' },
-  internal_error: { wire: 119, message: 'internal error in {what}', remedy: 'Report it with the log line of the same time.' },
+  internal_error: { wire: 150, message: 'internal error in {what}', remedy: 'Report it with the log line of the same time.' },
   unsupported: { wire: 117, message: '{what} is not supported here: {why}', remedy: 'See docs.' },
   unseal_key_invalid: { wire: 119, message: '{path} does not unseal anything: {why}', remedy: 'Give a key file of 32 random bytes in hex or base64, or a passphrase file, of mode 0600.' },
 } as const satisfies Record<string, ErrorRow>;
