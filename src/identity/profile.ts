@@ -1,4 +1,14 @@
-/** The object identifiers of our narrow certificate profile, shared by who issues (`ca.ts`) and who judges (`verify.ts`). */
+/**
+ * Our narrow certificate profile: what this CA issues and nothing else, on top of RFC 5280. `ca.ts` writes by it, `verify.ts` and
+ * `signed-document.ts` judge by it. Each objection is the end of a sentence that begins "certificate refused:".
+ */
+import { createHash } from 'node:crypto';
+import { AsnConvert } from '@peculiar/asn1-schema';
+import { Certificate, KeyUsage, KeyUsageFlags } from '@peculiar/asn1-x509';
+import type { ChainFacts } from '../native.ts';
+import { decodeDer, ECDSA_WITH_SHA256, encodeDer } from './der.ts';
+import { p256Objection } from './keys.ts';
+
 export const extensionOids = {
   basicConstraints: '2.5.29.19',
   keyUsage: '2.5.29.15',
@@ -12,3 +22,84 @@ export const keyPurposeOids = {
   serverAuth: '1.3.6.1.5.5.7.3.1',
   clientAuth: '1.3.6.1.5.5.7.3.2',
 } as const;
+
+/** Root, intermediate, leaf. */
+export const PATH_CERTS = 3;
+
+/** Why a leaf, already verified up to a root, is not of our profile; null if it is. */
+export function leafObjection(facts: ChainFacts): string | null {
+  if (facts.version !== 3) return `it is X.509 version ${facts.version}, not 3`;
+  if (facts.keyAlgorithm !== EC_PUBLIC_KEY || facts.keyCurve !== CURVE_P256) return 'its key is not of P-256, the only kind accepted';
+  if (facts.signatureAlgorithm !== ECDSA_WITH_SHA256) return 'it is not signed with ECDSA and SHA-256';
+  if (facts.isCa) return 'it is a CA certificate, shown as a leaf';
+  return extensionObjection(facts.extensions) ?? usageObjection(facts) ?? nameObjection(facts);
+}
+
+/**
+ * Why a certificate whose signature by a root is already verified is not an intermediate of our profile; null if it is. Its key usage
+ * is judged here, since rustls-webpki leaves that extension unread.
+ */
+export function intermediateObjection(der: Uint8Array): string | null {
+  const key = createHash('sha256').update(der).digest('hex');
+  const known = judgedIntermediates.get(key);
+  if (known !== undefined) return known;
+  const objection = judgeIntermediate(der);
+  if (judgedIntermediates.size >= JUDGED_INTERMEDIATES_MAX) judgedIntermediates.clear();
+  judgedIntermediates.set(key, objection);
+  return objection;
+}
+
+const EC_PUBLIC_KEY = '1.2.840.10045.2.1';
+const CURVE_P256 = '1.2.840.10045.3.1.7';
+const DIGITAL_SIGNATURE = 1;
+const knownExtensions: ReadonlySet<string> = new Set(Object.values(extensionOids));
+const leafPurposes: ReadonlySet<string> = new Set(Object.values(keyPurposeOids));
+
+/** A cluster has one intermediate, during its renewal two: the verdict on it is kept, by its SHA-256. */
+const judgedIntermediates = new Map<string, string | null>();
+const JUDGED_INTERMEDIATES_MAX = 64;
+
+function extensionObjection(extensions: ChainFacts['extensions']): string | null {
+  const seen = new Set<string>();
+  for (const { oid } of extensions) {
+    if (!knownExtensions.has(oid)) return `it has an extension ${oid}, which is not of the profile`;
+    if (seen.has(oid)) return `it has the extension ${oid} twice`;
+    seen.add(oid);
+  }
+  return null;
+}
+
+function usageObjection({ keyUsage, eku, extensions }: ChainFacts): string | null {
+  if (keyUsage !== DIGITAL_SIGNATURE) return 'its key usage is not exactly digitalSignature';
+  if (!extensions.some(({ oid, critical }) => oid === extensionOids.keyUsage && critical)) return 'its key usage is not critical';
+  if (eku?.length !== leafPurposes.size || !eku.every((oid) => leafPurposes.has(oid)) || new Set(eku).size !== leafPurposes.size) {
+    return 'its extended key usage is not exactly clientAuth and serverAuth';
+  }
+  return null;
+}
+
+function nameObjection({ uriNames, dnsNames, otherNames }: ChainFacts): string | null {
+  const others = dnsNames.length + otherNames;
+  if (uriNames.length === 1 && others === 0) return null;
+  return `it has ${uriNames.length} URI names and ${others} of other kinds, exactly one URI expected`;
+}
+
+function judgeIntermediate(der: Uint8Array): string | null {
+  let certificate: Certificate;
+  try {
+    certificate = decodeDer(der, Certificate);
+  } catch {
+    return 'its issuer is not a certificate in DER';
+  }
+  const { extensions = [], subjectPublicKeyInfo } = certificate.tbsCertificate;
+  const keyObjection = p256Objection(encodeDer(subjectPublicKeyInfo));
+  if (keyObjection !== null) return `its issuer is refused: ${keyObjection}`;
+  if (certificate.signatureAlgorithm.algorithm !== ECDSA_WITH_SHA256) return 'its issuer is not signed with ECDSA and SHA-256';
+  const extensionProblem = extensionObjection(extensions.map(({ extnID: oid, critical }) => ({ oid, critical })));
+  if (extensionProblem !== null) return `its issuer is refused: ${extensionProblem}`;
+  const usage = extensions.find(({ extnID }) => extnID === extensionOids.keyUsage);
+  if (usage === undefined || (AsnConvert.parse(usage.extnValue.buffer, KeyUsage).toNumber() & KeyUsageFlags.keyCertSign) === 0) {
+    return 'its issuer may not sign certificates: keyCertSign is missing from its key usage';
+  }
+  return null;
+}

@@ -9,6 +9,7 @@ import { dirname } from 'node:path';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { fromHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
+import { fromBase64 } from './base64.ts';
 import { writeFileAtomic } from './files.ts';
 
 /** What opens a sealed store. The bytes are secret. */
@@ -73,7 +74,7 @@ const PASSPHRASE_BYTES_MIN = 8;
 
 async function readKeyFile(path: string): Promise<Uint8Array> {
   const text = Buffer.from(await readPrivateFile(path)).toString('latin1').trim();
-  const key = text.length === 2 * UNSEAL_KEY_BYTES ? fromHex(text) : fromBase64(text);
+  const key = text.length === 2 * UNSEAL_KEY_BYTES ? fromHex(text) : fromBase64(text, UNSEAL_KEY_BYTES);
   if (key?.length !== UNSEAL_KEY_BYTES) throw invalid(path, `it does not hold ${UNSEAL_KEY_BYTES} bytes in hex or base64`);
   return key;
 }
@@ -106,11 +107,6 @@ async function readPrivateFile(path: string): Promise<Uint8Array> {
     if (isMissing(error)) throw invalid(path, 'there is no such file');
     throw asSelvedgeError(error, 'unseal_key_invalid', { path });
   }
-}
-
-function fromBase64(text: string): Uint8Array | null {
-  const bytes = Buffer.from(text, 'base64');
-  return bytes.toString('base64') === text ? new Uint8Array(bytes) : null;
 }
 
 function isMissing(error: unknown): boolean {
