@@ -8,6 +8,7 @@
 import { X509Certificate } from 'node:crypto';
 import { SelvedgeError } from '../base/errors.ts';
 import { equalBytes, type NodeIdentity, parseSpiffeUri, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
+import { limits } from '../base/limits.ts';
 import { type ChainFacts, verifyChain } from '../native.ts';
 import { formatFingerprint } from './fingerprint.ts';
 import { intermediateObjection, leafObjection, PATH_CERTS } from './profile.ts';
@@ -123,8 +124,9 @@ interface Claim {
 }
 
 function readClaim(leaf: Uint8Array | undefined): Claim | null {
+  if (leaf === undefined || leaf.length > limits.certificate_bytes_max) return null;
   try {
-    const certificate = new X509Certificate(leaf ?? '');
+    const certificate = new X509Certificate(leaf);
     const uri = /^URI:(\S+)$/.exec(certificate.subjectAltName ?? '')?.[1] ?? '';
     return { identity: parseSpiffeUri(uri), notBefore_ms: certificate.validFromDate.getTime(), notAfter_ms: certificate.validToDate.getTime() };
   } catch {
