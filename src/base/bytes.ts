@@ -100,6 +100,7 @@ export class ByteReader {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   #at = 0;
+  #isShort = false;
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
@@ -110,9 +111,17 @@ export class ByteReader {
     return this.#bytes.length - this.#at;
   }
 
+  /** Whether a read failed because octets were missing, and not because of what they said. */
+  get isShort(): boolean {
+    return this.#isShort;
+  }
+
   #take(count: number): number {
     const at = this.#at;
-    if (count > this.remaining) throw new SelvedgeError('frame_invalid', { why: `${count} more octets expected, ${this.remaining} there` });
+    if (count > this.remaining) {
+      this.#isShort = true;
+      throw new SelvedgeError('frame_invalid', { why: `${count} more octets expected, ${this.remaining} there` });
+    }
     this.#at = at + count;
     return at;
   }

@@ -6,9 +6,9 @@
  * Inside, rates are bytes per ms; what is public says its unit.
  */
 import { DelayTrack, smallerOf } from './governor/delay.ts';
-import { DeliveryRate } from './governor/delivery.ts';
+import { type Delivery, DeliveryRate } from './governor/delivery.ts';
 import { EntryDrain } from './governor/entry.ts';
-import { SecondBuckets, SlidingMinimum } from './governor/filters.ts';
+import { PastTotal, SecondBuckets, SlidingMinimum } from './governor/filters.ts';
 import { Pacer } from './governor/pacer.ts';
 import type { BulkReport } from './governor/receiver.ts';
 import { StampFollower, stampDifference, stampOf } from './governor/stamp.ts';
@@ -54,11 +54,13 @@ export interface GovernorFacts {
 
 const PACKET_BYTES = 1_300;
 const FRAME_BYTES_MAX = 16_000;
-const FRAME_MS = 1;
+const FRAME_MS = 0.5;
 
 const RTT_MS_UNKNOWN = 100;
 /** Reaction beyond the round trip: acknowledgement, tick, filter. */
 const REACTION_MS = 15;
+/** A queue is seen this long after a round trip: filter and acknowledgement. */
+const SEEN_MS = 40;
 const TARGET_MS_MIN = 1.5;
 const TARGET_PACKETS = 1.5;
 const SPAN_MS_MIN = 50;
@@ -66,7 +68,7 @@ const START_BYTES_PER_MS = 125;
 const START_PACKETS_PER_RTT = 10;
 
 /** What bulk leaves free, so that a queue that formed can go. */
-const SHARE = 0.97;
+const SHARE = 0.985;
 const GAIN_MIN = -0.75;
 const GROWTH_MS = 20;
 const GROWTH_MIN = 0.2;
@@ -116,7 +118,8 @@ export class Governor {
   #entry: EntryDrain | null;
   #state: GovernorState;
   #capacity: number;
-  #delivery: number | null = null;
+  #delivery: Delivery | null = null;
+  readonly #withheld = new PastTotal();
   #gain = 0;
   #rate = 0;
 
@@ -153,6 +156,7 @@ export class Governor {
 
   /** The receiver's acknowledgement of bulk frames. */
   onReport(now: number, report: BulkReport): void {
+    this.#accrue(now);
     const bytes = Math.min(Math.max(report.bytes, 0), this.#sent);
     this.#owd.add(now, this.#owdFollower.follow(report.owd_min_us));
     const clock = this.#clock.follow(report.clock_us);
@@ -163,7 +167,7 @@ export class Governor {
       const rtt = (stampDifference(stampOf(now), report.stamp_us) - report.held_us) / 1000;
       if (rtt > 0) this.#rtt.add(now, rtt);
       this.#entry?.onDelay(now, rtt, this.#entry.isOfTrickle(report));
-      this.#setDelivery(this.#delivered.add(clock, bytes, this.#span_ms));
+      this.#setDelivery(this.#delivered.add(clock, bytes, this.#withheldThen(now), this.#span_ms), 1);
     }
     this.#control(now);
   }
@@ -182,8 +186,8 @@ export class Governor {
     }
     this.#rtt.add(now, sample.rtt_min_ms);
     this.#entry?.onDelay(now, sample.rtt_min_ms, this.#entry.isSince(now, sample.rtt_latest_ms ?? sample.rtt_min_ms));
-    const acked = this.#delivered.add(now, this.#acked, this.#span_ms);
-    this.#setDelivery(acked === null ? null : acked * this.#bulkPart);
+    const part = this.#bulkPart;
+    this.#setDelivery(this.#delivered.add(now, this.#acked, this.#withheldThen(now) / part, this.#span_ms), part);
     this.#control(now);
   }
 
@@ -197,13 +201,13 @@ export class Governor {
 
   /** Bytes that bulk may send now: none, or at least a packet. A frame's head may overdraw it. */
   allowance(now: number): number {
-    const most = Math.floor(Math.min(this.#pacer.credit(now, this.#rate), this.#open_bytes));
+    const most = Math.floor(Math.min(this.#accrue(now), this.#open_bytes));
     return most < PACKET_BYTES ? 0 : most;
   }
 
   onSent(now: number, bytes: number): void {
     this.#checkUnused(now);
-    this.#pacer.credit(now, this.#rate);
+    this.#accrue(now);
     this.#pacer.spend(bytes);
     this.#sent += bytes;
     this.#sent_at = now;
@@ -212,7 +216,7 @@ export class Governor {
   /** When `allowance` is next more than nothing, if no acknowledgement comes before; null if only an acknowledgement opens it. */
   nextTime(now: number): number | null {
     if (this.#open_bytes < PACKET_BYTES) return null;
-    return now + Math.max(0, (PACKET_BYTES - this.#pacer.credit(now, this.#rate)) / this.#rate);
+    return now + Math.max(0, (PACKET_BYTES - this.#accrue(now)) / this.#rate);
   }
 
   get rate_bytes_per_s(): number {
@@ -244,7 +248,7 @@ export class Governor {
       state: this.#state,
       rate_bytes_per_s: this.rate_bytes_per_s,
       capacity_bytes_per_s: this.capacity_bytes_per_s,
-      delivery_bytes_per_s: this.#delivery === null ? null : this.#delivery * 1000,
+      delivery_bytes_per_s: this.#delivery === null ? null : this.#delivery.rate * 1000,
       queue_ms: this.#queue_ms,
       target_ms: this.#target_ms,
       rtt_ms: this.#rtt.recent_ms,
@@ -257,6 +261,10 @@ export class Governor {
 
   get #queue_ms(): number | null {
     return smallerOf(this.#owd.queue_ms, this.#rtt.queue_ms);
+  }
+
+  get #fast_queue_ms(): number | null {
+    return smallerOf(this.#owd.fast_queue_ms, this.#rtt.fast_queue_ms);
   }
 
   get #rtt_ms(): number {
@@ -310,10 +318,15 @@ export class Governor {
     loss.since = now;
   }
 
-  #setDelivery(measured: number | null): void {
+  /** As it was when that left which is acknowledged now. */
+  #withheldThen(now: number): number {
+    return this.#withheld.at(now - this.#rtt_ms);
+  }
+
+  #setDelivery(measured: Delivery | null, bulkPart: number): void {
     if (measured === null) return;
-    const most = this.#rates.value;
-    this.#delivery = most === null ? measured : Math.min(measured, -most);
+    const most = -(this.#rates.value ?? Number.NEGATIVE_INFINITY);
+    this.#delivery = { rate: Math.min(measured.rate * bulkPart, most), rate_if_used: Math.min(measured.rate_if_used * bulkPart, most) };
   }
 
   #control(now: number): void {
@@ -357,8 +370,9 @@ export class Governor {
     if (delivery === null) return;
     const limited = now < this.#limited_until;
     if (queue > this.#target_ms || this.#loss.part > LOSS_QUEUE_MIN) {
-      if (!limited || delivery > this.#capacity) this.#capacity += ((delivery - this.#capacity) * elapsed) / this.#span_ms;
-    } else this.#capacity = Math.max(this.#capacity, delivery);
+      const evidence = Math.max(delivery.rate, Math.min(delivery.rate_if_used, this.#capacity));
+      if (!limited || evidence > this.#capacity) this.#capacity += ((evidence - this.#capacity) * elapsed) / this.#span_ms;
+    } else this.#capacity = Math.max(this.#capacity, delivery.rate);
     this.#best.add(now, this.#capacity);
     const floor = Math.max(FLOOR_PART * (this.#best.value ?? 0), (FLOOR_PACKETS_PER_RTT * PACKET_BYTES) / this.#rtt_ms);
     this.#capacity = Math.max(this.#capacity, floor);
@@ -391,15 +405,16 @@ export class Governor {
       this.#settle(now);
       this.#drain_at = now + DRAIN_EVERY_MS;
     }
-    if (this.#state === 'growth' && (this.#empty_since === null || this.#loss.part > LOSS_GROWTH_MAX)) this.#settle(now);
+    const grownEnough = this.#state === 'growth' && ((this.#fast_queue_ms ?? 0) >= target || this.#loss.part > LOSS_GROWTH_MAX);
     if (this.#state === 'drain' && now >= this.#drain_until) this.#settle(now);
-    if ((this.#state === 'steady' || this.#state === 'growth') && now >= this.#drain_at) {
+    if (grownEnough || ((this.#state === 'steady' || this.#state === 'growth') && now >= this.#drain_at)) {
       this.#state = 'drain';
       this.#drain_until = now + target / -DRAIN_GAIN + DRAIN_MS;
       this.#drain_at = now + DRAIN_EVERY_MS;
+      this.#limited_until = this.#drain_until + this.#rtt_ms + this.#span_ms;
     }
     const span = 3 * this.#tau_ms;
-    if (this.#state === 'steady' && this.#isEmptyFor(now, span) && (this.#delivery ?? 0) >= GROWTH_DELIVERED_PART * this.#capacity) {
+    if (this.#state === 'steady' && this.#isEmptyFor(now, span) && (this.#delivery?.rate ?? 0) >= GROWTH_DELIVERED_PART * this.#capacity) {
       this.#state = 'growth';
       this.#gain = target / span;
     }
@@ -411,7 +426,7 @@ export class Governor {
       case 'start':
         return this.#growthMax;
       case 'growth':
-        return Math.min(this.#growthMax, this.#gain * 2 ** (elapsed / this.#tau_ms));
+        return Math.min(this.#growthMax, this.#gain * 2 ** (elapsed / (this.#rtt_ms + SEEN_MS)));
       case 'drain':
         return DRAIN_GAIN;
       default:
@@ -428,8 +443,16 @@ export class Governor {
     if (this.#empty_since !== null) this.#empty_since = now;
   }
 
+  /** Credit up to now. What the sender leaves unused is its own doing only while the window is open. */
+  #accrue(now: number): number {
+    const credit = this.#pacer.credit(now, this.#rate);
+    const unused = this.#pacer.takeUnused();
+    if (this.#open_bytes >= PACKET_BYTES) this.#withheld.add(now, unused);
+    return credit;
+  }
+
   #setRate(now: number): void {
-    this.#pacer.credit(now, this.#rate);
+    this.#accrue(now);
     this.#rate = this.#entry === null ? this.#capacity * (1 + this.#gain) * SHARE : EntryDrain.trickle(PACKET_BYTES);
     this.#rates.push(now, -this.#rate, this.#rtt_ms + this.#span_ms + REACTION_MS);
   }

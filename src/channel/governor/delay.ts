@@ -5,10 +5,13 @@
 import { SecondBuckets, SlidingMinimum } from './filters.ts';
 
 const RECENT_SPAN_MS = 30;
+/** Short enough to notice a queue soon, too short to be sure of it. */
+const FAST_SPAN_MS = 11;
 const BASE_SECONDS = 15;
 
 export class DelayTrack {
   readonly #recent = new SlidingMinimum();
+  readonly #fast = new SlidingMinimum();
   readonly #base = new SecondBuckets(BASE_SECONDS, Math.min);
 
   /** A base known from before. */
@@ -18,6 +21,7 @@ export class DelayTrack {
 
   add(now: number, delay_ms: number): void {
     this.#recent.push(now, delay_ms, RECENT_SPAN_MS);
+    this.#fast.push(now, delay_ms, FAST_SPAN_MS);
     this.#base.add(now, delay_ms);
   }
 
@@ -37,9 +41,17 @@ export class DelayTrack {
   }
 
   get queue_ms(): number | null {
-    const recent = this.#recent.value;
+    return this.#above(this.#recent.value);
+  }
+
+  /** The queue as the last few samples see it: sooner, and noisier. */
+  get fast_queue_ms(): number | null {
+    return this.#above(this.#fast.value);
+  }
+
+  #above(delay_ms: number | null): number | null {
     const base = this.#base.value;
-    return recent === null || base === null ? null : recent - base;
+    return delay_ms === null || base === null ? null : delay_ms - base;
   }
 }
 

@@ -6,19 +6,32 @@ const POINTS_PER_SPAN = 32;
 interface Point {
   readonly time: number;
   readonly bytes: number;
+  readonly withheld: number;
+}
+
+/** Bytes per ms. */
+export interface Delivery {
+  readonly rate: number;
+  /** What would have come if the sender had used all of its credit. */
+  readonly rate_if_used: number;
 }
 
 export class DeliveryRate {
   readonly #points: Point[] = [];
 
-  /** Bytes per ms over the shortest known time of at least `span` ms up to this point; null while too little is known. */
-  add(time: number, bytes: number, span_ms: number): number | null {
+  /**
+   * Over the shortest known time of at least `span` ms up to this point; null while too little is known. `withheld`: bytes in all that the
+   * sender could have sent by the time it sent these, and did not.
+   */
+  add(time: number, bytes: number, withheld: number, span_ms: number): Delivery | null {
     const points = this.#points;
     while (points.length > 1 && time - (points[1] as Point).time >= span_ms) points.shift();
     const last = points[points.length - 1];
-    if (last === undefined || time - last.time >= span_ms / POINTS_PER_SPAN) points.push({ time, bytes });
+    if (last === undefined || time - last.time >= span_ms / POINTS_PER_SPAN) points.push({ time, bytes, withheld });
     const first = points[0] as Point;
-    return time - first.time < span_ms ? null : (bytes - first.bytes) / (time - first.time);
+    const elapsed = time - first.time;
+    if (elapsed < span_ms) return null;
+    return { rate: (bytes - first.bytes) / elapsed, rate_if_used: (bytes - first.bytes + withheld - first.withheld) / elapsed };
   }
 
   /** What came before says nothing about what comes now. */

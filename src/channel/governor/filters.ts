@@ -76,3 +76,26 @@ export class SecondBuckets {
     return this.#value;
   }
 }
+
+/** A total that grows, remembered so that it can be read as it was a while ago. What is too old to be told apart counts as ever there. */
+export class PastTotal {
+  readonly #times: number[] = [];
+  readonly #totals: number[] = [];
+  #older = 0;
+  #total = 0;
+
+  add(now: number, amount: number): void {
+    if (amount <= 0) return;
+    this.#total += amount;
+    this.#times.push(now);
+    this.#totals.push(this.#total);
+    if (this.#times.length <= ENTRIES_MAX) return;
+    this.#times.shift();
+    this.#older = this.#totals.shift() ?? this.#older;
+  }
+
+  at(time: number): number {
+    const index = this.#times.findLastIndex((known) => known <= time);
+    return index < 0 ? this.#older : (this.#totals[index] ?? this.#older);
+  }
+}

@@ -6,6 +6,7 @@ export class Pacer {
   readonly #packet_bytes: number;
   #at: number;
   #credit: number;
+  #unused = 0;
 
   constructor(now: number, packet_bytes: number) {
     this.#packet_bytes = packet_bytes;
@@ -17,10 +18,19 @@ export class Pacer {
   credit(now: number, rate: number): number {
     if (now > this.#at) {
       const most = rate * SAVED_MS_MAX + 2 * this.#packet_bytes;
-      this.#credit = Math.min(most, this.#credit + rate * (now - this.#at));
+      const grown = this.#credit + rate * (now - this.#at);
+      this.#credit = Math.min(most, grown);
+      this.#unused += grown - this.#credit;
       this.#at = now;
     }
     return this.#credit;
+  }
+
+  /** Credit that was lost since the last call, because the sender paused or had nothing to send. */
+  takeUnused(): number {
+    const unused = this.#unused;
+    this.#unused = 0;
+    return unused;
   }
 
   spend(bytes: number): void {

@@ -1,8 +1,10 @@
-/** The receiving end of the governor: counts what bulk frames bring and tells the sender every 64 KiB or 10 ms. It decides nothing. */
+/** The receiving end of the governor: counts what bulk frames bring and tells the sender every 64 KiB or 10 ms, not closer than 2 ms. It decides nothing. */
 import { stampDifference, stampOf } from './stamp.ts';
 
 const REPORT_BYTES = 64 * 1024;
 const REPORT_MS = 10;
+/** On fast paths 64 KiB come more often than anyone needs to hear of them. */
+const REPORT_MS_MIN = 2;
 
 /** The acknowledgement of bulk frames. Clocks are u32 µs and wrap; the offset between the two ends' clocks is unknown. */
 export interface BulkReport {
@@ -55,6 +57,7 @@ export class GovernorReceiver {
   /** When a report is due; null while there is nothing to tell. */
   nextTime(now: number): number | null {
     if (this.#owd_min_us === null) return null;
-    return this.#bytes - this.#reported_bytes >= REPORT_BYTES ? now : Math.max(now, this.#reported_at + REPORT_MS);
+    const spacing = this.#bytes - this.#reported_bytes >= REPORT_BYTES ? REPORT_MS_MIN : REPORT_MS;
+    return Math.max(now, this.#reported_at + spacing);
   }
 }

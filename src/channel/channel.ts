@@ -1,0 +1,755 @@
+/**
+ * The channel: the association of two nodes, which outlives its sessions (design.md, idea 1). A pure machine: time comes in with
+ * each call, octets and events go out when asked for. It never touches a socket, clock, timer or randomness of its own.
+ *
+ *   in    attach · receive · sourceEnded · sessionFinished · sessionLost · setReady · setWritable · pathSample · handleTimeout
+ *   out   pollTransmit (until null) · pollEvent (until null) · pollTimeout (when to call handleTimeout)
+ *   user  open · Flow's methods · close
+ *
+ * After any call of the first or last group, ask all three of the second again.
+ */
+import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import type { Random } from '../base/seam.ts';
+import { Attached, type Lane, type SessionShape } from './attached.ts';
+import { CONTROL_PRIORITY, classAllowsKind, classRow, type FlowKind, streamPriority, type TrafficClass, trafficClassNames } from './classes.ts';
+import { Flow, type FlowOwner } from './flow.ts';
+import { FlowIds, type Side } from './flow-ids.ts';
+import { type ControlFrame, type DataHead, encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead, type HeartbeatFrame, type LatestHead, type ResumeEntry } from './frames.ts';
+import { Governor, type PathView, stampOf } from './governor.ts';
+import { Scheduler } from './scheduler.ts';
+import { type Cause, type ChannelState, StateMachine } from './states.ts';
+
+export interface ChannelOptions {
+  readonly side: Side;
+  /** Node ids of the two ends. */
+  readonly self: string;
+  readonly peer: string;
+  readonly random: Random;
+  readonly now: number;
+  /** Judges an incoming flow; null allows it. */
+  readonly authorize: (cls: TrafficClass, kind: FlowKind, service: string) => SelvedgeError | null;
+  /** False leaves the network's queue to itself: for comparison only. */
+  readonly isGoverned: boolean;
+  /** What the path to this peer carried last time, octets per second. */
+  readonly rememberedRate?: number;
+}
+
+/** One frame that leaves now, on the session `key`. */
+export interface Transmit {
+  readonly key: number;
+  readonly flow: number;
+  readonly lane: Lane;
+  readonly priority: number;
+  readonly head: Uint8Array;
+  readonly body: Uint8Array | null;
+  /** The flow sends nothing after this. */
+  readonly isLast: boolean;
+  /** May leave as a datagram of the transport, if it fits. */
+  readonly isDatagram: boolean;
+}
+
+export type ChannelEvent =
+  | { readonly type: 'state'; readonly state: ChannelState; readonly error: SelvedgeError | null }
+  /** The peer opened a flow. */
+  | { readonly type: 'flow'; readonly flow: Flow }
+  | { readonly type: 'readable'; readonly flow: Flow }
+  | { readonly type: 'drained'; readonly flow: Flow }
+  /** `flow.error` says why; null: both directions finished. */
+  | { readonly type: 'ended'; readonly flow: Flow }
+  /** Nothing is heard though it should be: another session is worth dialing. */
+  | { readonly type: 'suspect'; readonly key: number }
+  | { readonly type: 'recovered'; readonly key: number }
+  /** This session has been replaced: let it finish what is under way. */
+  | { readonly type: 'finish'; readonly key: number }
+  | { readonly type: 'drop'; readonly key: number; readonly error: SelvedgeError };
+
+/** Interactive flows keep the governor on for this long after the last one closed. */
+const GOVERNED_MS_AFTER = 5_000;
+/** Octets that were read are acknowledged after this long at the latest. */
+const LAZY_ACK_MS = 25;
+/** Ended flows that are remembered, for a peer that missed their last acknowledgement. */
+const RECENT_FLOWS_MAX = 256;
+
+export class Channel implements FlowOwner {
+  readonly side: Side;
+  readonly self: string;
+  readonly peer: string;
+  /** Both are the acceptor's to give; known from the first hello on. */
+  id = new Uint8Array(16);
+  secret = new Uint8Array(32);
+  readonly #options: ChannelOptions;
+  readonly #states = new StateMachine();
+  readonly #ids: FlowIds;
+  readonly #flows = new Map<number, Flow>();
+  readonly #recent = new Map<number, ResumeEntry>();
+  readonly #sessions = new Map<number, Attached>();
+  readonly #scheduler = new Scheduler<Flow>();
+  readonly #ackDue = new Set<Flow>();
+  readonly #ackLazy = new Set<Flow>();
+  readonly #events: ChannelEvent[] = [];
+  readonly classBytes = new Map<TrafficClass, { sent: number; received: number }>();
+  #current: Attached | null = null;
+  #lazyAckAt: number | null = null;
+  #carrierLostAt: number | null = null;
+  #carrierError: SelvedgeError | null = null;
+  #governor: Governor | null = null;
+  #interactive = 0;
+  #interactiveUntil = Number.NEGATIVE_INFINITY;
+  #rememberedRate: number | undefined;
+  #now: number;
+
+  constructor(options: ChannelOptions) {
+    this.#options = options;
+    this.side = options.side;
+    this.self = options.self;
+    this.peer = options.peer;
+    this.#ids = new FlowIds(options.side);
+    this.#rememberedRate = options.rememberedRate;
+    this.#now = options.now;
+  }
+
+  // ---- states
+
+  get state(): ChannelState {
+    return this.#states.state;
+  }
+
+  get hasEnded(): boolean {
+    return this.#states.hasEnded;
+  }
+
+  /** No session carries it at the moment. */
+  get isSuspended(): boolean {
+    return this.#states.isCarrying && this.#current === null;
+  }
+
+  get currentKey(): number | null {
+    return this.#current?.key ?? null;
+  }
+
+  get flows(): Iterable<Flow> {
+    return this.#flows.values();
+  }
+
+  get rtt_ms(): number | null {
+    return this.#current?.liveness.rtt_ms ?? null;
+  }
+
+  get governor(): Governor | null {
+    return this.#governor;
+  }
+
+  get rememberedRate(): number | undefined {
+    return this.#rememberedRate;
+  }
+
+  get isSuspect(): boolean {
+    return this.#current?.liveness.isSuspect ?? false;
+  }
+
+  move(cause: Cause, error: SelvedgeError | null = null): void {
+    const state = this.#states.move(cause);
+    this.#events.push({ type: 'state', state, error });
+  }
+
+  /** Ends with a failure (spec 13.1), from any state that has not ended. */
+  fail(error: SelvedgeError): void {
+    if (this.#states.hasEnded) return;
+    this.#endAll(error);
+    this.move('failure', error);
+  }
+
+  /** Ends by intent. */
+  close(code: ErrorCode, why: string): void {
+    if (this.#states.hasEnded) return;
+    const error = new SelvedgeError(code, { why, peer: this.peer });
+    this.#endAll(error);
+    if (this.#states.isCarrying) this.move('close', error);
+    this.move(this.#states.allows('closed') ? 'closed' : 'close', error);
+  }
+
+  #endAll(error: SelvedgeError): void {
+    for (const flow of [...this.#flows.values()]) this.#endFlow(flow, new SelvedgeError('flow_lost', { why: error.code }, { cause: error }), 'reset');
+    for (const key of [...this.#sessions.keys()]) this.#drop(key, error);
+  }
+
+  // ---- sessions
+
+  /**
+   * A session that passed handshake, identity and hello carries the channel from now on. `new`: the first one. `resume`: the others are gone.
+   * `migrate`: the one before still works and drains.
+   */
+  attach(now: number, key: number, shape: SessionShape, mode: 'new' | 'resume' | 'migrate'): void {
+    this.#now = now;
+    const isResume = mode === 'resume';
+    const attached: Attached = new Attached(key, shape, this.#sink(() => attached), this.#options.random, now, isResume);
+    for (const older of [...this.#sessions.keys()]) {
+      if (isResume) this.#drop(older, new SelvedgeError('replaced'));
+      else this.#events.push({ type: 'finish', key: older });
+    }
+    this.#sessions.set(key, attached);
+    this.#current = attached;
+    this.#carrierLostAt = null;
+    this.#carrierError = null;
+    this.#releaseGovernor();
+    for (const flow of this.#flows.values()) if (!flow.isConfirmed) flow.mustOpen = true;
+    for (const flow of this.#flows.values()) if (flow.receive?.hasUnacknowledged) this.#ackDue.add(flow);
+    if (isResume) this.#tellResume(attached);
+    this.#updateGovernor(now);
+  }
+
+  /** The session ended without having finished: octets on their way may be missing. */
+  sessionLost(now: number, key: number, error: SelvedgeError): void {
+    this.#now = now;
+    const attached = this.#sessions.get(key);
+    if (!attached) return;
+    this.#sessions.delete(key);
+    if (attached !== this.#current) {
+      if (this.#current) this.#tellResume(this.#current);
+      return;
+    }
+    this.#current = null;
+    this.#releaseGovernor();
+    for (const flow of this.#flows.values()) flow.latestOut?.sessionLost();
+    this.#carrierLostAt = now;
+    this.#carrierError = error;
+  }
+
+  /** The session ended and everything on it, both ways, had arrived. */
+  sessionFinished(now: number, key: number): void {
+    if (this.#current?.key === key) this.sessionLost(now, key, new SelvedgeError('session_closed', { why: 'finished by the peer' }));
+    else this.#sessions.delete(key);
+  }
+
+  #drop(key: number, error: SelvedgeError): void {
+    const attached = this.#sessions.get(key);
+    if (!attached) return;
+    this.#sessions.delete(key);
+    if (attached === this.#current) {
+      this.#current = null;
+      for (const flow of this.#flows.values()) flow.latestOut?.sessionLost();
+    }
+    this.#events.push({ type: 'drop', key, error });
+  }
+
+  setReady(key: number, lane: Lane, isReady: boolean): void {
+    const attached = this.#sessions.get(key);
+    if (attached) attached.ready[lane] = isReady;
+  }
+
+  setWritable(key: number, flow: number, isWritable: boolean): void {
+    const blocked = this.#sessions.get(key)?.blocked;
+    if (isWritable) blocked?.delete(flow);
+    else blocked?.add(flow);
+  }
+
+  // ---- what comes in
+
+  /** Octets of one source of a session. A violation of the protocol fails the channel. */
+  receive(now: number, key: number, source: number, bytes: Uint8Array): void {
+    this.#now = now;
+    const attached = this.#sessions.get(key);
+    if (!attached) return;
+    this.heard(now, key);
+    try {
+      attached.decoder(source).push(bytes);
+      if (attached.hasTooManySources) throw new SelvedgeError('limit_reached', { limit: 'quic_streams_per_session_max', max: limits.quic_streams_per_session_max });
+    } catch (error) {
+      if (!(error instanceof SelvedgeError)) throw error;
+      this.fail(error);
+    }
+  }
+
+  sourceEnded(now: number, key: number, source: number): void {
+    if (this.#sessions.get(key)?.endSource(source)) this.#drop(key, new SelvedgeError('frame_invalid', { why: 'source ended in the middle of a frame' }));
+    this.#now = now;
+  }
+
+  /** One datagram of the session: a datagram frame. */
+  receiveDatagram(now: number, key: number, bytes: Uint8Array): void {
+    this.receive(now, key, DATAGRAM_SOURCE, bytes);
+    if (this.#sessions.get(key)?.endSource(DATAGRAM_SOURCE)) this.fail(new SelvedgeError('frame_invalid', { why: 'datagram is not one whole frame' }));
+  }
+
+  /** The peer showed life at `at`, if only by acknowledging packets. */
+  heard(at: number, key: number): void {
+    if (this.#sessions.get(key)?.liveness.heard(at)) this.#events.push({ type: 'recovered', key });
+  }
+
+  /** What the transport saw of the path since the last look (QUIC). */
+  pathSample(now: number, key: number, sample: PathView): void {
+    if (this.#current?.key !== key) return;
+    if (sample.rtt_latest_ms !== null) this.#current.liveness.measured(sample.rtt_latest_ms);
+    this.#governor?.onPathSample(now, sample);
+  }
+
+  #sink(attached: () => Attached) {
+    return {
+      data: (head: DataHead, offset: number, piece: Uint8Array, last: boolean) => this.#onData(attached(), head, offset, piece, last),
+      latest: (head: LatestHead, piece: Uint8Array) => this.#onLatest(head, piece),
+      datagram: (flow: number, bytes: Uint8Array) => this.#onDatagram(flow, bytes),
+      hello: () => {
+        throw new SelvedgeError('frame_invalid', { why: 'a second hello' });
+      },
+      control: (frame: ControlFrame) => this.#onControl(attached(), frame),
+    };
+  }
+
+  #onData(attached: Attached, head: DataHead, offset: number, piece: Uint8Array, last: boolean): void {
+    const flow = this.#flows.get(head.flow);
+    if (head.stamp_us !== null) attached.reports.onBulkFrame(this.#now, head.stamp_us, piece.length);
+    if (!flow) return;
+    if (!flow.receive) throw new SelvedgeError('flow_violation', { why: `data on a flow of kind ${flow.kind}` });
+    flow.isConfirmed = true;
+    this.#countIn(flow, piece.length);
+    if (flow.receive.push(offset, piece, head.fin && last)) this.#tellReadable(flow);
+  }
+
+  #onLatest(head: LatestHead, piece: Uint8Array): void {
+    const flow = this.#flows.get(head.flow);
+    if (!flow) return;
+    if (!flow.latestIn) throw new SelvedgeError('flow_violation', { why: `latest frame on a flow of kind ${flow.kind}` });
+    this.#countIn(flow, piece.length);
+    if (flow.latestIn.push(head, piece)) this.#tellReadable(flow);
+  }
+
+  #onDatagram(id: number, bytes: Uint8Array): void {
+    const flow = this.#flows.get(id);
+    if (!flow) return;
+    if (!flow.datagramsIn) throw new SelvedgeError('flow_violation', { why: `datagram on a flow of kind ${flow.kind}` });
+    this.#countIn(flow, bytes.length);
+    if (flow.datagramsIn.push(bytes)) this.#tellReadable(flow);
+  }
+
+  #tellReadable(flow: Flow): void {
+    if (flow.wasTold || flow.isEnded) return;
+    flow.wasTold = true;
+    this.#events.push({ type: 'readable', flow });
+    // An end without octets needs no reader to be consumed.
+    if (flow.receive?.isDone) this.flowConsumed(flow);
+  }
+
+  #onControl(attached: Attached, frame: ControlFrame): void {
+    switch (frame.type) {
+      case 'open':
+        return this.#onOpen(frame.flow, frame.class, frame.kind, frame.service);
+      case 'ack':
+        return this.#onAck(attached, frame.flow, frame.consumed, frame.limit);
+      case 'reset':
+        return this.#onReset(frame.flow, frame.code, frame.reason);
+      case 'resume':
+        return this.#onResume(attached, frame.entries, frame.more);
+      case 'heartbeat':
+        return this.#onHeartbeat(attached, frame);
+      case 'echo': {
+        const rtt = (((stampOf(this.#now) - frame.stamp_us) >>> 0) - frame.held_us) / 1000;
+        return attached.liveness.echo(frame.sequence, rtt);
+      }
+      case 'report':
+        if (attached === this.#current) this.#governor?.onReport(this.#now, frame);
+        return;
+    }
+  }
+
+  #onOpen(id: number, cls: TrafficClass, kind: FlowKind, service: string): void {
+    if (!this.#ids.admit(id)) return;
+    const flow = new Flow(this, id, cls, kind, service, false);
+    const refusal = this.#judge(flow);
+    if (refusal) {
+      this.#remember(flow, 'reset', 0);
+      this.#control({ type: 'reset', flow: id, code: refusal.code, reason: refusal.message });
+      return;
+    }
+    this.#flows.set(id, flow);
+    this.#began(flow);
+    this.#events.push({ type: 'flow', flow });
+  }
+
+  #judge(flow: Flow): SelvedgeError | null {
+    if (this.#flows.size >= limits.flows_per_channel_max) return new SelvedgeError('limit_reached', { limit: 'flows_per_channel_max', max: limits.flows_per_channel_max });
+    if (this.state === 'draining') return new SelvedgeError('peer_draining', { peer: this.self });
+    if (!classAllowsKind(flow.class, flow.kind)) return new SelvedgeError('flow_refused', { why: `class ${flow.class} has no flows of kind ${flow.kind}` });
+    return this.#options.authorize(flow.class, flow.kind, flow.service);
+  }
+
+  #onAck(attached: Attached, id: number, consumed: number, limit: number): void {
+    const flow = this.#flows.get(id);
+    if (!flow?.send) return;
+    flow.isConfirmed = true;
+    if (!flow.send.acknowledge(consumed, limit)) return;
+    attached.liveness.outstanding(this.#now, flow.send.unacknowledged > 0 || this.#hasOutstanding, true);
+    if (flow.wantsDrain && flow.send.wantsMore) {
+      flow.wantsDrain = false;
+      this.#events.push({ type: 'drained', flow });
+    }
+    this.#checkDone(flow);
+  }
+
+  #onReset(id: number, code: ErrorCode, reason: string): void {
+    const flow = this.#flows.get(id);
+    if (!flow) {
+      // It may have overtaken the flow's opening, which then must not open it.
+      if (this.#ids.isPeers(id)) this.#ids.admit(id);
+      return;
+    }
+    const error = code === 'session_closed' ? new SelvedgeError('flow_reset', { why: reason }) : new SelvedgeError(code, { why: reason, class: flow.class, peer: this.peer });
+    this.#endFlow(flow, error, 'reset');
+  }
+
+  #onHeartbeat(attached: Attached, frame: HeartbeatFrame): void {
+    if (frame.from !== this.peer || frame.to !== this.self) throw new SelvedgeError('frame_invalid', { why: 'heartbeat of another channel' });
+    attached.echo = { sequence: frame.sequence, stamp_us: frame.stamp_us, at: this.#now };
+  }
+
+  // ---- resuming
+
+  #tellResume(attached: Attached): void {
+    const entries: ResumeEntry[] = [...this.#recent.values()];
+    for (const flow of this.#flows.values()) entries.push({ flow: flow.id, status: 'live', received: flow.receive?.received ?? 0 });
+    do {
+      const part = entries.splice(0, limits.resume_flows_per_frame_max);
+      attached.control.push(encodeControl({ type: 'resume', more: entries.length > 0, entries: part }));
+    } while (entries.length > 0);
+  }
+
+  #onResume(attached: Attached, entries: readonly ResumeEntry[], more: boolean): void {
+    if (attached.resumed.size > 2 * limits.flows_per_channel_max + RECENT_FLOWS_MAX) throw new SelvedgeError('frame_invalid', { why: 'too many flows to resume' });
+    for (const entry of entries) {
+      attached.resumed.add(entry.flow);
+      this.#resumeFlow(entry);
+    }
+    if (more) return;
+    for (const flow of [...this.#flows.values()]) if (!attached.resumed.has(flow.id)) this.#resumeUnknown(flow);
+    attached.resumed.clear();
+    attached.awaitsResume = false;
+  }
+
+  #resumeFlow(entry: ResumeEntry): void {
+    const flow = this.#flows.get(entry.flow);
+    const recent = this.#recent.get(entry.flow);
+    if (!flow) {
+      // The peer still holds a flow that ended here by a reset which it never got.
+      if (entry.status === 'live' && recent?.status === 'reset') this.#control({ type: 'reset', flow: entry.flow, code: 'flow_lost', reason: 'ended before the session was replaced' });
+      return;
+    }
+    if (entry.status === 'reset') return this.#endFlow(flow, new SelvedgeError('flow_lost', { why: 'the peer had ended it' }), 'reset');
+    flow.isConfirmed = true;
+    flow.mustOpen = false;
+    if (!flow.send) return;
+    if (entry.status === 'done') {
+      flow.send.acknowledge(entry.received, entry.received);
+      this.#checkDone(flow);
+      if (!flow.isEnded && flow.send.isDone) return this.#endFlow(flow, null, 'done');
+    } else if (entry.received >= flow.send.acknowledged) flow.send.rewind(entry.received);
+  }
+
+  /** The peer does not know this flow: its opening was lost on the way, or the flow is gone there. */
+  #resumeUnknown(flow: Flow): void {
+    if (flow.isConfirmed) return this.#endFlow(flow, new SelvedgeError('flow_lost', { why: 'the peer knows it no more' }), 'reset');
+    flow.mustOpen = true;
+    flow.send?.rewind(0);
+  }
+
+  // ---- flows
+
+  /** @throws not_connected, peer_draining, limit_reached, channel_class_denied */
+  open(cls: TrafficClass, kind: FlowKind, service: string): Flow {
+    if (!this.#states.isCarrying || this.state === 'closing') throw new SelvedgeError('not_connected', { peer: this.peer, why: `channel is ${this.state}` });
+    const flow = new Flow(this, this.#ids.next(), cls, kind, service, true);
+    const refusal = this.#judge(flow);
+    if (refusal) throw refusal;
+    this.#flows.set(flow.id, flow);
+    this.#began(flow);
+    return flow;
+  }
+
+  #began(flow: Flow): void {
+    this.#scheduler.add(flow);
+    if (classRow(flow.class).interactive) this.#interactive++;
+    this.#updateGovernor(this.#now);
+  }
+
+  flowHasWork(_flow: Flow): void {
+    this.#hasNewWork = true;
+  }
+
+  #hasNewWork = false;
+
+  /** Whether the application wrote or read since the last poll: the driver's reason to poll. */
+  takeNewWork(): boolean {
+    const had = this.#hasNewWork;
+    this.#hasNewWork = false;
+    return had;
+  }
+
+  flowConsumed(flow: Flow): void {
+    this.#hasNewWork = true;
+    flow.wasTold = false;
+    if (flow.receive?.owesAck) this.#ackDue.add(flow);
+    else {
+      this.#ackLazy.add(flow);
+      this.#lazyAckAt ??= this.#now + LAZY_ACK_MS;
+    }
+  }
+
+  flowReset(flow: Flow, code: ErrorCode, reason: string): void {
+    if (!flow.mustOpen) this.#control({ type: 'reset', flow: flow.id, code, reason });
+    this.#endFlow(flow, new SelvedgeError(code, { why: reason, class: flow.class, peer: this.peer }), 'reset');
+    this.#hasNewWork = true;
+  }
+
+  #checkDone(flow: Flow): void {
+    if (flow.send?.isDone && flow.receive?.isDone && !flow.receive.hasUnacknowledged) this.#endFlow(flow, null, 'done');
+  }
+
+  #endFlow(flow: Flow, error: SelvedgeError | null, status: 'done' | 'reset'): void {
+    if (flow.isEnded) return;
+    flow.isEnded = true;
+    flow.error = error;
+    this.#flows.delete(flow.id);
+    this.#scheduler.remove(flow);
+    this.#ackDue.delete(flow);
+    this.#ackLazy.delete(flow);
+    for (const attached of this.#sessions.values()) attached.blocked.delete(flow.id);
+    this.#remember(flow, status, flow.receive?.received ?? 0);
+    if (classRow(flow.class).interactive) {
+      this.#interactive--;
+      this.#interactiveUntil = this.#now + GOVERNED_MS_AFTER;
+    }
+    this.#events.push({ type: 'ended', flow });
+  }
+
+  #remember(flow: Flow, status: 'done' | 'reset', received: number): void {
+    this.#recent.set(flow.id, { flow: flow.id, status, received });
+    if (this.#recent.size > RECENT_FLOWS_MAX) this.#recent.delete(this.#recent.keys().next().value as number);
+  }
+
+  // ---- what goes out
+
+  /** Control frames are few: one reset per flow, one resume per session; acknowledgements, echoes and reports are kept as what is due. */
+  #control(frame: ControlFrame): void {
+    this.#current?.control.push(encodeControl(frame));
+  }
+
+  /** The next frame to hand over, or null. */
+  pollTransmit(now: number): Transmit | null {
+    this.#now = now;
+    const attached = this.#current;
+    if (!attached || !this.#states.isCarrying) return null;
+    if (attached.ready.urgent) {
+      const head = this.#nextControl(now, attached);
+      if (head) return { key: attached.key, flow: 0, lane: 'urgent', priority: CONTROL_PRIORITY, head, body: null, isLast: false, isDatagram: false };
+    }
+    if (attached.awaitsResume) return null;
+    const flow = this.#scheduler.next(this.#canSend);
+    if (!flow) {
+      this.#noteAppLimited(now, attached);
+      return null;
+    }
+    const transmit = this.#nextOf(now, attached, flow);
+    this.#scheduler.sent(flow, transmit.head.length + (transmit.body?.length ?? 0));
+    if (flow.send) attached.liveness.outstanding(now, true);
+    return transmit;
+  }
+
+  #nextControl(now: number, attached: Attached): Uint8Array | null {
+    const queued = attached.control.shift();
+    if (queued) return queued;
+    if (attached.echo) {
+      const { sequence, stamp_us, at } = attached.echo;
+      attached.echo = null;
+      return encodeControl({ type: 'echo', sequence, stamp_us, held_us: Math.round((now - at) * 1000) });
+    }
+    const report = attached.pollReport(now);
+    if (report) return encodeControl({ type: 'report', ...report });
+    for (const flow of this.#ackDue) {
+      this.#ackDue.delete(flow);
+      this.#ackLazy.delete(flow);
+      if (!flow.receive || flow.isEnded) continue;
+      const frame = encodeControl({ type: 'ack', flow: flow.id, ...flow.receive.acknowledge(now, attached.liveness.rtt_ms ?? 0) });
+      this.#checkDone(flow);
+      return frame;
+    }
+    return null;
+  }
+
+  readonly #canSend = (flow: Flow): boolean => {
+    const attached = this.#current;
+    if (!attached || !flow.hasWork || !attached.ready[flow.isBulk ? 'bulk' : 'urgent'] || attached.blocked.has(flow.id)) return false;
+    return !flow.isBulk || this.#governor === null || this.#governor.allowance(this.#now) > 0;
+  };
+
+  #nextOf(now: number, attached: Attached, flow: Flow): Transmit {
+    const lane: Lane = flow.isBulk ? 'bulk' : 'urgent';
+    const to = { key: attached.key, flow: flow.id, lane, priority: streamPriority(flow.class) };
+    if (flow.mustOpen) {
+      flow.mustOpen = false;
+      return { ...to, head: encodeControl({ type: 'open', flow: flow.id, class: flow.class, kind: flow.kind, service: flow.service }), body: null, isLast: false, isDatagram: false };
+    }
+    const max = this.#chunkMax(now, attached, flow);
+    if (flow.send) {
+      const chunk = flow.send.take(max);
+      if (chunk) {
+        this.#countOut(now, attached, flow, chunk.bytes.length);
+        if (flow.wantsDrain && flow.send.wantsMore) {
+          flow.wantsDrain = false;
+          this.#events.push({ type: 'drained', flow });
+        }
+        const head = encodeDataHead(flow.id, chunk.offset, chunk.bytes.length, chunk.fin, flow.isBulk ? stampOf(now) : null);
+        return { ...to, head, body: chunk.bytes.length > 0 ? chunk.bytes : null, isLast: chunk.fin, isDatagram: false };
+      }
+    }
+    const latest = flow.latestOut?.take(max);
+    if (latest) {
+      this.#countOut(now, attached, flow, latest.bytes.length);
+      return { ...to, head: encodeLatestHead({ flow: flow.id, ...latest.head }, latest.bytes.length), body: latest.bytes, isLast: false, isDatagram: false };
+    }
+    const datagram = flow.datagramsOut?.shift() ?? new Uint8Array(0);
+    this.#countOut(now, attached, flow, datagram.length);
+    return { ...to, head: encodeDatagramHead(flow.id, datagram.length), body: datagram, isLast: false, isDatagram: true };
+  }
+
+  #chunkMax(now: number, attached: Attached, flow: Flow): number {
+    if (!flow.isBulk || this.#governor === null) return attached.shape.chunkBytesMax;
+    return Math.min(attached.shape.chunkBytesMax, this.#governor.frame_bytes, Math.max(limits.chunk_bytes_min, this.#governor.allowance(now)));
+  }
+
+  #countOut(now: number, attached: Attached, flow: Flow, bytes: number): void {
+    flow.bytesOut += bytes;
+    this.#bytesOf(flow.class).sent += bytes;
+    if (!flow.isBulk) return;
+    attached.bulkSent += bytes;
+    this.#governor?.onSent(now, bytes);
+  }
+
+  #countIn(flow: Flow, bytes: number): void {
+    flow.bytesIn += bytes;
+    this.#bytesOf(flow.class).received += bytes;
+  }
+
+  #bytesOf(cls: TrafficClass): { sent: number; received: number } {
+    let row = this.classBytes.get(cls);
+    if (!row) {
+      row = { sent: 0, received: 0 };
+      this.classBytes.set(cls, row);
+    }
+    return row;
+  }
+
+  // ---- the governor
+
+  #updateGovernor(now: number): void {
+    const wanted = this.#options.isGoverned && this.#current !== null && (this.#interactive > 0 || now < this.#interactiveUntil);
+    if (wanted && this.#governor === null && this.#current) {
+      const base = this.#current.liveness.rttMin_ms;
+      this.#governor = new Governor(now, {
+        ...(base === null ? {} : { rtt_base_ms: base }),
+        ...(this.#rememberedRate === undefined ? {} : { initial_rate_bytes_per_s: this.#rememberedRate }),
+        sent_bytes: this.#current.bulkSent,
+      });
+    } else if (!wanted) this.#releaseGovernor();
+  }
+
+  #releaseGovernor(): void {
+    if (this.#governor === null) return;
+    this.#rememberedRate = this.#governor.capacity_bytes_per_s;
+    this.#governor = null;
+  }
+
+  #noteAppLimited(now: number, attached: Attached): void {
+    if (this.#governor === null || !attached.ready.bulk || this.#governor.allowance(now) <= 0) return;
+    this.#governor.onAppLimited(now);
+  }
+
+  get #hasBulkWork(): boolean {
+    for (const flow of this.#flows.values()) if (flow.isBulk && flow.hasWork) return true;
+    return false;
+  }
+
+  get #hasOutstanding(): boolean {
+    for (const flow of this.#flows.values()) if (flow.send && flow.send.unacknowledged > 0) return true;
+    return false;
+  }
+
+  // ---- time
+
+  pollTimeout(now: number): number | null {
+    let at = Number.POSITIVE_INFINITY;
+    if (this.hasEnded) return null;
+    if (this.#carrierLostAt !== null) at = this.#carrierLostAt + limits.carrier_ms_max;
+    if (this.#lazyAckAt !== null && this.#current) at = Math.min(at, this.#lazyAckAt);
+    if (this.#current) {
+      at = Math.min(at, this.#current.liveness.pollTimeout(), this.#current.reports.nextTime(now) ?? at);
+      if (this.#governor && this.#current.ready.bulk && !this.#current.awaitsResume && this.#hasBulkWork) at = Math.min(at, this.#governor.nextTime(now) ?? at);
+      if (this.#governor && this.#interactive === 0) at = Math.min(at, this.#interactiveUntil);
+    }
+    return at === Number.POSITIVE_INFINITY ? null : at;
+  }
+
+  handleTimeout(now: number): void {
+    this.#now = now;
+    if (this.hasEnded) return;
+    if (this.#carrierLostAt !== null && now >= this.#carrierLostAt + limits.carrier_ms_max) {
+      const cause = this.#carrierError;
+      return this.fail(cause?.code === 'heartbeat_timeout' ? cause : new SelvedgeError('network_unreachable', { peer: this.peer, why: cause?.message ?? 'no session' }));
+    }
+    if (this.#lazyAckAt !== null && now >= this.#lazyAckAt) {
+      this.#lazyAckAt = null;
+      for (const flow of this.#ackLazy) if (flow.receive?.hasUnacknowledged) this.#ackDue.add(flow);
+      this.#ackLazy.clear();
+    }
+    if (this.#current) this.#checkLiveness(now, this.#current);
+    this.#updateGovernor(now);
+  }
+
+  #checkLiveness(now: number, attached: Attached): void {
+    switch (attached.liveness.handleTimeout(now)) {
+      case 'send_heartbeat':
+        attached.control.push(this.#heartbeat(now, attached));
+        return;
+      case 'suspect':
+        this.#events.push({ type: 'suspect', key: attached.key });
+        return;
+      case 'dead': {
+        const error = new SelvedgeError('heartbeat_timeout', { peer: this.peer, ms: limits.heartbeat_retry_ms * limits.heartbeat_retries_max });
+        this.#events.push({ type: 'drop', key: attached.key, error });
+        this.sessionLost(now, attached.key, error);
+        return;
+      }
+      default:
+    }
+  }
+
+  #heartbeat(now: number, attached: Attached): Uint8Array {
+    const liveness = attached.liveness;
+    return encodeControl({
+      type: 'heartbeat',
+      channel: this.id,
+      from: this.self,
+      to: this.peer,
+      sequence: liveness.heartbeatSent(now),
+      stamp_us: stampOf(now),
+      latency_us: Math.round((liveness.rtt_ms ?? 0) * 1000),
+      jitter_us: Math.round(liveness.jitter_ms * 1000),
+      loss_ppm: Math.round(liveness.loss_part * 1e6),
+      health: 0,
+      draining: this.state === 'draining',
+      configVersion: 0,
+      routeEpoch: 0,
+    });
+  }
+
+  pollEvent(): ChannelEvent | null {
+    return this.#events.shift() ?? null;
+  }
+
+  /** Classes with a live flow. */
+  get classesInUse(): TrafficClass[] {
+    const used = new Set([...this.#flows.values()].map((flow) => flow.class));
+    return trafficClassNames.filter((name) => used.has(name));
+  }
+}
+
+/** Source number under which datagrams are decoded: none of a session's own. */
+const DATAGRAM_SOURCE = -1;

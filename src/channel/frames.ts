@@ -1,0 +1,451 @@
+/**
+ * The wire's frames (docs/wire-format.md): a type, a length, a body. Encoding is exact; decoding is bounded, takes octets in any
+ * pieces, and hands the payload of data on as it comes, without assembling or copying it. What breaks the format is `frame_invalid` or
+ * `frame_too_large`, and ends the session.
+ */
+import { ByteReader, ByteWriter, varintLength } from '../base/bytes.ts';
+import { codeOfWire, type ErrorCode, errorTable, SelvedgeError } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import { classOfWire, type FlowKind, kindNumber, kindOfNumber, type TrafficClass, trafficClasses } from './classes.ts';
+
+/** One octet each; 2 and 13 are kept for later. 0 and 1 are the hello's (hello.ts). Types from 64 on are skipped by whoever does not know them; below, they are an error. */
+export const frameTypes = {
+  hello: 0,
+  accept: 1,
+  open: 3,
+  data: 4,
+  ack: 5,
+  reset: 6,
+  resume: 7,
+  heartbeat: 8,
+  echo: 9,
+  report: 10,
+  latest: 11,
+  datagram: 12,
+} as const;
+
+const EXTENSION_TYPE_MIN = 64;
+
+const DATA_FIN = 1;
+const DATA_STAMPED = 2;
+
+export interface DataHead {
+  readonly flow: number;
+  readonly offset: number;
+  readonly fin: boolean;
+  /** The sender's clock in microseconds, modulo 2^32; null when it is not governed. */
+  readonly stamp_us: number | null;
+}
+
+export interface OpenFrame {
+  readonly flow: number;
+  readonly class: TrafficClass;
+  readonly kind: FlowKind;
+  readonly service: string;
+}
+
+export interface AckFrame {
+  readonly flow: number;
+  /** All octets before this offset were consumed: they are never needed again. */
+  readonly consumed: number;
+  /** Octets may be sent up to this offset. */
+  readonly limit: number;
+}
+
+/** What an end knows of a flow when a session was replaced: `live` with the next offset it needs, or how the flow ended. */
+export interface ResumeEntry {
+  readonly flow: number;
+  readonly status: 'live' | 'done' | 'reset';
+  readonly received: number;
+}
+
+export interface HeartbeatFrame {
+  readonly channel: Uint8Array;
+  readonly from: string;
+  readonly to: string;
+  readonly sequence: number;
+  /** The sender's clock, microseconds modulo 2^32. */
+  readonly stamp_us: number;
+  readonly latency_us: number;
+  readonly jitter_us: number;
+  readonly loss_ppm: number;
+  /** 0 well, 1 strained, 2 failing. */
+  readonly health: number;
+  readonly draining: boolean;
+  readonly configVersion: number;
+  readonly routeEpoch: number;
+}
+
+/** The governor's acknowledgement (governor.ts): all u32 are microseconds or octets modulo 2^32 unless said otherwise. */
+export interface ReportFrame {
+  /** Octets of stamped frames received in all on this session. */
+  readonly bytes: number;
+  readonly clock_us: number;
+  readonly owd_min_us: number;
+  readonly stamp_us: number;
+  readonly held_us: number;
+}
+
+export interface LatestHead {
+  readonly flow: number;
+  readonly sequence: number;
+  readonly total: number;
+  readonly offset: number;
+}
+
+export type ControlFrame =
+  | ({ readonly type: 'open' } & OpenFrame)
+  | ({ readonly type: 'ack' } & AckFrame)
+  | { readonly type: 'reset'; readonly flow: number; readonly code: ErrorCode; readonly reason: string }
+  | { readonly type: 'resume'; readonly more: boolean; readonly entries: readonly ResumeEntry[] }
+  | ({ readonly type: 'heartbeat' } & HeartbeatFrame)
+  | { readonly type: 'echo'; readonly sequence: number; readonly stamp_us: number; readonly held_us: number }
+  | ({ readonly type: 'report' } & ReportFrame);
+
+/** Where a decoder delivers. Payloads are views into what was pushed: theirs to keep, since sessions hand over arrays for good. */
+export interface FrameSink {
+  /** A piece of a data frame, at its own offset; `last` with the frame's last piece. A frame without payload gives one empty piece. */
+  data(head: DataHead, offset: number, piece: Uint8Array, last: boolean): void;
+  latest(head: LatestHead, piece: Uint8Array): void;
+  datagram(flow: number, bytes: Uint8Array): void;
+  hello(type: 'hello' | 'accept', body: Uint8Array): void;
+  control(frame: ControlFrame): void;
+}
+
+// ---- encoding
+
+/** The head of a data frame; its payload of `length` octets follows as it is. */
+export function encodeDataHead(flow: number, offset: number, length: number, fin: boolean, stamp_us: number | null): Uint8Array {
+  const bodyLength = varintLength(flow) + varintLength(offset) + 1 + (stamp_us === null ? 0 : 4) + length;
+  const writer = new ByteWriter(32).u8(frameTypes.data).varint(bodyLength).varint(flow).varint(offset);
+  writer.u8((fin ? DATA_FIN : 0) | (stamp_us === null ? 0 : DATA_STAMPED));
+  if (stamp_us !== null) writer.u32(stamp_us);
+  return writer.finish();
+}
+
+export function encodeLatestHead(head: LatestHead, length: number): Uint8Array {
+  const bodyLength = varintLength(head.flow) + varintLength(head.sequence) + varintLength(head.total) + varintLength(head.offset) + length;
+  return new ByteWriter(40).u8(frameTypes.latest).varint(bodyLength).varint(head.flow).varint(head.sequence).varint(head.total).varint(head.offset).finish();
+}
+
+export function encodeDatagramHead(flow: number, length: number): Uint8Array {
+  return new ByteWriter(16).u8(frameTypes.datagram).varint(varintLength(flow) + length).varint(flow).finish();
+}
+
+/** Any frame whose body is written here as a whole. */
+export function encodeFrame(type: number, body: Uint8Array): Uint8Array {
+  return new ByteWriter(body.length + 8).u8(type).block(body).finish();
+}
+
+export function encodeControl(frame: ControlFrame): Uint8Array {
+  const body = new ByteWriter(64);
+  switch (frame.type) {
+    case 'open':
+      body.varint(frame.flow).u8(trafficClasses[frame.class].wire).u8(kindNumber(frame.kind)).text(frame.service);
+      break;
+    case 'ack':
+      body.varint(frame.flow).varint(frame.consumed).varint(frame.limit);
+      break;
+    case 'reset':
+      body.varint(frame.flow).varint(errorTable[frame.code].wire).text(clip(frame.reason));
+      break;
+    case 'resume':
+      body.u8(frame.more ? 1 : 0).varint(frame.entries.length);
+      for (const entry of frame.entries) body.varint(entry.flow).u8(resumeStatuses.indexOf(entry.status)).varint(entry.received);
+      break;
+    case 'heartbeat':
+      body.raw(frame.channel).text(frame.from).text(frame.to).varint(frame.sequence).u32(frame.stamp_us);
+      body.varint(frame.latency_us).varint(frame.jitter_us).varint(frame.loss_ppm).u8(frame.health).u8(frame.draining ? 1 : 0);
+      body.varint(frame.configVersion).varint(frame.routeEpoch);
+      break;
+    case 'echo':
+      body.varint(frame.sequence).u32(frame.stamp_us).u32(frame.held_us);
+      break;
+    case 'report':
+      body.varint(frame.bytes).u32(frame.clock_us).u32(frame.owd_min_us).u32(frame.stamp_us).u32(frame.held_us);
+      break;
+  }
+  return encodeFrame(frameTypes[frame.type], body.finish());
+}
+
+const resumeStatuses = ['live', 'done', 'reset'] as const;
+
+/** A reason never outgrows its field; cut at a character. */
+function clip(reason: string): string {
+  return reason.length * 3 <= limits.reason_bytes_max ? reason : reason.slice(0, Math.floor(limits.reason_bytes_max / 3));
+}
+
+// ---- decoding
+
+type DecoderState = 'type' | 'length' | 'body' | 'head' | 'payload';
+
+/** Largest head of a frame with payload: flow, offset (or sequence, total, offset), flags, stamp. */
+const PAYLOAD_HEAD_BYTES_MAX = 33;
+
+/** One source's frames. Feed it in any pieces; it keeps at most one control frame's octets. */
+export class FrameDecoder {
+  readonly #sink: FrameSink;
+  #state: DecoderState = 'type';
+  #type = 0;
+  #lengthOctets: number[] = [];
+  /** Octets of the frame's body not yet seen. */
+  #left = 0;
+  #held: Uint8Array | null = null;
+  #heldLength = 0;
+  #dataHead: DataHead | null = null;
+  #latestHead: LatestHead | null = null;
+  #offset = 0;
+
+  constructor(sink: FrameSink) {
+    this.#sink = sink;
+  }
+
+  /** Whether a frame is unfinished: an end of source here means that octets are missing. */
+  get isMidFrame(): boolean {
+    return this.#state !== 'type';
+  }
+
+  /** @throws frame_invalid, frame_too_large */
+  push(bytes: Uint8Array): void {
+    let at = 0;
+    while (at < bytes.length || (this.#state === 'body' && this.#left === 0)) {
+      switch (this.#state) {
+        case 'type':
+          this.#type = bytes[at++] as number;
+          this.#state = 'length';
+          break;
+        case 'length':
+          this.#lengthOctets.push(bytes[at++] as number);
+          if (this.#lengthOctets.length === 1 << ((this.#lengthOctets[0] as number) >> 6)) this.#begin();
+          break;
+        case 'body':
+          at = this.#collect(bytes, at, this.#left);
+          if (this.#left === 0) this.#dispatch();
+          break;
+        case 'head':
+          at = this.#takeHead(bytes, at);
+          break;
+        case 'payload':
+          at = this.#payload(bytes, at);
+          break;
+      }
+    }
+  }
+
+  #begin(): void {
+    const length = new ByteReader(Uint8Array.from(this.#lengthOctets)).varint();
+    this.#lengthOctets = [];
+    const hasPayload = this.#type === frameTypes.data || this.#type === frameTypes.latest;
+    const max = this.#type === frameTypes.datagram ? limits.datagram_bytes_max : hasPayload ? limits.frame_payload_bytes_max + PAYLOAD_HEAD_BYTES_MAX : limits.control_frame_bytes_max;
+    if (length > max) throw new SelvedgeError('frame_too_large', { found: length, max });
+    this.#left = length;
+    this.#held = null;
+    this.#heldLength = 0;
+    this.#state = hasPayload ? 'head' : 'body';
+    if (hasPayload && length === 0) throw new SelvedgeError('frame_invalid', { why: 'data frame without a head' });
+  }
+
+  /** Holds octets until `want` more were seen. */
+  #collect(bytes: Uint8Array, at: number, want: number): number {
+    const count = Math.min(want, bytes.length - at);
+    if (this.#held === null && count === want) {
+      this.#held = bytes.subarray(at, at + count);
+      this.#heldLength = count;
+    } else {
+      if (this.#held === null) this.#held = new Uint8Array(want);
+      this.#held.set(bytes.subarray(at, at + count), this.#heldLength);
+      this.#heldLength += count;
+    }
+    this.#left -= count;
+    return at + count;
+  }
+
+  /** Octet by octet only when the head straddles two pieces; the usual head lies whole in one. */
+  #takeHead(bytes: Uint8Array, at: number): number {
+    const held = this.#heldLength;
+    const available = Math.min(this.#left + held, PAYLOAD_HEAD_BYTES_MAX, held + bytes.length - at);
+    let view: Uint8Array;
+    if (held === 0) view = bytes.subarray(at, at + available);
+    else {
+      view = new Uint8Array(available);
+      view.set((this.#held as Uint8Array).subarray(0, held));
+      view.set(bytes.subarray(at, at + available - held), held);
+    }
+    const whole = available === Math.min(this.#left + held, PAYLOAD_HEAD_BYTES_MAX);
+    const size = this.#type === frameTypes.data ? this.#parseDataHead(view, whole) : this.#parseLatestHead(view, whole);
+    if (size === null) {
+      this.#held = view.slice();
+      this.#heldLength = available;
+      this.#left -= available - held;
+      return at + available - held;
+    }
+    this.#left -= size - held;
+    this.#state = 'payload';
+    this.#held = null;
+    this.#heldLength = 0;
+    const next = at + size - held;
+    if (this.#left === 0) this.#endPayload(bytes.subarray(next, next));
+    return next;
+  }
+
+  #parseDataHead(view: Uint8Array, whole: boolean): number | null {
+    return parseWhole(view, whole, (reader) => {
+      const flow = reader.varint();
+      const offset = reader.varint();
+      const flags = reader.u8();
+      if ((flags & ~(DATA_FIN | DATA_STAMPED)) !== 0) throw new SelvedgeError('frame_invalid', { why: `unknown flags ${flags}` });
+      const stamp_us = (flags & DATA_STAMPED) !== 0 ? reader.u32() : null;
+      this.#dataHead = { flow, offset, fin: (flags & DATA_FIN) !== 0, stamp_us };
+      this.#offset = offset;
+    });
+  }
+
+  #parseLatestHead(view: Uint8Array, whole: boolean): number | null {
+    return parseWhole(view, whole, (reader) => {
+      const flow = reader.varint();
+      const sequence = reader.varint();
+      const total = reader.varint(limits.latest_frame_bytes_max);
+      const offset = reader.varint(total);
+      this.#latestHead = { flow, sequence, total, offset };
+      this.#offset = offset;
+    });
+  }
+
+  #payload(bytes: Uint8Array, at: number): number {
+    const count = Math.min(this.#left, bytes.length - at);
+    const piece = bytes.subarray(at, at + count);
+    this.#left -= count;
+    if (this.#left === 0) this.#endPayload(piece);
+    else {
+      this.#deliver(piece, false);
+      this.#offset += count;
+    }
+    return at + count;
+  }
+
+  #endPayload(piece: Uint8Array): void {
+    this.#state = 'type';
+    this.#deliver(piece, true);
+    this.#dataHead = null;
+    this.#latestHead = null;
+  }
+
+  #deliver(piece: Uint8Array, last: boolean): void {
+    if (this.#dataHead) this.#sink.data(this.#dataHead, this.#offset, piece, last);
+    else if (this.#latestHead) this.#sink.latest({ ...this.#latestHead, offset: this.#offset }, piece);
+  }
+
+  #dispatch(): void {
+    const body = this.#held ?? new Uint8Array(0);
+    this.#held = null;
+    this.#heldLength = 0;
+    this.#state = 'type';
+    const type = this.#type;
+    if (type === frameTypes.hello) this.#sink.hello('hello', body);
+    else if (type === frameTypes.accept) this.#sink.hello('accept', body);
+    else if (type === frameTypes.datagram) {
+      const reader = new ByteReader(body);
+      this.#sink.datagram(reader.varint(), reader.rest());
+    } else {
+      const frame = decodeControl(type, body);
+      if (frame !== null) this.#sink.control(frame);
+    }
+  }
+}
+
+/** Octets that `parse` took, or null if more are needed. `whole`: no more can come, so that what is missing is an error. */
+function parseWhole(view: Uint8Array, whole: boolean, parse: (reader: ByteReader) => void): number | null {
+  const reader = new ByteReader(view);
+  try {
+    parse(reader);
+  } catch (error) {
+    if (!whole && error instanceof SelvedgeError && reader.isShort) return null;
+    throw error;
+  }
+  return view.length - reader.remaining;
+}
+
+/** Null for an extension's frame, which is skipped. */
+export function decodeControl(type: number, body: Uint8Array): ControlFrame | null {
+  const reader = new ByteReader(body);
+  const frame = readControl(type, reader);
+  if (frame !== null) reader.end();
+  return frame;
+}
+
+function readControl(type: number, reader: ByteReader): ControlFrame | null {
+  switch (type) {
+    case frameTypes.open:
+      return { type: 'open', ...readOpen(reader) };
+    case frameTypes.ack:
+      return { type: 'ack', ...readAck(reader) };
+    case frameTypes.reset:
+      return { type: 'reset', flow: readFlow(reader), code: codeOfWire(reader.varint()), reason: reader.text(limits.reason_bytes_max) };
+    case frameTypes.resume:
+      return readResume(reader);
+    case frameTypes.heartbeat:
+      return { type: 'heartbeat', ...readHeartbeat(reader) };
+    case frameTypes.echo:
+      return { type: 'echo', sequence: reader.varint(), stamp_us: reader.u32(), held_us: reader.u32() };
+    case frameTypes.report:
+      return { type: 'report', bytes: reader.varint(), clock_us: reader.u32(), owd_min_us: reader.u32(), stamp_us: reader.u32(), held_us: reader.u32() };
+    default:
+      if (type >= EXTENSION_TYPE_MIN) return null;
+      throw new SelvedgeError('frame_invalid', { why: `unknown frame type ${type}` });
+  }
+}
+
+function readFlow(reader: ByteReader): number {
+  const flow = reader.varint();
+  if (flow === 0) throw new SelvedgeError('frame_invalid', { why: 'flow 0 is not a flow' });
+  return flow;
+}
+
+function readOpen(reader: ByteReader): OpenFrame {
+  const flow = readFlow(reader);
+  const classNumber = reader.u8();
+  const kind = kindOfNumber(reader.u8());
+  const service = reader.text(limits.service_name_bytes_max);
+  const name = classOfWire(classNumber);
+  if (name === null) throw new SelvedgeError('frame_invalid', { why: `unknown class ${classNumber}` });
+  if (kind === null) throw new SelvedgeError('frame_invalid', { why: 'unknown kind of flow' });
+  return { flow, class: name, kind, service };
+}
+
+function readAck(reader: ByteReader): AckFrame {
+  const flow = readFlow(reader);
+  const consumed = reader.varint();
+  const limit = reader.varint();
+  if (limit < consumed) throw new SelvedgeError('frame_invalid', { why: 'limit below what was consumed' });
+  return { flow, consumed, limit };
+}
+
+function readResume(reader: ByteReader): ControlFrame {
+  const more = reader.u8() === 1;
+  const count = reader.varint(limits.resume_flows_per_frame_max);
+  const entries: ResumeEntry[] = [];
+  for (let index = 0; index < count; index++) {
+    const flow = readFlow(reader);
+    const status = resumeStatuses[reader.u8()];
+    if (status === undefined) throw new SelvedgeError('frame_invalid', { why: 'unknown status of a flow' });
+    entries.push({ flow, status, received: reader.varint() });
+  }
+  return { type: 'resume', more, entries };
+}
+
+function readHeartbeat(reader: ByteReader): HeartbeatFrame {
+  return {
+    channel: reader.raw(16),
+    from: reader.text(limits.peer_name_bytes_max),
+    to: reader.text(limits.peer_name_bytes_max),
+    sequence: reader.varint(),
+    stamp_us: reader.u32(),
+    latency_us: reader.varint(),
+    jitter_us: reader.varint(),
+    loss_ppm: reader.varint(1_000_000),
+    health: reader.u8(),
+    draining: reader.u8() === 1,
+    configVersion: reader.varint(),
+    routeEpoch: reader.varint(),
+  };
+}

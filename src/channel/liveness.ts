@@ -1,0 +1,152 @@
+/**
+ * Liveness of one session (spec 7): heartbeats by cadence, their echoes, and the early suspicion that makes a fallback fast.
+ *
+ * Two judgements. *Suspect*: something is outstanding and nothing was heard for a little more than a round trip; another session is
+ * worth dialing, this one is not given up. *Dead*: heartbeats were sent again and again and none came back.
+ *
+ * Octets that the peer has not acknowledged are no proof of a dead path: its reader may be slow. So they only raise the question, as a
+ * heartbeat sent early; suspicion is about a heartbeat that is not answered while nothing else is heard either.
+ *
+ *   heard(now), outstanding(now, yes), echo(…) · handleTimeout(now) → what to do · pollTimeout()
+ */
+import type { Random } from '../base/seam.ts';
+import { limits } from '../base/limits.ts';
+
+export type LivenessAction = 'send_heartbeat' | 'suspect' | 'dead';
+
+export class Liveness {
+  readonly #random: Random;
+  #heard: number;
+  /** When the oldest heartbeat without an answer was sent. */
+  #awaitingSince: number | null = null;
+  /** Since when octets are outstanding; null if none are. */
+  #outstandingSince: number | null = null;
+  /** Grows while early heartbeats are answered and yet nothing is acknowledged: a slow reader costs few of them. */
+  #patience = 1;
+  #suspect = false;
+  #nextHeartbeat: number;
+  #unanswered = 0;
+  #retryAt: number | null = null;
+  #sequence = 0;
+  #answeredSequence = 0;
+  /** Smoothed round trip and its variation (RFC 6298, section 2), milliseconds. */
+  #rtt_ms: number | null = null;
+  #rttMin_ms: number | null = null;
+  #jitter_ms = 0;
+  #sentCount = 0;
+  #lostCount = 0;
+
+  constructor(random: Random, now: number) {
+    this.#random = random;
+    this.#heard = now;
+    // The first heartbeat goes out at once: its echo is the first measurement of the path.
+    this.#nextHeartbeat = now;
+  }
+
+  get isSuspect(): boolean {
+    return this.#suspect;
+  }
+
+  get rtt_ms(): number | null {
+    return this.#rtt_ms;
+  }
+
+  get rttMin_ms(): number | null {
+    return this.#rttMin_ms;
+  }
+
+  get jitter_ms(): number {
+    return this.#jitter_ms;
+  }
+
+  /** Part of the heartbeats that were never answered. */
+  get loss_part(): number {
+    return this.#sentCount === 0 ? 0 : this.#lostCount / this.#sentCount;
+  }
+
+  /** Silence that raises suspicion: above the round trip, which on a full queue is the queue. */
+  get suspicion_ms(): number {
+    return Math.max(limits.path_silent_ms_min, 1.5 * (this.#rtt_ms ?? 0) + 4 * this.#jitter_ms + 50);
+  }
+
+  /** Anything came from the peer, at `at`. True if that ends a suspicion. */
+  heard(at: number): boolean {
+    if (at <= this.#heard) return false;
+    this.#heard = at;
+    const wasSuspect = this.#suspect;
+    this.#suspect = false;
+    return wasSuspect;
+  }
+
+  /** Whether octets are outstanding now; `progressed` when the peer has just acknowledged some. */
+  outstanding(now: number, isOutstanding: boolean, progressed = false): void {
+    if (!isOutstanding) this.#outstandingSince = null;
+    else if (this.#outstandingSince === null) this.#outstandingSince = now;
+    if (progressed || !isOutstanding) this.#patience = 1;
+  }
+
+  /** A round trip, milliseconds, measured by an echo, by the governor's reports or by the transport. */
+  measured(rtt_ms: number): void {
+    if (rtt_ms < 0 || rtt_ms > 600_000) return;
+    if (this.#rtt_ms === null) {
+      this.#rtt_ms = rtt_ms;
+      this.#jitter_ms = rtt_ms / 4;
+    } else {
+      this.#jitter_ms += (Math.abs(rtt_ms - this.#rtt_ms) - this.#jitter_ms) / 4;
+      this.#rtt_ms += (rtt_ms - this.#rtt_ms) / 8;
+    }
+    this.#rttMin_ms = Math.min(this.#rttMin_ms ?? rtt_ms, rtt_ms);
+  }
+
+  /** The sequence number of the heartbeat that is being sent. */
+  heartbeatSent(now: number): number {
+    this.#sentCount++;
+    this.#unanswered++;
+    this.#awaitingSince ??= now;
+    this.#retryAt = now + Math.max(limits.heartbeat_retry_ms, 3 * (this.#rtt_ms ?? 0));
+    const jitter = 1 + (this.#random.unit() * 2 - 1) * limits.heartbeat_jitter_part;
+    this.#nextHeartbeat = now + limits.heartbeat_ms_active * jitter;
+    this.#patience = Math.min(this.#patience * 2, 64);
+    return ++this.#sequence;
+  }
+
+  echo(sequence: number, rtt_ms: number): void {
+    if (sequence <= this.#answeredSequence || sequence > this.#sequence) return;
+    this.#lostCount += sequence - this.#answeredSequence - 1;
+    this.#answeredSequence = sequence;
+    this.#unanswered = 0;
+    this.#retryAt = null;
+    this.#awaitingSince = null;
+    this.measured(rtt_ms);
+  }
+
+  pollTimeout(): number {
+    let at = Math.min(this.#nextHeartbeat, this.#questionAt());
+    if (this.#retryAt !== null) at = Math.min(at, this.#retryAt);
+    if (!this.#suspect) at = Math.min(at, this.#suspectAt());
+    return at;
+  }
+
+  /** When outstanding octets have been met by silence long enough to ask. */
+  #questionAt(): number {
+    if (this.#outstandingSince === null || this.#unanswered > 0) return Number.POSITIVE_INFINITY;
+    return Math.max(this.#heard, this.#outstandingSince) + (this.suspicion_ms / 2) * this.#patience;
+  }
+
+  #suspectAt(): number {
+    if (this.#awaitingSince === null) return Number.POSITIVE_INFINITY;
+    return Math.max(this.#heard, this.#awaitingSince) + this.suspicion_ms;
+  }
+
+  handleTimeout(now: number): LivenessAction | null {
+    if (!this.#suspect && now >= this.#suspectAt()) {
+      this.#suspect = true;
+      return 'suspect';
+    }
+    if (this.#retryAt !== null && now >= this.#retryAt) {
+      const isDead = this.#unanswered > limits.heartbeat_retries_max && now - this.#heard >= limits.heartbeat_retry_ms * limits.heartbeat_retries_max;
+      return isDead ? 'dead' : 'send_heartbeat';
+    }
+    return now >= this.#nextHeartbeat || now >= this.#questionAt() ? 'send_heartbeat' : null;
+  }
+}
