@@ -180,7 +180,7 @@ function extension(extnID: string, critical: boolean, value: unknown): Extension
 
 /** 126 random bits behind 01: positive, never zero, 16 octets without padding (RFC 5280 wants at most 20). */
 function serialNumber(random: Pick<Random, 'bytes'>): ArrayBuffer {
-  const serial = random.bytes(16).slice();
+  const serial = new Uint8Array(random.bytes(16));
   serial[0] = ((serial[0] ?? 0) & 0x3f) | 0x40;
   return toArrayBuffer(serial);
 }

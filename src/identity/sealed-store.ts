@@ -48,7 +48,8 @@ export class SealedStore implements SecretStore {
 
   /** A copy of the secret of this name, or null. */
   get(name: string): Uint8Array | null {
-    return this.#entries.get(name)?.slice() ?? null;
+    const secret = this.#entries.get(name);
+    return secret === undefined ? null : new Uint8Array(secret);
   }
 
   keys(): string[] {
@@ -77,7 +78,7 @@ export class SealedStore implements SecretStore {
     const entries = new Map(this.#entries);
     for (const [name, secret] of Object.entries(changes)) {
       if (secret === null) entries.delete(name);
-      else entries.set(name, secret.slice());
+      else entries.set(name, new Uint8Array(secret));
     }
     await writeFileAtomic(this.path, seal(this.#key, entries), { mode: 0o600 });
     this.#entries = entries;
@@ -189,7 +190,7 @@ function decodeEntries(path: string, plain: Uint8Array): Map<string, Uint8Array>
     const entries = new Map<string, Uint8Array>();
     const count = reader.varint(limits.sealed_store_entries_max);
     for (let index = 0; index < count; index++) {
-      entries.set(reader.text(limits.sealed_store_name_bytes_max), reader.block(limits.sealed_store_bytes_max).slice());
+      entries.set(reader.text(limits.sealed_store_name_bytes_max), new Uint8Array(reader.block(limits.sealed_store_bytes_max)));
     }
     reader.end();
     return entries;
