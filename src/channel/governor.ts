@@ -68,7 +68,7 @@ const START_BYTES_PER_MS = 125;
 const START_PACKETS_PER_RTT = 10;
 
 /** What bulk leaves free, so that a queue that formed can go. */
-const SHARE = 0.985;
+const SHARE = 0.99;
 const GAIN_MIN = -0.75;
 const GROWTH_MS = 20;
 const GROWTH_MIN = 0.2;

@@ -1,6 +1,7 @@
 /** Extremes of the recent past, in bounded memory. */
 
 const ENTRIES_MAX = 128;
+const TOLD_APART_MS = 8;
 
 /** Smallest value of the last `span` ms; the newest one however old it is. For a maximum, push negated values. */
 export class SlidingMinimum {
@@ -87,6 +88,11 @@ export class PastTotal {
   add(now: number, amount: number): void {
     if (amount <= 0) return;
     this.#total += amount;
+    const last = this.#times.length - 1;
+    if (last >= 0 && now - (this.#times[last] as number) < TOLD_APART_MS) {
+      this.#totals[last] = this.#total;
+      return;
+    }
     this.#times.push(now);
     this.#totals.push(this.#total);
     if (this.#times.length <= ENTRIES_MAX) return;
