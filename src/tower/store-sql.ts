@@ -7,9 +7,10 @@ import type { Kysely, Selectable, Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
 import { equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
+import type { Endpoint } from '../enroll/wire.ts';
 import { AUDIT_ORIGIN, type AuditEntry, auditBreak, auditHash } from './audit.ts';
 import type { Tables } from './migrations.ts';
-import type { AuditRow, ClusterRow, Endpoint, NewNode, NewToken, NodeRow, Store, TokenProof, TokenRow } from './store.ts';
+import type { Admission, AuditRow, ClusterRow, NewNode, NewToken, NodeRow, Store, TokenProof, TokenRow } from './store.ts';
 
 /** Scope of what changes with anything at all, and of what every snapshot shows. A site's scope is `site:NAME`. */
 const SCOPE_ALL = 'all';
@@ -94,12 +95,13 @@ export class SqlStore implements Store {
     });
   }
 
-  admit(proof: TokenProof, csrHash: string, site: string, at_ms: number): Promise<NodeRow | null> {
+  admit(proof: TokenProof, csrHash: string, site: string | null, at_ms: number): Promise<Admission> {
     return this.#read(async (db) => {
       const token = await believe(db, proof);
       const answered = await answeredBefore(db, token.id, csrHash);
-      if (answered === null) checkUsable(token, site, at_ms);
-      return answered;
+      const chosen = site ?? token.site;
+      if (answered === null) checkUsable(token, chosen, at_ms);
+      return { answered, site: chosen };
     });
   }
 
@@ -261,7 +263,7 @@ async function answeredBefore(db: Kysely<Tables>, tokenId: string, csrHash: stri
   return node;
 }
 
-function checkUsable(token: TokenRow, site: string, at_ms: number): void {
+function checkUsable(token: TokenRow, site: string | null, at_ms: number): void {
   if (token.revoked_ms !== null) throw new SelvedgeError('token_revoked');
   if (token.expires_ms <= at_ms) throw new SelvedgeError('token_expired', { expires: new Date(token.expires_ms).toISOString() });
   if (token.uses >= token.usesMax) throw new SelvedgeError('token_exhausted', { limit: token.usesMax });

@@ -7,13 +7,7 @@
  * that it may see. The store knows rows, not certificates: it keeps what it is given and never holds a secret, only hashes.
  * Times are milliseconds since the epoch and come from the caller.
  */
-
-/** Where a node or tower can be dialed. `udp` is null where it does not speak QUIC. */
-export interface Endpoint {
-  readonly host: string;
-  readonly tcp: number;
-  readonly udp: number | null;
-}
+import type { Endpoint } from '../enroll/wire.ts';
 
 /** What the tower says of itself: made once, endpoints and leaf change. */
 export interface ClusterRow {
@@ -89,6 +83,13 @@ export interface NewNode {
   readonly endpoints: readonly Endpoint[];
 }
 
+export interface Admission {
+  /** The node that this request made before; null if it would make a new one. */
+  readonly answered: NodeRow | null;
+  /** The site that was asked for, else the token's; null if neither says. */
+  readonly site: string | null;
+}
+
 export interface Store {
   readonly path: string;
 
@@ -108,10 +109,9 @@ export interface Store {
   /** Idempotent. @throws not_found */
   revokeToken(id: string, at_ms: number): Promise<TokenRow>;
   /**
-   * What enrolling with this token and request would do now, without doing it: a node if this request was answered before, null if a
-   * new node would be made. @throws as `enroll`
+   * What enrolling with this token and request would do now, without doing it. `site` null: the token's choice. @throws as `enroll`
    */
-  admit(proof: TokenProof, csrHash: string, site: string, at_ms: number): Promise<NodeRow | null>;
+  admit(proof: TokenProof, csrHash: string, site: string | null, at_ms: number): Promise<Admission>;
   /**
    * Takes one use of the token and makes the node, both or neither. The same token and request again gives the same node and takes nothing.
    * @throws token_invalid, token_revoked, token_expired, token_exhausted, name_taken, csr_invalid (the key is another node's), limit_reached

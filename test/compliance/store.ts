@@ -84,7 +84,7 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     t.strictSame(second, first);
     await store.revokeToken(token.id, NOW_MS);
     t.strictSame(await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS + 2 * HOUR_MS), first);
-    t.strictSame(await store.admit(proofOf(token), first.csrHash, 'north', NOW_MS), first);
+    t.strictSame(await store.admit(proofOf(token), first.csrHash, null, NOW_MS), { answered: first, site: null });
     t.equal((await store.tokens())[0]?.uses, 1);
     t.equal((await store.nodes()).length, 1);
   });
@@ -121,7 +121,7 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     }
     t.equal(await store.version(), version);
     t.strictSame((await store.tokens()).map((token) => token.uses), [0, 0, 1]);
-    t.equal(await store.admit(proofOf(good), hexOf('csr x'), 'north', NOW_MS), null);
+    t.strictSame(await store.admit(proofOf(good), hexOf('csr x'), null, NOW_MS), { answered: null, site: 'north' });
   });
 
   t.test('a name or key that another node has is refused, and the use is given back', async (t) => {

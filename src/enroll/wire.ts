@@ -1,0 +1,140 @@
+/**
+ * What tower and node say to each other while enrolling and about snapshots: the schemas, and the one way of checking bytes against
+ * them. Shapes only: whether a certificate, signature or token is good is decided elsewhere.
+ */
+import { type Static, type TProperties, type TSchema, Type } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { SelvedgeError } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import { fromBase64 } from '../identity/base64.ts';
+
+const closed = <Properties extends TProperties>(properties: Properties) => Type.Object(properties, { additionalProperties: false });
+
+const certificate_base64_chars_max = Math.ceil(limits.certificate_bytes_max / 3) * 4;
+const BASE64 = '^[A-Za-z0-9+/]+={0,2}$';
+const base64 = (chars_max: number) => Type.String({ minLength: 4, maxLength: chars_max, pattern: BASE64 });
+const Certificate = base64(certificate_base64_chars_max);
+
+export const Label = Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', maxLength: 63 });
+export const NodeId = Type.String({ pattern: '^[0-9a-f]{12}$' });
+const Sha256Hex = Type.String({ pattern: '^[0-9a-f]{64}$' });
+const Version = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+const Port = Type.Integer({ minimum: 1, maximum: 65_535 });
+
+export const EndpointSchema = closed({
+  host: Type.String({ pattern: '^[A-Za-z0-9.:-]+$', maxLength: limits.endpoint_host_chars_max }),
+  tcp: Port,
+  udp: Type.Union([Port, Type.Null()]),
+});
+/** Where a node or tower can be dialed. `udp` is null where it does not speak QUIC. */
+export type Endpoint = Readonly<Static<typeof EndpointSchema>>;
+
+export const EndpointsSchema = Type.Array(EndpointSchema, { maxItems: limits.node_endpoints_max });
+
+export const EnrollRequestSchema = closed({
+  token: Type.String({ maxLength: limits.token_chars_max }),
+  csr: base64(Math.ceil(limits.csr_bytes_max / 3) * 4),
+  name: Label,
+  site: Type.Optional(Label),
+  listen: EndpointsSchema,
+});
+export type EnrollRequest = Static<typeof EnrollRequestSchema>;
+
+/** A signed document, as `identity/signed-document.ts` makes and opens it. */
+export const EnvelopeSchema = closed({
+  payload: base64(limits.message_bytes_max),
+  signature: base64(512),
+  chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
+});
+export type Envelope = Static<typeof EnvelopeSchema>;
+
+export const TrustSchema = closed({ version: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }), roots: Type.Array(Certificate, { minItems: 1, maxItems: limits.trust_roots_max }) });
+
+export const EnrollAnswerSchema = closed({
+  node: NodeId,
+  name: Label,
+  site: Label,
+  cluster: Label,
+  chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
+  trust: TrustSchema,
+  snapshot: EnvelopeSchema,
+});
+export type EnrollAnswer = Static<typeof EnrollAnswerSchema>;
+
+export const SnapshotSchema = closed({
+  version: Version,
+  cluster: Label,
+  issued_ms: Version,
+  ttl_s: Type.Integer({ minimum: 1 }),
+  node: closed({ id: NodeId, name: Label, site: Label }),
+  tower: closed({ id: Type.Literal('tower'), fingerprint: Sha256Hex, endpoints: EndpointsSchema }),
+  peers: Type.Array(closed({ id: NodeId, name: Label, site: Label, fingerprint: Sha256Hex, endpoints: EndpointsSchema }), { maxItems: limits.site_nodes_max }),
+  trust: TrustSchema,
+});
+export type Snapshot = Static<typeof SnapshotSchema>;
+
+/** First and later messages of a node on the flow of service `snapshot`: what it has, and where it can be dialed now. */
+export const SnapshotRequestSchema = closed({ have: Version, listen: EndpointsSchema });
+export type SnapshotRequest = Static<typeof SnapshotRequestSchema>;
+
+/** Name of the flow's service. */
+export const SNAPSHOT_SERVICE = 'snapshot';
+
+const IdentityFileSchema = closed({
+  format: Type.Literal(1),
+  cluster: Label,
+  site: Label,
+  node: NodeId,
+  name: Label,
+  /** Where the tower was when this node joined; the snapshot knows better. */
+  tower: EndpointSchema,
+  /** Of the cluster's root: `sha256:HEX`. */
+  fingerprint: Type.String({ pattern: '^sha256:[0-9a-f]{64}$' }),
+});
+export type IdentityFile = Static<typeof IdentityFileSchema>;
+
+export type Check<Shape> = (value: unknown) => Shape;
+
+/** A compiled check. The result throws `request_invalid`, naming the first place that does not fit. */
+export function checker<Schema extends TSchema>(schema: Schema): Check<Static<Schema>> {
+  const compiled = Compile(schema);
+  return (value) => {
+    if (compiled.Check(value)) return value as Static<Schema>;
+    // Of several complaints the deepest names the place; a schema's own come after those of what is inside it.
+    const errors = [...compiled.Errors(value)];
+    const first = errors.find((error) => error.keyword !== 'boolean') ?? errors[0];
+    throw new SelvedgeError('request_invalid', { path: first?.instancePath || '/', why: first?.message ?? 'does not fit its schema' });
+  };
+}
+
+/** Bytes from outside as JSON of this shape. @throws request_invalid, body_too_large */
+export function readJson<Shape>(bytes: Uint8Array, bytes_max: number, check: Check<Shape>): Shape {
+  if (bytes.length > bytes_max) throw new SelvedgeError('body_too_large', { max: bytes_max });
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch {
+    throw new SelvedgeError('request_invalid', { path: '/', why: 'not JSON in UTF-8' });
+  }
+  return check(value);
+}
+
+export const checkEnrollAnswer = checker(EnrollAnswerSchema);
+export const checkSnapshot = checker(SnapshotSchema);
+export const checkEnvelope = checker(EnvelopeSchema);
+export const checkSnapshotRequest = checker(SnapshotRequestSchema);
+export const checkIdentityFile = checker(IdentityFileSchema);
+
+/** @throws argument_invalid where the addresses of a node take more room than a snapshot can give each */
+export function checkEndpointsSize(endpoints: readonly Endpoint[]): void {
+  const found = JSON.stringify(endpoints).length;
+  if (found <= limits.node_endpoints_bytes_max) return;
+  throw new SelvedgeError('argument_invalid', { name: 'listen', why: `its addresses take ${found} octets of JSON, at most ${limits.node_endpoints_bytes_max} allowed` });
+}
+
+/** Base64 of a checked shape as bytes. @throws request_invalid */
+export function bytesOf(text: string, bytes_max: number, path: string): Uint8Array {
+  const bytes = fromBase64(text, bytes_max);
+  if (bytes === null) throw new SelvedgeError('request_invalid', { path, why: `not base64 of at most ${bytes_max} octets` });
+  return bytes;
+}

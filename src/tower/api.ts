@@ -1,0 +1,162 @@
+/**
+ * The tower's two APIs, described by their schemas: the public one over TLS (health, enroll), where nobody is known and every address has its
+ * rate, and the local one over a Unix socket (tokens, nodes, status), whose file mode is its authorization. Routes only check and
+ * pass on; what they mean is in tower.ts.
+ */
+import { once } from 'node:events';
+import { chmod, lstat, unlink } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { Type } from 'typebox';
+import { SelvedgeError } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import type { Clock } from '../base/seam.ts';
+import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema, Label, NodeId } from '../enroll/wire.ts';
+import { type Api, ErrorSchema, type FailureListener, makeApi } from './http.ts';
+import { RateLimit } from './rate-limit.ts';
+import type { TokenView, Tower } from './tower.ts';
+import type { NodeRow } from './store.ts';
+
+const Time = Type.Number({ description: 'milliseconds since the epoch' });
+const MINUTE_MS = 60_000;
+const DEFAULT_TOKEN_LIFE_MS = 24 * 60 * MINUTE_MS;
+
+const HealthSchema = Type.Object({ ok: Type.Literal(true), cluster: Label });
+
+const TokenId = Type.String({ pattern: '^[0-9a-f]{12}$' });
+const TokenSchema = Type.Object({
+  id: TokenId,
+  uses: Type.Integer(),
+  uses_max: Type.Integer(),
+  site: Type.Union([Label, Type.Null()]),
+  expires_ms: Time,
+  revoked_ms: Type.Union([Time, Type.Null()]),
+  created_ms: Time,
+});
+const NewTokenSchema = Type.Object(
+  {
+    uses: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.token_uses_max })),
+    life_ms: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.token_life_ms_max })),
+    site: Type.Optional(Label),
+  },
+  { additionalProperties: false },
+);
+const NodeSchema = Type.Object({
+  id: NodeId,
+  name: Label,
+  site: Label,
+  fingerprint: Type.Union([Type.String(), Type.Null()]),
+  endpoints: EndpointsSchema,
+  disabled: Type.Boolean(),
+  created_ms: Time,
+  seen_ms: Type.Union([Time, Type.Null()]),
+});
+const StatusSchema = Type.Object({
+  cluster: Label,
+  fingerprint: Type.String(),
+  version: Type.Integer(),
+  endpoints: EndpointsSchema,
+  nodes: Type.Integer(),
+  tokens: Type.Integer(),
+  certificate_not_after_ms: Time,
+});
+
+export interface PublicApiOptions {
+  readonly clock: Clock;
+  readonly onFailure?: FailureListener;
+  /** For tests; `limits.api_enroll_per_address_per_minute_max` unless told. */
+  readonly per_minute_max?: number;
+}
+
+/** Ready for sockets: `api.server.emit('connection', tlsSocket)`. Close it with `api.close()`. */
+export async function publicApi(tower: Tower, { clock, onFailure, per_minute_max = limits.api_enroll_per_address_per_minute_max }: PublicApiOptions): Promise<Api> {
+  const rate = new RateLimit({ clock, per_minute: per_minute_max });
+  const routes = (api: Api) => {
+    api.get('/v1/health', { schema: { response: { 200: HealthSchema } } }, async () => ({ ok: true as const, cluster: tower.cluster }));
+    const schema = { body: EnrollRequestSchema, response: { 200: EnrollAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
+    api.post('/v1/enroll', { schema }, (request) => tower.enroll(request.body));
+  };
+  return await makeApi({ title: 'Selvedge tower, public', routes, admit: (address) => rate.take(address), ...(onFailure && { onFailure }) });
+}
+
+/** Listens on the Unix socket, which only its owner may open. @throws port_in_use, argument_invalid, permission_denied */
+export async function adminApi(tower: Tower, socketPath: string, options: { onFailure?: FailureListener } = {}): Promise<Api> {
+  if (Buffer.byteLength(socketPath) > SOCKET_PATH_BYTES_MAX) {
+    throw new SelvedgeError('argument_invalid', { name: 'socket', why: `${socketPath} is longer than the ${SOCKET_PATH_BYTES_MAX} octets that the system allows` });
+  }
+  const api = await makeApi({ title: 'Selvedge tower, local', routes: (scope) => adminRoutes(scope, tower), ...options });
+  try {
+    await removeStale(socketPath);
+    await listenPrivately(api, socketPath);
+    return api;
+  } catch (error) {
+    await api.close();
+    throw error;
+  }
+}
+
+function adminRoutes(api: Api, tower: Tower): void {
+  const errors = { '4xx': ErrorSchema, '5xx': ErrorSchema };
+  const created = Type.Object({ text: Type.String({ description: 'the token: shown here only' }), token: TokenSchema });
+  api.post('/v1/tokens', { schema: { body: NewTokenSchema, response: { 200: created, ...errors } } }, async ({ body }) => {
+    const { uses = 1, life_ms = DEFAULT_TOKEN_LIFE_MS, site } = body;
+    const { text, token } = await tower.createToken({ uses, life_ms, ...(site !== undefined && { site }) });
+    return { text, token: tokenJson(token) };
+  });
+  api.get('/v1/tokens', { schema: { response: { 200: Type.Array(TokenSchema), ...errors } } }, async () => (await tower.tokens()).map(tokenJson));
+  const byId = { params: Type.Object({ id: TokenId }), response: { 200: TokenSchema, ...errors } };
+  api.delete('/v1/tokens/:id', { schema: byId }, async ({ params }) => tokenJson(await tower.revokeToken(params.id)));
+  api.get('/v1/nodes', { schema: { response: { 200: Type.Array(NodeSchema), ...errors } } }, async () => (await tower.nodes()).map(nodeJson));
+  api.get('/v1/status', { schema: { response: { 200: StatusSchema, ...errors } } }, async () => {
+    const { endpoints, ...status } = await tower.status();
+    return { ...status, endpoints: [...endpoints] };
+  });
+}
+
+function tokenJson({ usesMax, ...shown }: TokenView) {
+  return { ...shown, uses_max: usesMax };
+}
+
+function nodeJson({ id, name, site, fingerprint, endpoints, disabled, created_ms, seen_ms }: NodeRow) {
+  return { id, name, site, fingerprint, endpoints: [...endpoints], disabled, created_ms, seen_ms };
+}
+
+/** `sun_path` of Linux has 108 octets, the last of them 0. */
+const SOCKET_PATH_BYTES_MAX = 107;
+
+/** The socket has its mode from its first moment: binding happens inside `listen`, before it returns, so the umask is another's for no longer. */
+async function listenPrivately(api: Api, path: string): Promise<void> {
+  const { server } = api;
+  const listening = once(server, 'listening');
+  const umask = process.umask(0o177);
+  try {
+    server.listen({ path });
+  } finally {
+    process.umask(umask);
+  }
+  try {
+    await listening;
+    await chmod(path, 0o600);
+  } catch (error) {
+    throw new SelvedgeError('permission_denied', { what: `listening on ${path}: ${error instanceof Error ? error.message : error}` }, { cause: error });
+  }
+}
+
+/** A socket file that nobody listens on is what a killed tower leaves behind. */
+async function removeStale(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => null);
+  if (found === null) return;
+  if (!found.isSocket()) throw new SelvedgeError('file_exists', { path });
+  if (await answers(path)) throw new SelvedgeError('state_in_use', { path });
+  await unlink(path);
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    const done = (yes: boolean) => {
+      socket.destroy();
+      resolve(yes);
+    };
+    socket.once('connect', () => done(true)).once('error', () => done(false));
+  });
+}

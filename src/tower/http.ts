@@ -1,0 +1,151 @@
+/**
+ * What the tower's two APIs share: an HTTP server within bounds, one way of checking a request, and one way of answering an error. No
+ * route is here.
+ */
+import { createServer, type Server } from 'node:http';
+import type { Socket } from 'node:net';
+import swagger from '@fastify/swagger';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import fastify, { type FastifyBaseLogger, type FastifyError, type FastifyInstance, type RawServerDefault } from 'fastify';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Type } from 'typebox';
+import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+
+export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>;
+
+/** Who hears of what is no refusal but a bug or a broken store; the answer itself says only `internal_error` or the code. */
+export type FailureListener = (error: unknown, where: string) => void;
+
+export interface ApiOptions {
+  readonly title: string;
+  readonly onFailure?: FailureListener;
+  /** Called before anything of a request but its head was read. A throw refuses it. */
+  readonly admit?: (address: string) => void;
+  readonly routes: (api: Api) => void;
+}
+
+export const ErrorSchema = Type.Object({
+  code: Type.String(),
+  message: Type.String(),
+  remedy: Type.String(),
+  facts: Type.Record(Type.String(), Type.Union([Type.String(), Type.Number(), Type.Boolean(), Type.Null()])),
+});
+
+/** A server of these routes, ready: listen on it, or hand it sockets with `api.server.emit('connection', socket)`. */
+export async function makeApi({ title, onFailure, admit, routes }: ApiOptions): Promise<Api> {
+  const api: Api = fastify({
+    serverFactory: (handler) => boundedServer(handler),
+    bodyLimit: limits.api_body_bytes_max,
+    forceCloseConnections: true,
+    routerOptions: { maxParamLength: 64 },
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: false } },
+  }).withTypeProvider<TypeBoxTypeProvider>();
+  if (admit !== undefined) api.addHook('onRequest', async (request) => admit(request.ip));
+  api.setErrorHandler(async (error: FastifyError, request, reply) => {
+    const refusal = asRefusal(error);
+    const where = `${request.method} ${request.routeOptions.url ?? '/'}`;
+    if (statusOf(refusal.code) >= 500) onFailure?.(error, where);
+    if (refusal.code === 'rate_limited') reply.header('retry-after', Math.ceil(Number(refusal.facts.ms) / 1_000));
+    return await reply.code(statusOf(refusal.code)).send(refusal.toJSON());
+  });
+  api.setNotFoundHandler(async (request) => {
+    throw new SelvedgeError('not_found', { what: request.method, name: request.url.slice(0, 128) });
+  });
+  await api.register(swagger, { openapi: { openapi: '3.1.0', info: { title, version: '1' } } });
+  await api.register(async (scope) => {
+    const typed = scope.withTypeProvider<TypeBoxTypeProvider>();
+    routes(typed);
+    typed.get('/v1/openapi.json', { schema: { hide: true } }, async () => api.swagger());
+  });
+  await api.ready();
+  return api;
+}
+
+/** HTTP status of each code that an API can answer with; what is not here is a failure of ours. */
+const statuses: Partial<Record<ErrorCode, number>> = {
+  request_invalid: 400,
+  argument_invalid: 400,
+  csr_invalid: 400,
+  unauthorized: 401,
+  wrong_cluster: 403,
+  token_invalid: 403,
+  token_expired: 403,
+  token_exhausted: 403,
+  token_revoked: 403,
+  certificate_revoked: 403,
+  not_found: 404,
+  timeout: 408,
+  name_taken: 409,
+  limit_reached: 409,
+  body_too_large: 413,
+  rate_limited: 429,
+  handle_closed: 503,
+  shutting_down: 503,
+  disk_full: 507,
+};
+
+export function statusOf(code: ErrorCode): number {
+  return statuses[code] ?? 500;
+}
+
+function asRefusal(error: FastifyError | SelvedgeError): SelvedgeError {
+  if (error instanceof SelvedgeError) return error;
+  if (error.validation !== undefined) {
+    const [first] = error.validation;
+    const path = `/${error.validationContext ?? 'body'}${first?.instancePath ?? ''}`;
+    return new SelvedgeError('request_invalid', { path, why: first?.message ?? 'does not fit its schema' });
+  }
+  if (error.code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new SelvedgeError('body_too_large', { max: limits.api_body_bytes_max });
+  if (error.statusCode !== undefined && error.statusCode < 500) return new SelvedgeError('request_invalid', { path: '/', why: error.message });
+  return new SelvedgeError('internal_error', { what: 'the tower' });
+}
+
+/**
+ * Node's own server with every bound set. Sockets may be handed to it that it never accepted, so it counts them itself, and the check of
+ * its timeouts, which `listen` would start, is started here.
+ */
+function boundedServer(handler: (request: IncomingMessage, response: ServerResponse) => void): Server {
+  const server = createServer(
+    {
+      maxHeaderSize: limits.api_header_bytes_max,
+      headersTimeout: limits.api_request_ms_max,
+      requestTimeout: limits.api_request_ms_max,
+      keepAliveTimeout: limits.api_request_ms_max,
+      connectionsCheckingInterval: limits.api_request_ms_max / 4,
+      requireHostHeader: true,
+    },
+    handler,
+  );
+  server.timeout = limits.api_request_ms_max;
+  server.maxHeadersCount = 64;
+  server.maxRequestsPerSocket = 1_000;
+  const open = new Set<Socket>();
+  server.prependListener('connection', (socket: Socket) => {
+    if (open.size >= limits.api_connections_max) {
+      socket.destroy();
+      return;
+    }
+    open.add(socket);
+    socket.once('close', () => open.delete(socket));
+  });
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseGarbage(error, socket as Socket));
+  server.emit('listening');
+  return server;
+}
+
+/** Bytes that are no HTTP request, or too slow or large a head of one. */
+function refuseGarbage(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (!socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const late = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
+  const refusal = late
+    ? new SelvedgeError('timeout', { what: 'the request', ms: limits.api_request_ms_max })
+    : new SelvedgeError('request_invalid', { path: '/', why: error.code === 'HPE_HEADER_OVERFLOW' ? `head larger than ${limits.api_header_bytes_max} bytes` : 'not HTTP' });
+  const body = JSON.stringify(refusal.toJSON());
+  const status = late ? '408 Request Timeout' : '400 Bad Request';
+  socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`, () => socket.destroy());
+}
+

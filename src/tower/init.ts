@@ -1,0 +1,217 @@
+/**
+ * How a tower's state comes to be and is opened: `STATE/tower.json` (what it is), `sealed.bin` (its keys), `tower.db` (its rows), `inbox/`.
+ * A cluster is made beside its place and moved there in one rename, so that a kill leaves either nothing or all of it.
+ */
+import { X509Certificate } from 'node:crypto';
+import { mkdir, mkdtemp, open, readdir, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { type Static, Type } from 'typebox';
+import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
+import { checkLabel, TOWER_ID, TOWER_SITE, toHex } from '../base/ids.ts';
+import { limits } from '../base/limits.ts';
+import type { Clock, Random } from '../base/seam.ts';
+import { checker, type Endpoint, Label, readJson } from '../enroll/wire.ts';
+import { type Authority, createAuthority, issueChain, openAuthority } from '../identity/authority.ts';
+import { LEAF_DAYS } from '../identity/ca.ts';
+import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
+import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
+import { generateKeyPair } from '../identity/keys.ts';
+import { SealedStore } from '../identity/sealed-store.ts';
+import type { UnsealKey } from '../identity/unseal.ts';
+import type { Credentials } from '../transport/session.ts';
+import type { Store } from './store.ts';
+import { openSqliteStore } from './store-sqlite.ts';
+import { Tower } from './tower.ts';
+
+export interface InitRequest {
+  /** Directory; made, and may exist only if it is empty. */
+  readonly state: string;
+  readonly cluster: string;
+  readonly unseal: UnsealKey;
+  /** Where nodes are to find the tower. */
+  readonly endpoints: readonly Endpoint[];
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+export interface Made {
+  readonly cluster: string;
+  /** Of the root: `sha256:HEX`, to be pinned by who calls home. */
+  readonly fingerprint: string;
+}
+
+export interface OpenRequest {
+  readonly state: string;
+  readonly unseal: UnsealKey;
+  /** Absent: as they were. */
+  readonly endpoints?: readonly Endpoint[];
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+const TowerFileSchema = Type.Object(
+  { format: Type.Literal(1), cluster: Label, fingerprint: Type.String({ pattern: '^sha256:[0-9a-f]{64}$' }) },
+  { additionalProperties: false },
+);
+const checkTowerFile = checker(TowerFileSchema);
+
+const files = { tower: 'tower.json', sealed: 'sealed.bin', database: 'tower.db', inbox: 'inbox' } as const;
+const leafSecrets = { key: 'tower/leaf.key', certificate: 'tower/leaf.crt' } as const;
+const DAY_MS = 86_400_000;
+const LEAF_LIFE_MS = LEAF_DAYS * DAY_MS;
+
+/** Makes a cluster: authority, the tower's own leaf, rows. @throws file_exists, argument_invalid, disk_full, permission_denied */
+export async function initTower(request: InitRequest): Promise<Made> {
+  const state = resolve(request.state);
+  checkLabel('cluster', request.cluster);
+  await checkEmpty(state);
+  await mkdir(dirname(state), { recursive: true, mode: 0o700 });
+  await removeHalfMade(state);
+  const making = await mkdtemp(`${state}${MAKING}`);
+  try {
+    const made = await makeIn(making, request);
+    await syncDirectory(making);
+    await moveTo(making, state);
+    return made;
+  } catch (error) {
+    await rm(making, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** Opens what `initTower` made; the tower's own leaf is renewed when two thirds of its life are over. @throws not_found, store_damaged, store_locked, state_in_use */
+export async function openTower({ state, unseal, endpoints, clock, random }: OpenRequest): Promise<Tower> {
+  const file = await readTowerFile(state);
+  const sealed = await SealedStore.open(join(state, files.sealed), unseal);
+  const authority = openAuthority(sealed);
+  let store: Store | null = null;
+  try {
+    checkSame(state, 'root', formatFingerprint(fingerprint(authority.root)), file.fingerprint);
+    store = await openSqliteStore({ path: join(state, files.database) });
+    await store.verifyAudit();
+    const row = await store.cluster();
+    checkSame(state, 'cluster', row?.cluster ?? 'none', file.cluster);
+    if (row === null) throw new SelvedgeError('store_damaged', { path: state, why: 'its database holds no cluster' });
+    const credentials = await ownCredentials({ sealed, authority, cluster: row.cluster, clock, random });
+    const now = { ...row, towerFingerprint: toHex(fingerprint(credentials.chain[0] ?? new Uint8Array())), endpoints: endpoints ?? row.endpoints };
+    // Also what a kill between sealing a renewed leaf and recording it left behind.
+    if (JSON.stringify(now) !== JSON.stringify(row)) await store.setCluster(now, clock.wall());
+    return await Tower.start({ store, authority, credentials, row: now, clock, random });
+  } catch (error) {
+    await authority.signer.close();
+    await store?.close();
+    throw error;
+  }
+}
+
+/** Between the name of the state and random letters: where a cluster is while it is being made. */
+const MAKING = '.making-';
+
+async function makeIn(directory: string, { cluster, unseal, endpoints, clock, random }: InitRequest): Promise<Made> {
+  const now_ms = clock.wall();
+  const sealed = await SealedStore.create(join(directory, files.sealed), unseal);
+  const authority = await createAuthority({ cluster, store: sealed, now_ms, random });
+  try {
+    const { chain } = await issueOwn({ sealed, authority, cluster, clock, random });
+    const [root, leaf] = [fingerprint(authority.root), fingerprint(chain[0] ?? new Uint8Array())];
+    const store = await openSqliteStore({ path: join(directory, files.database) });
+    try {
+      await store.setCluster({ cluster, rootFingerprint: toHex(root), towerFingerprint: toHex(leaf), endpoints, created_ms: now_ms }, now_ms);
+    } finally {
+      await store.close();
+    }
+    await mkdir(join(directory, files.inbox), { mode: 0o700 });
+    const made = { cluster, fingerprint: formatFingerprint(root) };
+    await writeFileAtomic(join(directory, files.tower), Buffer.from(`${JSON.stringify({ format: 1, ...made }, null, 2)}\n`));
+    return made;
+  } finally {
+    await authority.signer.close();
+  }
+}
+
+interface Own {
+  readonly sealed: SealedStore;
+  readonly authority: Authority;
+  readonly cluster: string;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+async function ownCredentials(own: Own): Promise<Credentials> {
+  const leaf = own.sealed.get(leafSecrets.certificate);
+  const key = own.sealed.get(leafSecrets.key);
+  if (leaf === null || key === null || isDue(leaf, own.clock.wall())) return await issueOwn(own);
+  return { chain: [leaf, own.authority.intermediate, own.authority.root], key };
+}
+
+async function issueOwn({ sealed, authority, cluster, clock, random }: Own): Promise<Credentials> {
+  const { privateKey, publicKey } = generateKeyPair();
+  const identity = { cluster, site: TOWER_SITE, node: TOWER_ID };
+  const chain = await issueChain(authority, { identity, publicKey, now_ms: clock.wall(), random });
+  const [leaf] = chain;
+  if (leaf === undefined) throw new Error('an issued chain begins with its leaf');
+  await sealed.update({ [leafSecrets.key]: privateKey, [leafSecrets.certificate]: leaf });
+  return { chain: [...chain, authority.root], key: privateKey };
+}
+
+/** Two thirds of its life are over (spec 1.1), or it begins later than now. */
+function isDue(leaf: Uint8Array, now_ms: number): boolean {
+  const { validFromDate, validToDate } = new X509Certificate(leaf);
+  return now_ms > validToDate.getTime() - LEAF_LIFE_MS / 3 || now_ms < validFromDate.getTime();
+}
+
+async function readTowerFile(state: string): Promise<Static<typeof TowerFileSchema>> {
+  const path = join(state, files.tower);
+  const bytes = await readFileBounded(path, limits.identity_file_bytes_max);
+  if (bytes === null) throw new SelvedgeError('not_found', { what: 'tower', name: `in ${state} (\`selvedge tower init\` makes one)` });
+  try {
+    return readJson(bytes, limits.identity_file_bytes_max, checkTowerFile);
+  } catch (error) {
+    throw new SelvedgeError('store_damaged', { path, why: asSelvedgeError(error, 'store_damaged').message }, { cause: error });
+  }
+}
+
+function checkSame(path: string, what: string, found: string, expected: string): void {
+  if (found !== expected) throw new SelvedgeError('store_damaged', { path, why: `its parts do not belong together: ${what} is ${found}, expected ${expected}` });
+}
+
+async function checkEmpty(state: string): Promise<void> {
+  try {
+    if ((await readdir(state)).length > 0) throw new SelvedgeError('file_exists', { path: state });
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return;
+    throw error instanceof SelvedgeError ? error : new SelvedgeError('permission_denied', { what: `reading directory ${state}` }, { cause: error });
+  }
+}
+
+/** What inits that were killed left beside the place: keys of clusters that never were. */
+async function removeHalfMade(state: string): Promise<void> {
+  for (const name of await readdir(dirname(state))) {
+    if (name.startsWith(`${basename(state)}${MAKING}`)) await rm(join(dirname(state), name), { recursive: true, force: true });
+  }
+}
+
+async function moveTo(making: string, state: string): Promise<void> {
+  try {
+    await rename(making, state);
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === 'ENOTEMPTY' || errno === 'EEXIST') throw new SelvedgeError('file_exists', { path: state }, { cause: error });
+    if (errno === 'EBUSY' || errno === 'EXDEV') throw new SelvedgeError('argument_invalid', { name: 'state', why: `${state} is a mount point; give a directory below it` }, { cause: error });
+    throw error;
+  }
+  await syncDirectory(dirname(state));
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+function errnoOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error ? String(error.code) : undefined;
+}

@@ -1,0 +1,37 @@
+/**
+ * Which leaf the tower recorded for whom: the answer that `verifyPeer` asks for at every handshake. Handshakes cannot wait for a
+ * database, so this is a copy in memory; the tower changes it in the same step that sees a change committed, before anybody is told of it.
+ */
+import { fromHex, type NodeIdentity, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
+import type { NodeRow } from './store.ts';
+
+type Recorded = Pick<NodeRow, 'site' | 'fingerprint' | 'disabled'>;
+
+export class RecordedFingerprints {
+  readonly #cluster: string;
+  readonly #nodes = new Map<string, Recorded>();
+  #tower: Uint8Array;
+
+  constructor(cluster: string, tower: Uint8Array) {
+    this.#cluster = cluster;
+    this.#tower = tower;
+  }
+
+  setTower(fingerprint: Uint8Array): void {
+    this.#tower = fingerprint;
+  }
+
+  set({ id, site, fingerprint, disabled }: NodeRow): void {
+    this.#nodes.set(id, { site, fingerprint, disabled });
+  }
+
+  /** To hand over as it is. `unknown` for whoever is not, or not there, in this cluster; `revoked` for a node without a leaf, or disabled. */
+  readonly of = (id: NodeIdentity): Uint8Array | 'unknown' | 'revoked' => {
+    if (id.cluster !== this.#cluster) return 'unknown';
+    if (id.node === TOWER_ID) return id.site === TOWER_SITE ? this.#tower : 'unknown';
+    const node = this.#nodes.get(id.node);
+    if (node === undefined || node.site !== id.site) return 'unknown';
+    const fingerprint = node.fingerprint === null || node.disabled ? null : fromHex(node.fingerprint);
+    return fingerprint ?? 'revoked';
+  };
+}

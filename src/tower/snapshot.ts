@@ -1,0 +1,34 @@
+/** What a node may know, cut out of what the tower knows: itself, the tower, and the live nodes of its own site. Pure. */
+import { limits } from '../base/limits.ts';
+import type { Endpoint, Snapshot } from '../enroll/wire.ts';
+import type { NodeRow } from './store.ts';
+
+export interface SnapshotInput {
+  readonly version: number;
+  readonly issued_ms: number;
+  readonly cluster: string;
+  readonly node: Pick<NodeRow, 'id' | 'name' | 'site'>;
+  readonly tower: { readonly fingerprint: string; readonly endpoints: readonly Endpoint[] };
+  /** The nodes of the site, in any order; whoever is elsewhere, revoked or disabled is left out. */
+  readonly siteNodes: readonly NodeRow[];
+  readonly trust: Snapshot['trust'];
+}
+
+export function buildSnapshot({ version, issued_ms, cluster, node, tower, siteNodes, trust }: SnapshotInput): Snapshot {
+  const peers: Snapshot['peers'] = [];
+  for (const { id, name, site, fingerprint, disabled, endpoints } of siteNodes) {
+    if (id === node.id || site !== node.site || fingerprint === null || disabled) continue;
+    peers.push({ id, name, site, fingerprint, endpoints: [...endpoints] });
+  }
+  peers.sort((left, right) => (left.id < right.id ? -1 : 1));
+  return {
+    version,
+    cluster,
+    issued_ms,
+    ttl_s: limits.snapshot_ttl_s,
+    node: { id: node.id, name: node.name, site: node.site },
+    tower: { id: 'tower', fingerprint: tower.fingerprint, endpoints: [...tower.endpoints] },
+    peers,
+    trust,
+  };
+}
