@@ -114,6 +114,10 @@ export const limits = {
   transfer_file_bytes_max: 1024 * 1024 * MIB,
   transfer_name_bytes_max: 255,
   transfers_at_once_max: 64,
+  transfer_word_bytes_max: 8 * KIB,
+  transfer_patience_ms: 5 * 60_000,
+  transfer_part_days_max: 7,
+  transfers_remembered_max: 1_024,
 
   // The lab.
   lab_parts_max: 64,
