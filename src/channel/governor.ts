@@ -271,12 +271,17 @@ export class Governor {
     return this.#rtt.recent_ms ?? this.#rtt.base_ms ?? RTT_MS_UNKNOWN;
   }
 
+  /** The round trip without our queue: else a long queue would slow its own end. */
+  get #path_ms(): number {
+    return Math.max(1, this.#rtt_ms - Math.max(0, this.#queue_ms ?? 0));
+  }
+
   get #tau_ms(): number {
-    return this.#rtt_ms + REACTION_MS;
+    return this.#path_ms + REACTION_MS;
   }
 
   get #span_ms(): number {
-    return Math.max(SPAN_MS_MIN, this.#rtt_ms);
+    return Math.max(SPAN_MS_MIN, this.#path_ms);
   }
 
   get #target_ms(): number {

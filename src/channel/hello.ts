@@ -66,3 +66,17 @@ export function decodeHello(bytes: Uint8Array): Hello {
     configVersion: reader.varint(), directoryVersion: reader.varint(), trustVersion: reader.varint(), routeEpoch: reader.varint(), draining: reader.u8() === 1,
   };
 }
+
+/** Takes the hello or accept off the front of a source's octets; null while more are needed. @throws frame_invalid, frame_too_large */
+export function splitHello(bytes: Uint8Array): { type: 'hello' | 'accept'; body: Uint8Array; rest: Uint8Array } | null {
+  const type = bytes[0];
+  if (type === undefined) return null;
+  if (type !== frameTypes.hello && type !== frameTypes.accept) throw new SelvedgeError('frame_invalid', { why: `frame of type ${type} where a hello belongs` });
+  const prefix = bytes.length > 1 ? 1 << ((bytes[1] as number) >> 6) : 1;
+  if (bytes.length < 1 + prefix) return null;
+  const reader = new ByteReader(bytes.subarray(1));
+  const length = reader.varint();
+  if (length > limits.hello_bytes_max) throw new SelvedgeError('frame_too_large', { found: length, max: limits.hello_bytes_max });
+  if (reader.remaining < length) return null;
+  return { type: type === frameTypes.hello ? 'hello' : 'accept', body: reader.raw(length), rest: reader.rest() };
+}

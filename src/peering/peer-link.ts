@@ -1,0 +1,238 @@
+/**
+ * The dialing side of one peer: keeps a channel with it, always. It dials, greets, lets the channel resume over another session when one is lost or
+ * silent, moves it back up to QUIC, and backs off between failures. It decides when to dial; how is the dialer's.
+ */
+import { asSelvedgeError, type ErrorCode, SelvedgeError } from '../base/errors.ts';
+import { equalBytes } from '../base/ids.ts';
+import { Backoff } from '../channel/backoff.ts';
+import type { HelloMode } from '../channel/hello.ts';
+import type { Dialed } from '../transport/dialer.ts';
+import { greet } from '../transport/greeting.ts';
+import type { Candidate, FlowHandle } from './mesh.ts';
+import { checkHello, PeerChannel, type PeerChannelOwner } from './peer-channel.ts';
+import type { MeshContext } from './peer-mesh.ts';
+
+/** A channel that has lived this long has earned a fresh start of the backoff. */
+const SETTLED_MS = 10_000;
+
+export class PeerLink implements PeerChannelOwner {
+  readonly #context: MeshContext;
+  #candidate: Candidate;
+  readonly #onFlow: (flow: FlowHandle, from: PeerChannel) => void;
+  readonly #backoff: Backoff;
+  #current: PeerChannel | null = null;
+  #lastError: SelvedgeError | null = null;
+  #rememberedRate: number | undefined;
+  #dialing: AbortController | null = null;
+  #probing: AbortController | null = null;
+  #cancelWait: (() => void) | null = null;
+  #establishedAt = 0;
+  #isClosed = false;
+
+  constructor(context: MeshContext, candidate: Candidate, onFlow: (flow: FlowHandle, from: PeerChannel) => void) {
+    this.#context = context;
+    this.#candidate = candidate;
+    this.#onFlow = onFlow;
+    this.#backoff = new Backoff(context.random);
+  }
+
+  get candidate(): Candidate {
+    return this.#candidate;
+  }
+
+  get channel(): PeerChannel | null {
+    return this.#current;
+  }
+
+  get lastError(): SelvedgeError | null {
+    return this.#lastError;
+  }
+
+  get attempts(): number {
+    return this.#backoff.attempts;
+  }
+
+  start(): void {
+    this.#redial();
+  }
+
+  /** The directory changed: the next dial uses the new addresses. */
+  update(candidate: Candidate): void {
+    this.#candidate = candidate;
+  }
+
+  close(code: ErrorCode, why: string): void {
+    this.#isClosed = true;
+    this.#cancelWait?.();
+    this.#dialing?.abort();
+    this.#probing?.abort();
+    this.#current?.close(code, why);
+  }
+
+  // ---- what the channel tells
+
+  flow(flow: FlowHandle): void {
+    if (this.#current) this.#onFlow(flow, this.#current);
+  }
+
+  /** Silence: dial another session beside the silent one. It may yet speak again; then the new one is not needed. */
+  suspect(channel: PeerChannel, isSuspect: boolean): void {
+    if (channel !== this.#current) return;
+    if (isSuspect) {
+      this.#context.dialer.noteSilent(this.#candidate, channel.carrier.session?.transport ?? 'quic');
+      this.#redial();
+    } else if (!channel.channel.isSuspended) {
+      this.#dialing?.abort();
+      this.#cancelWait?.();
+      this.#cancelWait = null;
+    }
+  }
+
+  suspended(channel: PeerChannel, error: SelvedgeError): void {
+    if (channel !== this.#current) return;
+    this.#lastError = error;
+    this.#stopProbe();
+    this.#redial();
+  }
+
+  ended(channel: PeerChannel, error: SelvedgeError): void {
+    if (channel !== this.#current) return;
+    this.#lastError = error;
+    this.#rememberedRate = channel.channel.rememberedRate;
+    this.#current = null;
+    this.#stopProbe();
+    this.#context.onChange();
+    if (!this.#isClosed && this.#dialing === null) this.#wait();
+  }
+
+  // ---- dialing
+
+  #redial(): void {
+    if (this.#isClosed || this.#dialing !== null) return;
+    this.#cancelWait?.();
+    this.#cancelWait = null;
+    const dialing = new AbortController();
+    this.#dialing = dialing;
+    this.#dialOnce(dialing.signal)
+      .then(() => this.#backoffUnlessSettled())
+      .catch((error: unknown) => this.#dialFailed(asSelvedgeError(error, 'network_unreachable', { peer: this.#candidate.name }), dialing.signal.aborted))
+      .finally(() => {
+        if (this.#dialing === dialing) this.#dialing = null;
+        if (!this.#isClosed && this.#needsSession && this.#cancelWait === null) this.#wait();
+      });
+  }
+
+  get #needsSession(): boolean {
+    const channel = this.#current?.channel;
+    return !channel || channel.hasEnded || channel.isSuspended || channel.isSuspect;
+  }
+
+  #dialFailed(error: SelvedgeError, wasAborted: boolean): void {
+    if (wasAborted) return;
+    this.#lastError = error;
+    this.#context.log('dial failed', { peer: this.#candidate.name, code: error.code, reason: error.message, attempt: this.#backoff.attempts });
+  }
+
+  #backoffUnlessSettled(): void {
+    this.#establishedAt = this.#context.timers.clock.now();
+  }
+
+  #wait(): void {
+    if (this.#establishedAt > 0 && this.#context.timers.clock.now() - this.#establishedAt > SETTLED_MS) this.#backoff.reset();
+    const delay = this.#backoff.next();
+    this.#cancelWait = this.#context.timers.after(delay, () => {
+      this.#cancelWait = null;
+      if (this.#needsSession) this.#redial();
+    });
+  }
+
+  async #dialOnce(signal: AbortSignal): Promise<void> {
+    const existing = this.#current?.isUsable ? this.#current : null;
+    if (existing) return this.#carryOn(existing, await this.#context.dialer.dial(this.#candidate, signal), 'resume', signal);
+    const fresh = new PeerChannel(this.#context, 'dialer', this.#candidate.identity, this, this.#rememberedRate);
+    this.#current = fresh;
+    fresh.channel.move('dial');
+    try {
+      const dialed = await this.#context.dialer.dial(this.#candidate, signal);
+      fresh.channel.move('connected');
+      fresh.channel.move('handshaken');
+      fresh.channel.move('authenticated');
+      const { accept, relay } = await greet(dialed.session, fresh.hello(this.#context, 'new'), this.#context.timers);
+      this.#checkAccept(accept, dialed);
+      fresh.establish(accept, accept, dialed.session, relay, dialed.peer, dialed.why);
+      this.#established(fresh);
+    } catch (error) {
+      const failure = asSelvedgeError(error, 'network_unreachable', { peer: this.#candidate.name });
+      if (!fresh.channel.hasEnded) fresh.fail(failure);
+      if (this.#current === fresh) this.#current = null;
+      throw failure;
+    }
+  }
+
+  #checkAccept(accept: Parameters<typeof checkHello>[0], dialed: Dialed): void {
+    try {
+      checkHello(accept, dialed.peer);
+    } catch (error) {
+      const refusal = asSelvedgeError(error, 'wrong_node');
+      dialed.session.close(refusal.code, refusal.message);
+      throw refusal;
+    }
+  }
+
+  /** Another session for a living channel; `migrate` when the one before still works. */
+  async #carryOn(channel: PeerChannel, dialed: Dialed, mode: HelloMode, signal: AbortSignal): Promise<void> {
+    if (signal.aborted || !channel.isUsable) return dialed.session.close('session_closed', 'no longer needed');
+    const { accept, relay } = await greet(dialed.session, channel.hello(this.#context, mode), this.#context.timers);
+    this.#checkAccept(accept, dialed);
+    const knows = accept.mode === mode && equalBytes(accept.channel, channel.channel.id);
+    if (knows && channel.isUsable) {
+      channel.carry(dialed.session, relay, mode, dialed.peer, dialed.why);
+      return this.#established(channel);
+    }
+    // The acceptor restarted: this session is the first of another channel.
+    const fresh = new PeerChannel(this.#context, 'dialer', this.#candidate.identity, this, channel.channel.rememberedRate);
+    this.#current = fresh;
+    if (channel.isUsable) channel.fail(new SelvedgeError('channel_unknown', { peer: this.#candidate.name }));
+    for (const cause of ['dial', 'connected', 'handshaken', 'authenticated'] as const) fresh.channel.move(cause);
+    fresh.establish(accept, accept, dialed.session, relay, dialed.peer, dialed.why);
+    this.#established(fresh);
+  }
+
+  #established(channel: PeerChannel): void {
+    this.#lastError = null;
+    this.#context.log('channel carried', { peer: this.#candidate.name, transport: channel.carrier.session?.transport ?? 'none', why: channel.why });
+    this.#context.onChange();
+    this.#probeUp(channel);
+  }
+
+  // ---- back up to QUIC
+
+  #stopProbe(): void {
+    this.#probing?.abort();
+    this.#probing = null;
+  }
+
+  #probeUp(channel: PeerChannel): void {
+    this.#stopProbe();
+    if (this.#isClosed || channel.carrier.session?.transport !== 'tcp') return;
+    const probing = new AbortController();
+    this.#probing = probing;
+    this.#context.dialer
+      .probe(this.#candidate, probing.signal)
+      .then((dialed) => (dialed ? this.#carryOn(channel, dialed, 'migrate', probing.signal) : undefined))
+      .catch((error: unknown) => {
+        if (probing.signal.aborted) return;
+        this.#context.log('way back to QUIC failed', { peer: this.#candidate.name, reason: asSelvedgeError(error, 'network_unreachable').message });
+        this.#cancelReprobe?.();
+        this.#cancelReprobe = this.#context.timers.after(REPROBE_MS, () => {
+          if (this.#current === channel && this.#probing === probing) this.#probeUp(channel);
+        });
+      });
+    probing.signal.addEventListener('abort', () => this.#cancelReprobe?.(), { once: true });
+  }
+
+  #cancelReprobe: (() => void) | null = null;
+}
+
+/** After a probe that connected and was then refused. */
+const REPROBE_MS = 5_000;

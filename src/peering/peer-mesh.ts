@@ -1,0 +1,206 @@
+/** The channel table of this host: candidates it should have channels with, channels that others opened, and the services behind them. */
+import { asSelvedgeError, type ErrorCode, SelvedgeError } from '../base/errors.ts';
+import { equalBytes, type NodeIdentity } from '../base/ids.ts';
+import { limits } from '../base/limits.ts';
+import type { Random } from '../base/seam.ts';
+import type { FlowKind, TrafficClass } from '../channel/classes.ts';
+import { CHANNEL_ID_BYTES, CHANNEL_SECRET_BYTES, type Hello } from '../channel/hello.ts';
+import type { VerifiedPeer } from '../identity/verify.ts';
+import type { Dialed } from '../transport/dialer.ts';
+import { hearHello } from '../transport/greeting.ts';
+import type { Session, TransportName } from '../transport/session.ts';
+import type { Timers } from '../transport/system.ts';
+import type { Candidate, ChannelStatus, FlowHandle, Mesh } from './mesh.ts';
+import { checkHello, PeerChannel, type PeerChannelOwner } from './peer-channel.ts';
+import { PeerLink } from './peer-link.ts';
+
+/** How sessions to a candidate come about; `transport/dialer.ts` behind this host's credentials and verification. */
+export interface MeshDialer {
+  dial(candidate: Candidate, signal: AbortSignal): Promise<Dialed>;
+  /** Keeps trying QUIC until it works; null when the candidate does not offer it. */
+  probe(candidate: Candidate, signal: AbortSignal): Promise<Dialed | null>;
+  /** The transport in use has gone silent. */
+  noteSilent(candidate: Candidate, transport: TransportName): void;
+}
+
+export interface MeshContext {
+  readonly self: NodeIdentity;
+  readonly timers: Timers;
+  readonly random: Random;
+  readonly dialer: MeshDialer;
+  /** The chain decision for a session that was accepted. @throws as verifyPeer */
+  readonly judge: (session: Session) => VerifiedPeer;
+  readonly versions: () => { readonly directory: number; readonly trust: number };
+  /** Name of a node, for status and log. */
+  readonly nameOf: (node: string) => string;
+  readonly isGoverned: boolean;
+  readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+  /** The set or state of channels changed. */
+  readonly onChange: () => void;
+}
+
+export class PeerMesh implements Mesh, PeerChannelOwner {
+  readonly #context: MeshContext;
+  readonly #links = new Map<string, PeerLink>();
+  /** Channels that the peer dialed, by node. */
+  readonly #accepted = new Map<string, PeerChannel>();
+  readonly #services = new Map<string, (flow: FlowHandle) => void>();
+  readonly #refusals = new Map<ErrorCode, number>();
+  #isClosed = false;
+
+  constructor(context: MeshContext) {
+    this.#context = context;
+  }
+
+  /** The candidates of the directory now: new ones are dialed, those that are gone are closed. */
+  setCandidates(candidates: readonly Candidate[]): void {
+    const wanted = new Map(candidates.filter((candidate) => candidate.isDialed).map((candidate) => [candidate.identity.node, candidate]));
+    for (const [node, link] of this.#links) {
+      if (wanted.has(node)) continue;
+      this.#links.delete(node);
+      link.close('peer_disabled', 'no longer in the directory');
+    }
+    for (const [node, candidate] of wanted) {
+      const link = this.#links.get(node);
+      if (link) link.update(candidate);
+      else this.#startLink(candidate);
+    }
+  }
+
+  #startLink(candidate: Candidate): void {
+    if (this.#isClosed || this.#links.size >= limits.channel_directory_peers_max) return;
+    const link = new PeerLink(this.#context, candidate, (flow) => this.flow(flow));
+    this.#links.set(candidate.identity.node, link);
+    link.start();
+  }
+
+  /** Accepted sessions that were refused, by code. */
+  get refusals(): ReadonlyMap<ErrorCode, number> {
+    return this.#refusals;
+  }
+
+  // ---- accepting
+
+  /** A pending session from the listener: judged, greeted, and given to its channel; or closed with the code of the refusal. Never throws. */
+  accept(session: Session): void {
+    this.#accept(session).catch((error: unknown) => {
+      const refusal = asSelvedgeError(error, 'internal_error');
+      this.#refusals.set(refusal.code, (this.#refusals.get(refusal.code) ?? 0) + 1);
+      this.#context.log('session refused', { remote: session.remote, transport: session.transport, code: refusal.code, reason: refusal.message });
+      session.close(refusal.code, refusal.message);
+    });
+  }
+
+  async #accept(session: Session): Promise<void> {
+    if (this.#isClosed) throw new SelvedgeError('shutting_down');
+    const verified = this.#context.judge(session);
+    const { hello, relay, accept } = await hearHello(session, this.#context.timers);
+    checkHello(hello, verified);
+    if (this.#isClosed) throw new SelvedgeError('shutting_down');
+    const existing = this.#accepted.get(verified.identity.node);
+    const { answer, channel } = this.#place(hello, verified, existing);
+    accept(answer);
+    const why = session.transport === 'quic' ? 'quic' : 'the peer dialed it';
+    if (channel === existing) channel.carry(session, relay, answer.mode, verified, why);
+    else channel.establish(answer, hello, session, relay, verified, why);
+    this.#context.log('channel accepted', { peer: this.#context.nameOf(verified.identity.node), transport: session.transport, mode: answer.mode });
+    this.#context.onChange();
+  }
+
+  /** The channel that a hello belongs to: the one that it names and proves to know, or a new one. */
+  #place(hello: Hello, verified: VerifiedPeer, existing: PeerChannel | undefined): { answer: Hello; channel: PeerChannel } {
+    const isKnown = existing?.isUsable && hello.mode !== 'new' && equalBytes(existing.channel.id, hello.channel) && equalBytes(existing.channel.secret, hello.secret);
+    if (isKnown && existing) return { answer: existing.hello(this.#context, hello.mode), channel: existing };
+    if (this.#accepted.size >= limits.channels_max) throw new SelvedgeError('limit_reached', { limit: 'channels_max', max: limits.channels_max });
+    const fresh = new PeerChannel(this.#context, 'acceptor', verified.identity, this);
+    this.#accepted.set(verified.identity.node, fresh);
+    if (existing?.isUsable) existing.fail(new SelvedgeError('replaced'));
+    for (const cause of ['accept', 'handshaken', 'authenticated'] as const) fresh.channel.move(cause);
+    const { random } = this.#context;
+    const answer = { ...fresh.hello(this.#context, 'new'), channel: random.bytes(CHANNEL_ID_BYTES), secret: random.bytes(CHANNEL_SECRET_BYTES) };
+    return { answer, channel: fresh };
+  }
+
+  // ---- what accepted channels tell
+
+  flow(flow: FlowHandle): void {
+    const accept = this.#services.get(flow.service);
+    if (accept) accept(flow);
+    else flow.reset('flow_refused', `no service '${flow.service}' here`);
+  }
+
+  suspect(): void {
+    // The dialing side brings another session; this side keeps the channel for its carrier time.
+  }
+
+  suspended(channel: PeerChannel, error: SelvedgeError): void {
+    this.#context.log('session lost', { peer: this.#context.nameOf(channel.identity.node), code: error.code, reason: error.message });
+    this.#context.onChange();
+  }
+
+  ended(channel: PeerChannel, error: SelvedgeError): void {
+    if (this.#accepted.get(channel.identity.node) === channel) this.#accepted.delete(channel.identity.node);
+    this.#context.log('channel ended', { peer: this.#context.nameOf(channel.identity.node), code: error.code, reason: error.message });
+    this.#context.onChange();
+  }
+
+  /** Ends the channel with a node at once, on either side. */
+  disconnect(node: string, code: ErrorCode, why: string): void {
+    this.#accepted.get(node)?.close(code, why);
+  }
+
+  // ---- Mesh
+
+  open(node: string, cls: TrafficClass, kind: FlowKind, service: string): FlowHandle {
+    const channel = this.#find(node);
+    if (channel === 'unknown') throw new SelvedgeError('not_found', { what: 'node', name: node });
+    const state = channel?.channel.state ?? 'idle';
+    if (!channel?.isUsable || ['idle', 'connecting', 'handshaking', 'authenticating', 'authorizing'].includes(state)) {
+      const why = this.#linkOf(node)?.lastError?.message ?? `channel is ${state}`;
+      throw new SelvedgeError('not_connected', { peer: node, why });
+    }
+    return channel.carrier.open(cls, kind, service);
+  }
+
+  #linkOf(node: string): PeerLink | undefined {
+    return this.#links.get(node) ?? [...this.#links.values()].find((link) => link.candidate.name === node);
+  }
+
+  #find(node: string): PeerChannel | null | 'unknown' {
+    const link = this.#linkOf(node);
+    if (link?.channel) return link.channel;
+    const accepted = this.#accepted.get(node) ?? [...this.#accepted.values()].find((channel) => this.#context.nameOf(channel.identity.node) === node);
+    if (accepted) return accepted;
+    return link ? null : 'unknown';
+  }
+
+  handle(service: string, accept: (flow: FlowHandle) => void): void {
+    this.#services.set(service, accept);
+  }
+
+  status(): ChannelStatus[] {
+    const wall = this.#context.timers.clock.wall();
+    const dialed = [...this.#links.values()].map((link) => this.#linkStatus(link, wall));
+    const accepted = [...this.#accepted.values()].map((channel) => channel.status(this.#context.nameOf(channel.identity.node), wall));
+    return [...dialed, ...accepted].sort((left, right) => (left.name < right.name ? -1 : 1));
+  }
+
+  #linkStatus(link: PeerLink, wall: number): ChannelStatus {
+    const { candidate, lastError } = link;
+    const last_error = lastError === null ? null : { code: lastError.code, message: lastError.message };
+    if (link.channel) return { ...link.channel.status(candidate.name, wall), last_error };
+    return {
+      peer: candidate.identity.node, name: candidate.name, site: candidate.identity.site, side: 'dialer', state: lastError ? 'failed' : 'idle', suspect: false, transport: null,
+      why: lastError?.message ?? 'waiting to dial', remote: null, rtt_ms: null, rtt_min_ms: null, loss_part: null, mtu_bytes: null, classes: [], bytes_sent: 0, bytes_received: 0,
+      certificate_days: null, reconnects: link.attempts, last_error, governor: null,
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const link of this.#links.values()) link.close('shutting_down', 'the daemon stops');
+    for (const channel of [...this.#accepted.values()]) channel.close('shutting_down', 'the daemon stops');
+    this.#links.clear();
+    this.#accepted.clear();
+  }
+}
