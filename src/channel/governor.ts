@@ -114,7 +114,7 @@ export class Governor {
   readonly #rates = new SlidingMinimum();
   readonly #pacer: Pacer;
 
-  readonly #base_known_ms: number | null;
+  #base_known_ms: number | null;
   #entry: EntryDrain | null;
   #state: GovernorState;
   #capacity: number;
@@ -128,7 +128,7 @@ export class Governor {
   #sent_at: number;
   #perPacket = false;
   #acked = 0;
-  #bulk = { acked: 0, consumed: 0, at: 0, acked_seen: 0 };
+  #bulk: { acked: number; consumed: number; at: number; acked_seen: number } | null = null;
   #loss = { lost: 0, acked: 0, since: 0, part: 0 };
 
   #controlled_at: number;
@@ -177,13 +177,13 @@ export class Governor {
    * an ordered stream for a round trip, which in reports looks like a queue.
    */
   onPathSample(now: number, sample: PathView): void {
+    if (!this.#perPacket) {
+      this.#startPerPacket(now, sample);
+      return;
+    }
     this.#acked += sample.acked_bytes;
     this.#learnLoss(now, sample);
     if (sample.rtt_min_ms === null) return;
-    if (!this.#perPacket) {
-      this.#perPacket = true;
-      this.#delivered.clear();
-    }
     this.#rtt.add(now, sample.rtt_min_ms);
     this.#entry?.onDelay(now, sample.rtt_min_ms, this.#entry.isSince(now, sample.rtt_latest_ms ?? sample.rtt_min_ms));
     const part = this.#bulkPart;
@@ -288,6 +288,11 @@ export class Governor {
     return Math.max(TARGET_MS_MIN, (TARGET_PACKETS * PACKET_BYTES) / this.#capacity);
   }
 
+  /** A share that bulk keeps even where the queue is another's and stays. */
+  get #floor(): number {
+    return Math.max(FLOOR_PART * (this.#best.value ?? 0), (FLOOR_PACKETS_PER_RTT * PACKET_BYTES) / this.#rtt_ms);
+  }
+
   get #growthMax(): number {
     return Math.min(GROWTH_MAX, Math.max(GROWTH_MIN, GROWTH_MS / this.#tau_ms));
   }
@@ -298,12 +303,25 @@ export class Governor {
   }
 
   get #bulkPart(): number {
-    return this.#bulk.acked > 0 ? Math.min(1, this.#bulk.consumed / this.#bulk.acked) : 1;
+    return this.#bulk !== null && this.#bulk.acked > 0 ? Math.min(1, this.#bulk.consumed / this.#bulk.acked) : 1;
+  }
+
+  /** The first look is at all that was before: good for the base, and for nothing else. */
+  #startPerPacket(now: number, sample: PathView): void {
+    this.#perPacket = true;
+    this.#delivered.clear();
+    if (sample.rtt_min_ms === null) return;
+    this.#rtt.seed(now, sample.rtt_min_ms);
+    this.#base_known_ms = Math.min(sample.rtt_min_ms, this.#base_known_ms ?? sample.rtt_min_ms);
   }
 
   /** The transport's bytes hold headers and other classes; the pacer's don't. */
   #learnBulkPart(now: number, consumed: number): void {
     const bulk = this.#bulk;
+    if (bulk === null) {
+      this.#bulk = { acked: 0, consumed: 0, at: now, acked_seen: this.#acked };
+      return;
+    }
     const kept = Math.exp(-(now - bulk.at) / BULK_PART_MS);
     bulk.consumed = bulk.consumed * kept + Math.max(0, consumed);
     bulk.acked = bulk.acked * kept + this.#acked - bulk.acked_seen;
@@ -379,8 +397,7 @@ export class Governor {
       if (!limited || evidence > this.#capacity) this.#capacity += ((evidence - this.#capacity) * elapsed) / this.#span_ms;
     } else this.#capacity = Math.max(this.#capacity, delivery.rate);
     this.#best.add(now, this.#capacity);
-    const floor = Math.max(FLOOR_PART * (this.#best.value ?? 0), (FLOOR_PACKETS_PER_RTT * PACKET_BYTES) / this.#rtt_ms);
-    this.#capacity = Math.max(this.#capacity, floor);
+    this.#capacity = Math.max(this.#capacity, this.#floor);
   }
 
   /** Much less is delivered, and the delay does not move: that is another path, not a queue. */
@@ -458,7 +475,7 @@ export class Governor {
 
   #setRate(now: number): void {
     this.#accrue(now);
-    this.#rate = this.#entry === null ? this.#capacity * (1 + this.#gain) * SHARE : EntryDrain.trickle(PACKET_BYTES);
+    this.#rate = this.#entry === null ? Math.max(this.#floor, this.#capacity * (1 + this.#gain) * SHARE) : EntryDrain.trickle(PACKET_BYTES);
     this.#rates.push(now, -this.#rate, this.#rtt_ms + this.#span_ms + REACTION_MS);
   }
 

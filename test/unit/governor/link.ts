@@ -212,8 +212,9 @@ export class GovernedFlow {
   }
 
   #sendUngoverned(): void {
-    const limit = this.#options.ungoverned?.in_flight_bytes ?? 0;
-    while (this.#sent_bytes - this.#reported < limit) this.#sendFrame(16_000);
+    const { in_flight_bytes, until } = this.#options.ungoverned ?? { in_flight_bytes: 0, until: 1 };
+    const limit = in_flight_bytes * Math.min(1, (2 * this.#sim.now) / until);
+    while (this.#sent_bytes - this.#reported < limit) this.#sendFrame(4_000);
   }
 
   #sendGoverned(now: number): void {
