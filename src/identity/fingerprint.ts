@@ -3,8 +3,6 @@ import { createHash } from 'node:crypto';
 import { SelvedgeError } from '../base/errors.ts';
 import { fromHex, toHex } from '../base/ids.ts';
 
-export const FINGERPRINT_BYTES = 32;
-
 export function fingerprint(der: Uint8Array): Uint8Array {
   return new Uint8Array(createHash('sha256').update(der).digest());
 }

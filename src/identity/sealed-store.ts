@@ -117,9 +117,13 @@ function seal(storeKey: StoreKey, entries: ReadonlyMap<string, Uint8Array>): Uin
   head.raw(storeKey.salt).raw(writeSalt).raw(nonce);
   const cipher = createCipheriv('aes-256-gcm', writeKey(storeKey.key, writeSalt), nonce).setAAD(head.finish());
   const sealed = new ByteWriter(limits.sealed_store_name_bytes_max).raw(head.finish());
-  sealed.raw(cipher.update(encodeEntries(entries))).raw(cipher.final()).raw(cipher.getAuthTag());
+  sealed
+    .raw(cipher.update(encodeEntries(entries)))
+    .raw(cipher.final())
+    .raw(cipher.getAuthTag());
   const bytes = sealed.raw(digestOf(sealed.finish())).finish();
-  if (bytes.length > limits.sealed_store_bytes_max) throw new SelvedgeError('limit_reached', { limit: 'sealed_store_bytes_max', max: limits.sealed_store_bytes_max });
+  if (bytes.length > limits.sealed_store_bytes_max)
+    throw new SelvedgeError('limit_reached', { limit: 'sealed_store_bytes_max', max: limits.sealed_store_bytes_max });
   return bytes;
 }
 
@@ -131,7 +135,11 @@ async function unseal(path: string, bytes: Uint8Array, unsealKey: UnsealKey): Pr
   try {
     plain = Buffer.concat([decipher.update(ciphertext), decipher.final()]);
   } catch (error) {
-    throw new SelvedgeError('store_locked', { path, why: `the ${unsealKey.kind === 'key' ? 'key' : 'passphrase'} is not the one that it was sealed with` }, { cause: error });
+    throw new SelvedgeError(
+      'store_locked',
+      { path, why: `the ${unsealKey.kind === 'key' ? 'key' : 'passphrase'} is not the one that it was sealed with` },
+      { cause: error },
+    );
   }
   return { key, entries: decodeEntries(path, plain) };
 }
@@ -161,7 +169,10 @@ function checkKind(path: string, kind: number, cost: ScryptCost): void {
   if (kind !== KIND_KEY && kind !== KIND_PASSPHRASE) throw damaged(path, `it names an unknown kind of key, ${kind}`);
   if (kind === KIND_KEY) return;
   if (cost.cost_log2 < 1 || cost.cost_log2 > limits.scrypt_cost_log2_max || cost.passes < 1 || cost.passes > limits.scrypt_passes_max) {
-    throw damaged(path, `it asks for an scrypt cost of 2^${cost.cost_log2} × ${cost.passes}, at most 2^${limits.scrypt_cost_log2_max} × ${limits.scrypt_passes_max} allowed`);
+    throw damaged(
+      path,
+      `it asks for an scrypt cost of 2^${cost.cost_log2} × ${cost.passes}, at most 2^${limits.scrypt_cost_log2_max} × ${limits.scrypt_passes_max} allowed`,
+    );
   }
 }
 
@@ -175,10 +186,12 @@ async function keyFor(path: string, { kind, salt, cost }: Omit<StoreKey, 'key'>,
 }
 
 function encodeEntries(entries: ReadonlyMap<string, Uint8Array>): Uint8Array {
-  if (entries.size > limits.sealed_store_entries_max) throw new SelvedgeError('limit_reached', { limit: 'sealed_store_entries_max', max: limits.sealed_store_entries_max });
+  if (entries.size > limits.sealed_store_entries_max)
+    throw new SelvedgeError('limit_reached', { limit: 'sealed_store_entries_max', max: limits.sealed_store_entries_max });
   const writer = new ByteWriter(4096).varint(entries.size);
   for (const [name, secret] of entries) {
-    if (Buffer.byteLength(name) > limits.sealed_store_name_bytes_max) throw new SelvedgeError('limit_reached', { limit: 'sealed_store_name_bytes_max', max: limits.sealed_store_name_bytes_max });
+    if (Buffer.byteLength(name) > limits.sealed_store_name_bytes_max)
+      throw new SelvedgeError('limit_reached', { limit: 'sealed_store_name_bytes_max', max: limits.sealed_store_name_bytes_max });
     writer.text(name).block(secret);
   }
   return writer.finish();

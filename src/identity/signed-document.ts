@@ -23,7 +23,11 @@ export interface SignedDocument {
 export type DocumentKind = 'snapshot' | 'trust-bundle';
 
 /** `intermediate` is the DER certificate of the signer's key. */
-export async function signDocument(kind: DocumentKind, payload: Uint8Array, { signer, intermediate }: { signer: Signer; intermediate: Uint8Array }): Promise<SignedDocument> {
+export async function signDocument(
+  kind: DocumentKind,
+  payload: Uint8Array,
+  { signer, intermediate }: { signer: Signer; intermediate: Uint8Array },
+): Promise<SignedDocument> {
   const signature = await signer.sign(signedBytes(kind, payload));
   return { payload: toBase64(payload), signature: toBase64(signature), chain: [toBase64(intermediate)] };
 }

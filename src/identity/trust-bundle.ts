@@ -27,7 +27,8 @@ export function trustBundleFromJson(json: unknown): TrustBundle {
   if (typeof json !== 'object' || json === null || !('version' in json) || !('roots' in json)) throw refused('version or roots are missing');
   const { version, roots } = json;
   if (typeof version !== 'number' || !Number.isSafeInteger(version) || version < 1) throw refused('its version is not a whole number from 1');
-  if (!Array.isArray(roots) || roots.length < 1 || roots.length > limits.trust_roots_max) throw refused(`it does not hold 1 to ${limits.trust_roots_max} roots`);
+  if (!Array.isArray(roots) || roots.length < 1 || roots.length > limits.trust_roots_max)
+    throw refused(`it does not hold 1 to ${limits.trust_roots_max} roots`);
   return { version, roots: roots.map(readRoot) };
 }
 

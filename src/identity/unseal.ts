@@ -73,7 +73,9 @@ const SCRYPT_BLOCK_FACTOR = 8;
 const PASSPHRASE_BYTES_MIN = 8;
 
 async function readKeyFile(path: string): Promise<Uint8Array> {
-  const text = Buffer.from(await readPrivateFile(path)).toString('latin1').trim();
+  const text = Buffer.from(await readPrivateFile(path))
+    .toString('latin1')
+    .trim();
   const key = text.length === 2 * UNSEAL_KEY_BYTES ? fromHex(text) : fromBase64(text, UNSEAL_KEY_BYTES);
   if (key?.length !== UNSEAL_KEY_BYTES) throw invalid(path, `it does not hold ${UNSEAL_KEY_BYTES} bytes in hex or base64`);
   return key;
@@ -95,7 +97,8 @@ async function readPrivateFile(path: string): Promise<Uint8Array> {
     try {
       const facts = await file.stat();
       if (!facts.isFile()) throw invalid(path, 'it is not a regular file');
-      if ((facts.mode & 0o077) !== 0) throw invalid(path, `others may read or write it (mode ${(facts.mode & 0o777).toString(8).padStart(4, '0')}): run chmod 600 on it`);
+      if ((facts.mode & 0o077) !== 0)
+        throw invalid(path, `others may read or write it (mode ${(facts.mode & 0o777).toString(8).padStart(4, '0')}): run chmod 600 on it`);
       const bytes = new Uint8Array(limits.unseal_file_bytes_max + 1);
       const { bytesRead } = await file.read(bytes, 0, bytes.length, 0);
       if (bytesRead > limits.unseal_file_bytes_max) throw invalid(path, `it is longer than ${limits.unseal_file_bytes_max} bytes`);

@@ -3,6 +3,7 @@
  * Passing is necessary, never sufficient: what the peer may do is policy's.
  *
  * The path to a root is rustls-webpki's to judge; then come our profile, cluster, node, and the recorded fingerprint, in this order.
+ * A root's own dates are not judged, as RFC 5280 has it: being in the trust bundle is what makes it trusted, and nothing is issued beyond its end.
  * The peer is the leaf: nothing of its identity is read from another certificate, and no other certificate can satisfy a check.
  */
 import { X509Certificate } from 'node:crypto';
@@ -68,7 +69,8 @@ function checkPath(input: VerifyInput): ChainFacts {
 function shapeObjection({ chain, roots }: VerifyInput, { pathCerts }: ChainFacts): string | null {
   const [, intermediate, root, ...surplus] = chain;
   if (pathCerts !== PATH_CERTS || intermediate === undefined) return `its path to the root has ${pathCerts} certificates, expected leaf, intermediate and root`;
-  if (surplus.length > 0 || (root !== undefined && !roots.some((trusted) => equalBytes(trusted, root)))) return 'it comes with certificates that are not of its path';
+  if (surplus.length > 0 || (root !== undefined && !roots.some((trusted) => equalBytes(trusted, root))))
+    return 'it comes with certificates that are not of its path';
   return intermediateObjection(intermediate);
 }
 
@@ -76,7 +78,8 @@ function identityOf(input: VerifyInput, { uriNames }: ChainFacts): NodeIdentity 
   const uri = uriNames[0] ?? '';
   const identity = parseSpiffeUri(uri);
   if (identity === null) throw invalid(input, `its name '${uri}' is not of the form spiffe://CLUSTER/site/SITE/node/NODE`);
-  if ((identity.node === TOWER_ID) !== (identity.site === TOWER_SITE)) throw invalid(input, `its name '${uri}' puts node ${identity.node} at site ${identity.site}`);
+  if ((identity.node === TOWER_ID) !== (identity.site === TOWER_SITE))
+    throw invalid(input, `its name '${uri}' puts node ${identity.node} at site ${identity.site}`);
   return identity;
 }
 
@@ -112,7 +115,8 @@ function explain(input: VerifyInput, why: string): SelvedgeError {
     return new SelvedgeError('wrong_cluster', { found: claim.identity.cluster, expected: input.cluster, why });
   }
   const clock = `this host's clock says ${isoTime(input.now_ms)}`;
-  if (input.now_ms < claim.notBefore_ms) return invalid(input, `it is not valid before ${isoTime(claim.notBefore_ms)}, ${clock}: one of the two clocks is wrong`);
+  if (input.now_ms < claim.notBefore_ms)
+    return invalid(input, `it is not valid before ${isoTime(claim.notBefore_ms)}, ${clock}: one of the two clocks is wrong`);
   if (input.now_ms > claim.notAfter_ms) return invalid(input, `it expired at ${isoTime(claim.notAfter_ms)}, ${clock}`);
   return invalid(input, why);
 }

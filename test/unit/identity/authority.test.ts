@@ -26,7 +26,11 @@ const days = (certificate: X509Certificate): number => (certificate.validToDate.
 t.test('root, intermediate and leaf have the lives, the tiers and the one name that the specification says', async (t) => {
   const authority = await createAuthority({ cluster: 'c1', now_ms, random });
   const [leafDer, intermediateDer] = await issueChain(authority, { identity, publicKey: generateKeyPair().publicKey, now_ms, random });
-  const [root, intermediate, leaf] = [authority.root, intermediateDer, leafDer].map((der) => new X509Certificate(der ?? '')) as [X509Certificate, X509Certificate, X509Certificate];
+  const [root, intermediate, leaf] = [authority.root, intermediateDer, leafDer].map((der) => new X509Certificate(der ?? '')) as [
+    X509Certificate,
+    X509Certificate,
+    X509Certificate,
+  ];
   t.same([root.ca, intermediate.ca, leaf.ca], [true, true, false]);
   t.same([days(root), days(intermediate), days(leaf)], [ROOT_DAYS, 730, 30]);
   for (const certificate of [root, intermediate, leaf]) {
@@ -52,7 +56,14 @@ t.test('serial numbers are positive and of one length whatever randomness gives'
   const authority = await createAuthority({ cluster: 'c1', now_ms, random });
   for (const octet of [0x00, 0x7f, 0x80, 0xff]) {
     const fixed = { bytes: (length: number) => new Uint8Array(length).fill(octet) };
-    const leaf = await issueLeaf({ identity, publicKey: generateKeyPair().publicKey, issuer: authority.intermediate, signer: authority.signer, now_ms, random: fixed });
+    const leaf = await issueLeaf({
+      identity,
+      publicKey: generateKeyPair().publicKey,
+      issuer: authority.intermediate,
+      signer: authority.signer,
+      now_ms,
+      random: fixed,
+    });
     t.match(new X509Certificate(leaf).serialNumber, /^[4-7][0-9A-F]{31}$/);
   }
 });
@@ -83,7 +94,10 @@ t.test('an authority sealed in a store signs again after the store was opened an
   const rootKey = store.get(authoritySecrets.rootKey) ?? new Uint8Array();
   t.same(importPrivateKey(rootKey).publicKey, new Uint8Array(new X509Certificate(made.root).publicKey.export({ type: 'spki', format: 'der' })), 'exportable');
   await store.delete(authoritySecrets.rootKey);
-  t.ok(await issueChain(openAuthority(store), { identity, publicKey: generateKeyPair().publicKey, now_ms, random }), 'issuing goes on with the root taken offline');
+  t.ok(
+    await issueChain(openAuthority(store), { identity, publicKey: generateKeyPair().publicKey, now_ms, random }),
+    'issuing goes on with the root taken offline',
+  );
   await store.set(authoritySecrets.rootKey, rootKey);
   await t.rejects(createAuthority({ cluster: 'c1', now_ms, random, store }), { code: 'file_exists' }, 'an authority is never replaced by accident');
   t.throws(() => openAuthority({ get: () => null, update: async () => undefined }), { code: 'not_found' });
@@ -113,7 +127,10 @@ t.test('a request that is altered, oversized, of another key kind or not a reque
   refused(new Uint8Array(0), /not a PKCS#10/);
   refused(Uint8Array.of(...good, 0), /not a PKCS#10/);
   const request = AsnConvert.parse(good, CertificationRequest);
-  request.certificationRequestInfo.subjectPKInfo = AsnConvert.parse(createCsr(generateKeyPair().privateKey), CertificationRequest).certificationRequestInfo.subjectPKInfo;
+  request.certificationRequestInfo.subjectPKInfo = AsnConvert.parse(
+    createCsr(generateKeyPair().privateKey),
+    CertificationRequest,
+  ).certificationRequestInfo.subjectPKInfo;
   refused(encodeDer(request), /signature does not match/);
   const p384 = new Uint8Array(generateKeyPairSync('ec', { namedCurve: 'secp384r1' }).publicKey.export({ type: 'spki', format: 'der' }));
   t.match(p256Objection(p384), /P-256/);
@@ -132,7 +149,8 @@ t.test('a fingerprint prints as sha256:HEX, and only that form is read', async (
   t.equal(text, 'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad');
   t.same(parseFingerprint(text), bytes);
   t.same(parseFingerprint(`sha256:${text.slice(7).toUpperCase()}`), bytes);
-  for (const wrong of ['', 'sha256:', text.slice(7), `${text}0`, `${text.slice(0, -2)}`, text.replace('b', 'g'), `${text}\n`]) t.throws(() => parseFingerprint(wrong), { code: 'argument_invalid' });
+  for (const wrong of ['', 'sha256:', text.slice(7), `${text}0`, `${text.slice(0, -2)}`, text.replace('b', 'g'), `${text}\n`])
+    t.throws(() => parseFingerprint(wrong), { code: 'argument_invalid' });
 });
 
 t.test('a trust bundle survives its two encodings, and holds only self-signed P-256 authorities', async (t) => {

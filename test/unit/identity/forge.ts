@@ -58,7 +58,12 @@ export interface Shape {
   readonly hash?: 'sha256' | 'sha384';
 }
 
-const SIGNATURE_OIDS = { ecsha256: '1.2.840.10045.4.3.2', ecsha384: '1.2.840.10045.4.3.3', rsasha256: '1.2.840.113549.1.1.11', rsasha384: '1.2.840.113549.1.1.12' } as const;
+const SIGNATURE_OIDS = {
+  ecsha256: '1.2.840.10045.4.3.2',
+  ecsha384: '1.2.840.10045.4.3.3',
+  rsasha256: '1.2.840.113549.1.1.11',
+  rsasha384: '1.2.840.113549.1.1.12',
+} as const;
 
 export function forge({ name = 'x', keys = ecKeys(), issuer, notBefore_ms, notAfter_ms, extensions, hash = 'sha256' }: Shape): Forged {
   const signing = issuer?.keys ?? keys;
@@ -71,7 +76,10 @@ export function forge({ name = 'x', keys = ecKeys(), issuer, notBefore_ms, notAf
     issuer: authorityName(CLUSTER, issuer?.name ?? name),
     validity: new Validity({ notBefore: new Date(notBefore_ms ?? NOW_MS - DAY_MS), notAfter: new Date(notAfter_ms ?? NOW_MS + 30 * DAY_MS) }),
     subject: authorityName(CLUSTER, name),
-    subjectPublicKeyInfo: AsnConvert.parse(createPublicKey(keys.publicKey.export({ type: 'spki', format: 'pem' })).export({ type: 'spki', format: 'der' }), SubjectPublicKeyInfo),
+    subjectPublicKeyInfo: AsnConvert.parse(
+      createPublicKey(keys.publicKey.export({ type: 'spki', format: 'pem' })).export({ type: 'spki', format: 'der' }),
+      SubjectPublicKeyInfo,
+    ),
     extensions: new Extensions([...extensions]),
   });
   const signatureValue = toArrayBuffer(new Uint8Array(sign(hash, encodeDer(tbsCertificate), signing.privateKey)));

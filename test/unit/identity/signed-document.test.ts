@@ -40,11 +40,19 @@ t.test('a signer of another root, expired, early, or not an intermediate is refu
   refused(t, good, /trusted root/, { roots: [forgeRoot().der] });
   refused(t, good, /expired/, { now_ms: now_ms + 731 * DAY_MS });
   refused(t, good, /not valid before/, { now_ms: now_ms - DAY_MS });
-  const [leaf = new Uint8Array()] = await issueChain(authority, { identity: { cluster: 'c1', site: 's1', node: NODE }, publicKey: generateKeyPair().publicKey, now_ms, random });
+  const [leaf = new Uint8Array()] = await issueChain(authority, {
+    identity: { cluster: 'c1', site: 's1', node: NODE },
+    publicKey: generateKeyPair().publicKey,
+    now_ms,
+    random,
+  });
   refused(t, { ...good, chain: [toBase64(leaf)] }, /trusted root/);
   const root = forgeRoot();
   const byForged = async (signing: Forged): Promise<SignedDocument> =>
-    signDocument('snapshot', payload, { signer: localSigner(new Uint8Array(signing.keys.privateKey.export({ type: 'pkcs8', format: 'der' }))), intermediate: signing.der });
+    signDocument('snapshot', payload, {
+      signer: localSigner(new Uint8Array(signing.keys.privateKey.export({ type: 'pkcs8', format: 'der' }))),
+      intermediate: signing.der,
+    });
   t.same(openDocument('snapshot', await byForged(forgeIntermediate(root)), { ...open, roots: [root.der] }), payload);
   refused(t, await byForged(forgeLeaf(root)), /not the cluster’s intermediate/, { roots: [root.der] });
   const usage = keyUsage(KeyUsageFlags.digitalSignature);

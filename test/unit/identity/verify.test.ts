@@ -18,7 +18,14 @@ const leaf = f.forgeLeaf(intermediate);
 const other = f.forgeRoot({ name: 'other root' });
 const otherIntermediate = f.forgeIntermediate(other, { name: 'other intermediate' });
 
-const input = (chain: readonly Uint8Array[], more: Partial<VerifyInput> = {}): VerifyInput => ({ chain, roots: [root.der], cluster: f.CLUSTER, now_ms: f.NOW_MS, usage: 'client', ...more });
+const input = (chain: readonly Uint8Array[], more: Partial<VerifyInput> = {}): VerifyInput => ({
+  chain,
+  roots: [root.der],
+  cluster: f.CLUSTER,
+  now_ms: f.NOW_MS,
+  usage: 'client',
+  ...more,
+});
 const of = (...certificates: f.Forged[]): Uint8Array[] => certificates.map(({ der }) => der);
 
 function refusal(run: () => unknown): SelvedgeError {
@@ -37,7 +44,6 @@ function refused(test: Pick<typeof t, 'equal' | 'match'>, chain: readonly Uint8A
   test.match(error.message, why);
 }
 
-
 t.test('a chain of this cluster is accepted, as client and as server, with or without its root', async (t) => {
   for (const usage of ['client', 'server'] as const) {
     for (const chain of [of(leaf, intermediate), of(leaf, intermediate, root)]) {
@@ -53,13 +59,25 @@ t.test('a chain of this cluster is accepted, as client and as server, with or wi
 
 t.test('what our own authority issues is accepted, for a node and for the tower', async (t) => {
   const authority = await createAuthority({ cluster: 'c9', now_ms: f.NOW_MS, random: systemRandom });
-  for (const [site, node] of [['s1', f.NODE], ['tower', TOWER_ID]] as const) {
-    const chain = await issueChain(authority, { identity: { cluster: 'c9', site, node }, publicKey: generateKeyPair().publicKey, now_ms: f.NOW_MS, random: systemRandom });
+  for (const [site, node] of [
+    ['s1', f.NODE],
+    ['tower', TOWER_ID],
+  ] as const) {
+    const chain = await issueChain(authority, {
+      identity: { cluster: 'c9', site, node },
+      publicKey: generateKeyPair().publicKey,
+      now_ms: f.NOW_MS,
+      random: systemRandom,
+    });
     for (const now_ms of [f.NOW_MS - 299_000, f.NOW_MS, f.NOW_MS + 29.9 * f.DAY_MS]) {
       const peer = verifyPeer({ chain, roots: [root.der, authority.root], cluster: 'c9', now_ms, usage: 'server', expectedNode: node });
       t.same(peer.identity, { cluster: 'c9', site, node });
     }
-    refused(t, chain, 'certificate_invalid', /not valid before .* one of the two clocks is wrong/, { roots: [authority.root], cluster: 'c9', now_ms: f.NOW_MS - 301_000 });
+    refused(t, chain, 'certificate_invalid', /not valid before .* one of the two clocks is wrong/, {
+      roots: [authority.root],
+      cluster: 'c9',
+      now_ms: f.NOW_MS - 301_000,
+    });
     refused(t, chain, 'certificate_invalid', /expired at/, { roots: [authority.root], cluster: 'c9', now_ms: f.NOW_MS + 30.1 * f.DAY_MS });
   }
 });
@@ -82,15 +100,27 @@ t.test('another node or another site than expected is refused', async (t) => {
 });
 
 t.test('no other certificate of the chain can lend the leaf its name', async (t) => {
-  const named = f.forgeIntermediate(root, { extensions: [f.basicConstraints(true, 0), f.authorityUsage, f.names({ uniformResourceIdentifier: 'spiffe://c1/site/s1/node/aaaaaaaaaaaa' })] });
+  const named = f.forgeIntermediate(root, {
+    extensions: [f.basicConstraints(true, 0), f.authorityUsage, f.names({ uniformResourceIdentifier: 'spiffe://c1/site/s1/node/aaaaaaaaaaaa' })],
+  });
   refused(t, of(f.forgeLeaf(named), named), 'wrong_node', /node 0123456789ab/, { expectedNode: 'aaaaaaaaaaaa' });
   const wanted = f.forgeLeaf(intermediate, { names: f.names({ uniformResourceIdentifier: 'spiffe://c1/site/s1/node/aaaaaaaaaaaa' }) });
   refused(t, of(leaf, intermediate, wanted), 'certificate_invalid', /not of its path/, { expectedNode: 'aaaaaaaaaaaa' });
 });
 
 t.test('expired and not yet valid are refused, with both times and a word on the clock', async (t) => {
-  refused(t, of(f.forgeLeaf(intermediate, {}, { notAfter_ms: f.NOW_MS - 60_000 }), intermediate), 'certificate_invalid', /expired at 2026-11-22T11:59:00Z, this host's clock says 2026-11-22T12:00:00Z/);
-  refused(t, of(f.forgeLeaf(intermediate, {}, { notBefore_ms: f.NOW_MS + 60_000 }), intermediate), 'certificate_invalid', /not valid before 2026-11-22T12:01:00Z.*clock/);
+  refused(
+    t,
+    of(f.forgeLeaf(intermediate, {}, { notAfter_ms: f.NOW_MS - 60_000 }), intermediate),
+    'certificate_invalid',
+    /expired at 2026-11-22T11:59:00Z, this host's clock says 2026-11-22T12:00:00Z/,
+  );
+  refused(
+    t,
+    of(f.forgeLeaf(intermediate, {}, { notBefore_ms: f.NOW_MS + 60_000 }), intermediate),
+    'certificate_invalid',
+    /not valid before 2026-11-22T12:01:00Z.*clock/,
+  );
   const old = f.forgeIntermediate(root, { notAfter_ms: f.NOW_MS - 60_000 });
   refused(t, of(f.forgeLeaf(old), old), 'certificate_invalid', /expired/);
   const early = f.forgeIntermediate(root, { notBefore_ms: f.NOW_MS + 60_000 });
@@ -156,10 +186,22 @@ t.test('any key but ECDSA P-256, anywhere in the path, is refused', async (t) =>
 
 t.test('an extension outside the profile is refused, critical or not', async (t) => {
   const bytes = Uint8Array.of(5, 0);
-  refused(t, of(f.forgeLeaf(intermediate, { more: [f.rawExtension('1.3.6.1.4.1.99999.1', true, bytes)] }), intermediate), 'certificate_invalid', /critical extension is unknown/);
-  refused(t, of(f.forgeLeaf(intermediate, { more: [f.rawExtension('1.3.6.1.4.1.99999.1', false, bytes)] }), intermediate), 'certificate_invalid', /1\.3\.6\.1\.4\.1\.99999\.1/);
+  refused(
+    t,
+    of(f.forgeLeaf(intermediate, { more: [f.rawExtension('1.3.6.1.4.1.99999.1', true, bytes)] }), intermediate),
+    'certificate_invalid',
+    /critical extension is unknown/,
+  );
+  refused(
+    t,
+    of(f.forgeLeaf(intermediate, { more: [f.rawExtension('1.3.6.1.4.1.99999.1', false, bytes)] }), intermediate),
+    'certificate_invalid',
+    /1\.3\.6\.1\.4\.1\.99999\.1/,
+  );
   refused(t, of(f.forgeLeaf(intermediate, { more: [f.names({ uniformResourceIdentifier: f.URI })] }), intermediate), 'certificate_invalid', /./);
-  const strange = f.forgeIntermediate(root, { extensions: [f.basicConstraints(true, 0), f.authorityUsage, f.rawExtension('1.3.6.1.4.1.99999.1', false, bytes)] });
+  const strange = f.forgeIntermediate(root, {
+    extensions: [f.basicConstraints(true, 0), f.authorityUsage, f.rawExtension('1.3.6.1.4.1.99999.1', false, bytes)],
+  });
   refused(t, of(f.forgeLeaf(strange), strange), 'certificate_invalid', /issuer is refused/);
 });
 
@@ -215,7 +257,12 @@ t.test('a forged signature is refused at every place of the path', async (t) => 
 t.test('an empty, too long, oversized or garbage chain is refused', async (t) => {
   refused(t, [], 'certificate_invalid', /0 certificates/);
   refused(t, of(leaf, intermediate, root, root, root), 'certificate_invalid', /5 certificates/);
-  refused(t, Array.from({ length: 10_000 }, () => leaf.der), 'certificate_invalid', /10000 certificates/);
+  refused(
+    t,
+    Array.from({ length: 10_000 }, () => leaf.der),
+    'certificate_invalid',
+    /10000 certificates/,
+  );
   refused(t, [new Uint8Array(limits.certificate_bytes_max + 1), intermediate.der], 'certificate_invalid', /octets/);
   refused(t, [leaf.der, new Uint8Array(64 * 1024 * 1024)], 'certificate_invalid', /octets/);
   refused(t, [new Uint8Array(0), intermediate.der], 'certificate_invalid', /./);
