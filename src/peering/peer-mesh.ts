@@ -144,11 +144,6 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
     this.#context.onChange();
   }
 
-  /** Ends the channel with a node at once, on either side. */
-  disconnect(node: string, code: ErrorCode, why: string): void {
-    this.#accepted.get(node)?.close(code, why);
-  }
-
   // ---- Mesh
 
   open(node: string, cls: TrafficClass, kind: FlowKind, service: string): FlowHandle {

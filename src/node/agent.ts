@@ -1,0 +1,115 @@
+/** The agent of one node: keeps channels with its tower and the peers of its site, follows snapshots, serves `echo` and `files`. */
+import { join } from 'node:path';
+import { fromHex, type NodeIdentity, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
+import { NodeState, stateFiles } from '../enroll/state.ts';
+import type { Endpoint, Snapshot } from '../enroll/wire.ts';
+import type { RecordedFingerprint } from '../identity/verify.ts';
+import type { UnsealKey } from '../identity/unseal.ts';
+import { Host } from '../peering/host.ts';
+import type { Candidate } from '../peering/mesh.ts';
+import type { PeerMesh } from '../peering/peer-mesh.ts';
+import { serveEcho } from '../services/echo.ts';
+import { type FileReceiver, serveFiles } from '../services/file-receive.ts';
+import { systemTimers } from '../transport/system.ts';
+import { SnapshotFollower } from './snapshot-follower.ts';
+
+export interface AgentOptions {
+  readonly state: string;
+  readonly unseal: UnsealKey;
+  /** Null: a node without a listening socket, which is a full member. */
+  readonly listen: { readonly host: string; readonly port: number; readonly advertise: readonly string[] } | null;
+  readonly isGoverned: boolean;
+  readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+}
+
+export class Agent {
+  readonly state: NodeState;
+  readonly #options: AgentOptions;
+  #host: Host | null = null;
+  #follower: SnapshotFollower | null = null;
+  #files: FileReceiver | null = null;
+
+  private constructor(state: NodeState, options: AgentOptions) {
+    this.state = state;
+    this.#options = options;
+  }
+
+  /** @throws not_enrolled, store_damaged, store_locked, port_in_use, permission_denied */
+  static async start(options: AgentOptions): Promise<Agent> {
+    const agent = new Agent(await NodeState.load(options.state, options.unseal, systemTimers.clock.wall()), options);
+    try {
+      await agent.#start();
+      return agent;
+    } catch (error) {
+      await agent.close();
+      throw error;
+    }
+  }
+
+  async #start(): Promise<void> {
+    const { identity } = this.state;
+    const { listen, log, isGoverned } = this.#options;
+    const host = await Host.start({
+      self: { cluster: identity.cluster, site: identity.site, node: identity.node },
+      credentials: () => this.state.credentials,
+      roots: () => this.state.trust.roots,
+      recordedFingerprint: (peer) => recordedIn(this.state.snapshot, peer),
+      versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version }),
+      nameOf: (node) => nameIn(this.state.snapshot, node),
+      listen: listen && { host: listen.host, tcpPort: listen.port, udpPort: listen.port },
+      onHttp: null,
+      isGoverned,
+      log,
+      onChange: () => this.#follower?.poke(),
+    });
+    this.#host = host;
+    serveEcho(host.mesh);
+    this.#files = await serveFiles(host.mesh, { inbox: join(this.#options.state, stateFiles.inbox), timers: systemTimers });
+    this.#follower = new SnapshotFollower({ mesh: host.mesh, state: this.state, timers: systemTimers, listen: this.#advertised(host), onSnapshot: () => this.#follow(host), log });
+    this.#follow(host);
+  }
+
+  get mesh(): PeerMesh {
+    if (!this.#host) throw new Error('the agent has not started');
+    return this.#host.mesh;
+  }
+
+  #advertised(host: Host): Endpoint[] {
+    const { listen } = this.#options;
+    const listener = host.listener;
+    if (!listen || !listener) return [];
+    return listen.advertise.map((address) => ({ host: address, tcp: listener.tcp.port, udp: listener.udp?.port ?? null }));
+  }
+
+  #follow(host: Host): void {
+    host.mesh.setCandidates(candidatesOf(this.state.snapshot, this.state.identity.node, this.state.identity.tower, this.#options.listen !== null));
+  }
+
+  /** In reverse order of start. */
+  async close(): Promise<void> {
+    this.#follower?.close();
+    await this.#files?.close();
+    await this.#host?.close();
+  }
+}
+
+/** The tower, and the peers of the site: the smaller id dials, unless only the other listens. */
+export function candidatesOf(snapshot: Snapshot, self: string, joinedAt: Endpoint, isListening: boolean): Candidate[] {
+  const { cluster } = snapshot;
+  const towerAt = snapshot.tower.endpoints.length > 0 ? snapshot.tower.endpoints : [joinedAt];
+  const tower: Candidate = { identity: { cluster, site: TOWER_SITE, node: TOWER_ID }, name: 'tower', endpoints: towerAt, isDialed: true };
+  const peers = snapshot.peers.map((peer): Candidate => {
+    const isDialed = peer.endpoints.length > 0 && (!isListening || self < peer.id);
+    return { identity: { cluster, site: peer.site, node: peer.id }, name: peer.name, endpoints: peer.endpoints, isDialed };
+  });
+  return [tower, ...peers];
+}
+
+function recordedIn(snapshot: Snapshot, peer: NodeIdentity): RecordedFingerprint {
+  const recorded = peer.node === TOWER_ID ? snapshot.tower.fingerprint : snapshot.peers.find(({ id, site }) => id === peer.node && site === peer.site)?.fingerprint;
+  return (recorded === undefined ? null : fromHex(recorded)) ?? 'unknown';
+}
+
+function nameIn(snapshot: Snapshot, node: string): string {
+  return node === TOWER_ID ? 'tower' : (snapshot.peers.find(({ id }) => id === node)?.name ?? node);
+}

@@ -1,0 +1,80 @@
+/**
+ * The node's end of the flow of service `snapshot`: opened whenever there is a channel to the tower and none is open, it says what the node has
+ * and where it listens, and takes what the tower sends. Whether a snapshot is good is `NodeState`'s to say.
+ */
+import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
+import { TOWER_ID } from '../base/ids.ts';
+import type { NodeState } from '../enroll/state.ts';
+import { type Endpoint, SNAPSHOT_SERVICE, type SnapshotRequest } from '../enroll/wire.ts';
+import type { FlowHandle, Mesh } from '../peering/mesh.ts';
+import type { Timers } from '../transport/system.ts';
+
+export interface FollowerOptions {
+  readonly mesh: Mesh;
+  readonly state: NodeState;
+  readonly timers: Timers;
+  readonly listen: readonly Endpoint[];
+  /** A newer snapshot is on disk. */
+  readonly onSnapshot: () => void;
+  readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+}
+
+/** After a flow that ended in an error. */
+const RETRY_MS = 2_000;
+
+export class SnapshotFollower {
+  readonly #options: FollowerOptions;
+  #flow: FlowHandle | null = null;
+  #cancelRetry: (() => void) | null = null;
+  #isClosed = false;
+
+  constructor(options: FollowerOptions) {
+    this.#options = options;
+  }
+
+  /** Call it whenever channels have changed. */
+  poke(): void {
+    if (this.#flow !== null || this.#isClosed || this.#cancelRetry !== null) return;
+    const { mesh, state, listen } = this.#options;
+    try {
+      const flow = mesh.open(TOWER_ID, 'fabric_control', 'messages', SNAPSHOT_SERVICE);
+      this.#flow = flow;
+      const request: SnapshotRequest = { have: state.snapshot.version, listen: [...listen] };
+      flow.send(new TextEncoder().encode(JSON.stringify(request)));
+      void this.#follow(flow);
+    } catch (error) {
+      // Without a channel there is nothing to ask; the next change of channels asks again.
+      if (!(error instanceof SelvedgeError)) throw error;
+    }
+  }
+
+  async #follow(flow: FlowHandle): Promise<void> {
+    const { state, timers, onSnapshot, log } = this.#options;
+    let failure: SelvedgeError | null = null;
+    try {
+      for (let message = await flow.receive(); message !== null; message = await flow.receive()) {
+        if (await state.saveSnapshot(message, timers.clock.wall())) {
+          log('snapshot taken', { version: state.snapshot.version, peers: state.snapshot.peers.length });
+          onSnapshot();
+        }
+      }
+      failure = await flow.closed;
+    } catch (error) {
+      failure = asSelvedgeError(error, 'document_invalid', { what: 'snapshot' });
+      flow.reset(failure.code, failure.message);
+    }
+    this.#flow = null;
+    if (this.#isClosed) return;
+    if (failure) log('snapshot flow ended', { code: failure.code, reason: failure.message });
+    this.#cancelRetry = timers.after(RETRY_MS, () => {
+      this.#cancelRetry = null;
+      this.poke();
+    });
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#cancelRetry?.();
+    this.#flow?.end();
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * One host's place in the mesh, ready to use: credentials, the chain decision, dialers of both transports, the listener, and the channel
+ * table over them. Node and tower differ in what they give it, not in how it works.
+ */
+import type { TLSSocket } from 'node:tls';
+import type { NodeIdentity } from '../base/ids.ts';
+import { type RecordedFingerprint, type VerifiedPeer, verifyPeer } from '../identity/verify.ts';
+import { Dialer } from '../transport/dialer.ts';
+import { type Listener, listen } from '../transport/listener.ts';
+import { listenQuic, QuicTransport } from '../transport/quic.ts';
+import type { Credentials, Session } from '../transport/session.ts';
+import { systemRandom, systemTimers } from '../transport/system.ts';
+import { TcpTransport } from '../transport/tcp.ts';
+import type { Candidate } from './mesh.ts';
+import { PeerMesh } from './peer-mesh.ts';
+
+export interface HostOptions {
+  readonly self: NodeIdentity;
+  /** Asked at each dial and each look, so that what has changed counts from then on. */
+  readonly credentials: () => Credentials;
+  readonly roots: () => readonly Uint8Array[];
+  readonly recordedFingerprint: (identity: NodeIdentity) => RecordedFingerprint;
+  readonly versions: () => { readonly directory: number; readonly trust: number };
+  readonly nameOf: (node: string) => string;
+  /** Null: a host that only dials. */
+  readonly listen: { readonly host: string; readonly tcpPort: number; readonly udpPort: number | null } | null;
+  readonly onHttp: ((socket: TLSSocket) => void) | null;
+  readonly statelessResetKey?: Uint8Array;
+  readonly isGoverned: boolean;
+  readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+  readonly onChange: () => void;
+}
+
+export class Host {
+  readonly mesh: PeerMesh;
+  readonly #quic: QuicTransport;
+  readonly #tcp: TcpTransport;
+  #listener: Listener | null = null;
+
+  private constructor(mesh: PeerMesh, quic: QuicTransport, tcp: TcpTransport) {
+    this.mesh = mesh;
+    this.#quic = quic;
+    this.#tcp = tcp;
+  }
+
+  /** Listens, if it shall; dials once it is given candidates. @throws port_in_use, permission_denied */
+  static async start(options: HostOptions): Promise<Host> {
+    const quic = new QuicTransport();
+    const tcp = new TcpTransport();
+    const dialer = new Dialer({ transports: { quic, tcp }, timers: systemTimers, random: systemRandom });
+    const mesh = new PeerMesh({
+      self: options.self,
+      timers: systemTimers,
+      random: systemRandom,
+      dialer: {
+        dial: (candidate, signal) => dialer.dial(destinationOf(candidate), options.credentials(), judgeDialed(options, candidate), signal),
+        probe: (candidate, signal) => dialer.probe(destinationOf(candidate), options.credentials(), judgeDialed(options, candidate), signal),
+        noteSilent: (candidate, transport) => dialer.noteSilent(destinationOf(candidate), transport),
+      },
+      judge: (session) => judge(options, session, 'client'),
+      versions: options.versions,
+      nameOf: options.nameOf,
+      isGoverned: options.isGoverned,
+      log: options.log,
+      onChange: options.onChange,
+    });
+    const host = new Host(mesh, quic, tcp);
+    try {
+      if (options.listen) await host.#listen(options, options.listen);
+      return host;
+    } catch (error) {
+      await host.close();
+      throw error;
+    }
+  }
+
+  async #listen(options: HostOptions, at: NonNullable<HostOptions['listen']>): Promise<void> {
+    this.#listener = await listen({
+      ...at,
+      timers: systemTimers,
+      credentials: options.credentials(),
+      onSession: (session) => this.mesh.accept(session),
+      onHttp: options.onHttp,
+      listenQuic,
+      ...(options.statelessResetKey === undefined ? {} : { statelessResetKey: options.statelessResetKey }),
+    });
+  }
+
+  get listener(): Listener | null {
+    return this.#listener;
+  }
+
+  async close(): Promise<void> {
+    await this.mesh.close();
+    await this.#listener?.close();
+    await this.#quic.close();
+    await this.#tcp.close();
+  }
+}
+
+function destinationOf(candidate: Candidate) {
+  return { key: candidate.identity.node, name: candidate.name, endpoints: candidate.endpoints };
+}
+
+function judgeDialed(options: HostOptions, candidate: Candidate): (session: Session) => VerifiedPeer {
+  return (session) => judge(options, session, 'server', candidate.identity);
+}
+
+/** The one chain decision, for every transport and both directions. */
+function judge(options: HostOptions, session: Session, usage: 'client' | 'server', expected?: NodeIdentity): VerifiedPeer {
+  return verifyPeer({
+    chain: session.peerChain,
+    roots: options.roots(),
+    cluster: options.self.cluster,
+    now_ms: systemTimers.clock.wall(),
+    usage,
+    recordedFingerprint: options.recordedFingerprint,
+    ...(expected === undefined ? {} : { expectedNode: expected.node, expectedSite: expected.site }),
+  });
+}
