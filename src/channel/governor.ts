@@ -71,6 +71,9 @@ const START_PACKETS_PER_RTT = 10;
 const SHARE = 0.99;
 const GAIN_MIN = -0.75;
 const GROWTH_MS = 20;
+const GROWTH_START_PACKETS = 2;
+const GROWTH_START_MAX = 0.05;
+const YIELD_PART = 0.03;
 const GROWTH_MIN = 0.2;
 const GROWTH_MAX = 1;
 /** Growth is tested against the capacity, not the current rate: the rate may be low on purpose. */
@@ -80,6 +83,8 @@ const DRAIN_GAIN = -0.15;
 const DRAIN_MS = 20;
 
 const FLOOR_PART = 0.05;
+/** Of the floor of the capacity: where that is too high after all, the queue must still go. */
+const FLOOR_RATE_PART = 0.5;
 const FLOOR_PACKETS_PER_RTT = 2;
 const BEST_SECONDS = 60;
 const NEW_PATH_PART = 0.4;
@@ -429,6 +434,7 @@ export class Governor {
     }
     const grownEnough = this.#state === 'growth' && ((this.#fast_queue_ms ?? 0) >= target || this.#loss.part > LOSS_GROWTH_MAX);
     if (this.#state === 'drain' && now >= this.#drain_until) this.#settle(now);
+    if (grownEnough) this.#capacity *= 1 - YIELD_PART;
     if (grownEnough || ((this.#state === 'steady' || this.#state === 'growth') && now >= this.#drain_at)) {
       this.#state = 'drain';
       this.#drain_until = now + target / -DRAIN_GAIN + DRAIN_MS;
@@ -438,7 +444,7 @@ export class Governor {
     const span = 3 * this.#tau_ms;
     if (this.#state === 'steady' && this.#isEmptyFor(now, span) && (this.#delivery?.rate ?? 0) >= GROWTH_DELIVERED_PART * this.#capacity) {
       this.#state = 'growth';
-      this.#gain = target / span;
+      this.#gain = Math.min(GROWTH_START_MAX, (GROWTH_START_PACKETS * PACKET_BYTES) / (this.#tau_ms * this.#capacity));
     }
     this.#gain = this.#nextGain(queue, elapsed, target, span);
   }
@@ -475,7 +481,7 @@ export class Governor {
 
   #setRate(now: number): void {
     this.#accrue(now);
-    this.#rate = this.#entry === null ? Math.max(this.#floor, this.#capacity * (1 + this.#gain) * SHARE) : EntryDrain.trickle(PACKET_BYTES);
+    this.#rate = this.#entry === null ? Math.max(FLOOR_RATE_PART * this.#floor, this.#capacity * (1 + this.#gain) * SHARE) : EntryDrain.trickle(PACKET_BYTES);
     this.#rates.push(now, -this.#rate, this.#rtt_ms + this.#span_ms + REACTION_MS);
   }
 

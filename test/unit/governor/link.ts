@@ -172,6 +172,8 @@ export interface FlowOptions {
   readonly clock?: { offset_ms: number; skew: number };
   /** Longest pause of the sender's event loop. */
   readonly pause_ms?: number;
+  /** Part of its turns that pause. */
+  readonly pause_part?: number;
 }
 
 /** A bulk flow with a governor at its sender. */
@@ -207,7 +209,7 @@ export class GovernedFlow {
     if (now >= (this.#options.stop ?? Number.POSITIVE_INFINITY)) return;
     if (now < (this.#options.ungoverned?.until ?? 0)) this.#sendUngoverned();
     else this.#sendGoverned(now);
-    const pause = random() < 0.01 ? random() * (this.#options.pause_ms ?? 4) : 0;
+    const pause = random() < (this.#options.pause_part ?? 0.01) ? random() * (this.#options.pause_ms ?? 4) : 0;
     this.#sim.at(now + 1 + random() * 0.2 + pause, () => this.#tick());
   }
 
