@@ -171,9 +171,10 @@ export class Tower {
     return { node: node.id, name: node.name, site: node.site, cluster: this.cluster, chain, trust: this.#trust, snapshot: envelope };
   }
 
-  /** Version of what this node may know. @throws not_found */
-  async snapshotVersion(id: string): Promise<number> {
-    return await this.#store.scopeVersion((await this.#mustFind(id)).site);
+  /** A node's site, and the version of what it may know. @throws not_found */
+  async scopeOf(id: string): Promise<{ site: string; version: number }> {
+    const { site } = await this.#mustFind(id);
+    return { site, version: await this.#store.scopeVersion(site) };
   }
 
   /** What this node may know now, signed. @throws not_found, certificate_revoked */

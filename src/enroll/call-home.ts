@@ -1,0 +1,137 @@
+/**
+ * Call-home, the node's end (spec 2.1, 2.2c): a key that never leaves this host, a request for it, a token, and what comes back, checked
+ * before any of it is believed. Asking again after a lost answer or a kill uses the same key and request, which the tower answers
+ * without taking another use of the token.
+ */
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { SelvedgeError } from '../base/errors.ts';
+import { equalBytes } from '../base/ids.ts';
+import { limits } from '../base/limits.ts';
+import type { Random } from '../base/seam.ts';
+import { createCsr } from '../identity/csr.ts';
+import { formatFingerprint } from '../identity/fingerprint.ts';
+import { generateKeyPair, importPrivateKey } from '../identity/keys.ts';
+import { trustBundleFromJson } from '../identity/trust-bundle.ts';
+import { toBase64 } from '../identity/base64.ts';
+import type { UnsealKey } from '../identity/unseal.ts';
+import { verifyPeer } from '../identity/verify.ts';
+import type { Timers } from '../transport/system.ts';
+import { type Answer, post, type TowerAddress } from './https.ts';
+import { JoiningState, type PendingRequest } from './joining.ts';
+import { openSnapshot } from './snapshot.ts';
+import type { NodeParts, NodeState } from './state.ts';
+import { readToken } from './token.ts';
+import { bytesOf, checkEndpointsSize, checkEnrollAnswer, type Endpoint, type EnrollAnswer, type EnrollRequest, readJson } from './wire.ts';
+
+export interface CallHomeRequest {
+  readonly state: string;
+  readonly unseal: UnsealKey;
+  readonly tower: TowerAddress;
+  /** SHA-256 of the root's DER, as `tower init` printed it. */
+  readonly fingerprint: Uint8Array;
+  readonly token: string;
+  readonly name: string;
+  readonly site?: string;
+  /** Where this node listens, if it does. */
+  readonly listen: readonly Endpoint[];
+  readonly timers: Timers;
+  readonly random: Random;
+  readonly signal?: AbortSignal;
+  /** Told before each wait, with what went wrong. */
+  readonly onRetry?: (error: SelvedgeError, delay_ms: number) => void;
+  /** Times the tower is asked before giving up; `limits.enroll_attempts_max` unless told. */
+  readonly attempts_max?: number;
+}
+
+/**
+ * @throws already_enrolled, token_…, fingerprint_mismatch, clock_skew, network_unreachable, certificate_invalid, wrong_cluster, wrong_node,
+ *   name_taken, document_invalid, store_damaged, store_locked, disk_full
+ */
+export async function callHome(request: CallHomeRequest): Promise<NodeState> {
+  const { cluster } = readToken(request.token);
+  checkEndpointsSize(request.listen);
+  const joining = await JoiningState.open(request.state, request.unseal);
+  const pending = await joining.pending(() => makeRequest(request.name));
+  const answer = await askUntilAnswered(request, cluster, pending);
+  const { node, envelope } = believe(request, cluster, pending, answer);
+  return await joining.finish(node, envelope);
+}
+
+function makeRequest(name: string): PendingRequest {
+  const { privateKey } = generateKeyPair();
+  return { key: privateKey, csr: createCsr(privateKey, name) };
+}
+
+async function askUntilAnswered(request: CallHomeRequest, cluster: string, { csr }: PendingRequest): Promise<Answer> {
+  const { timers, random, attempts_max = limits.enroll_attempts_max } = request;
+  const stop = request.signal ?? new AbortController().signal;
+  const body: EnrollRequest = { token: request.token.trim(), csr: toBase64(csr), name: request.name, listen: [...request.listen], ...(request.site !== undefined && { site: request.site }) };
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await post({ ...request.tower, cluster, fingerprint: request.fingerprint }, {
+        path: '/v1/enroll',
+        body: Buffer.from(JSON.stringify(body)),
+        answer_bytes_max: limits.enroll_answer_bytes_max,
+        now_ms: () => timers.clock.wall(),
+        signal: AbortSignal.any([stop, AbortSignal.timeout(limits.api_request_ms_max)]),
+      });
+    } catch (error) {
+      const delay_ms = retryDelay_ms(error, attempt, random);
+      if (delay_ms === null || attempt >= attempts_max || stop.aborted) throw error;
+      request.onRetry?.(error as SelvedgeError, delay_ms);
+      await waitFor(timers, delay_ms, stop);
+    }
+  }
+}
+
+/** Full jitter (spec 8.1); null where asking again cannot help. */
+function retryDelay_ms(error: unknown, attempt: number, random: Random): number | null {
+  if (!(error instanceof SelvedgeError)) return null;
+  const delay_ms = random.unit() * Math.min(limits.backoff_ms_max, limits.backoff_ms_base * 2 ** attempt);
+  if (error.code === 'network_unreachable') return delay_ms;
+  return error.code === 'rate_limited' ? Number(error.facts.ms) + delay_ms : null;
+}
+
+async function waitFor(timers: Timers, delay_ms: number, stop: AbortSignal): Promise<void> {
+  const over = new AbortController();
+  const cancel = timers.after(delay_ms, () => over.abort());
+  try {
+    const either = AbortSignal.any([stop, over.signal]);
+    if (!either.aborted) await once(either, 'abort');
+  } finally {
+    cancel();
+  }
+}
+
+/** Everything in the answer that this node will rely on, judged as if a stranger had sent it. */
+function believe(request: CallHomeRequest, cluster: string, { key }: PendingRequest, { body, root }: Answer): { node: NodeParts; envelope: EnrollAnswer['snapshot'] } {
+  const answer = readJson(body, limits.enroll_answer_bytes_max, checkEnrollAnswer);
+  if (answer.cluster !== cluster) throw new SelvedgeError('wrong_cluster', { found: answer.cluster, expected: cluster });
+  const trust = trustBundleFromJson(answer.trust);
+  if (!trust.roots.some((trusted) => equalBytes(trusted, root))) throw new SelvedgeError('document_invalid', { what: 'trust bundle', why: 'it lacks the pinned root' });
+  const chain = answer.chain.map((text, index) => bytesOf(text, limits.certificate_bytes_max, `/chain/${index}`));
+  const now_ms = request.timers.clock.wall();
+  const own = verifyPeer({ chain, roots: trust.roots, cluster, now_ms, usage: 'client', expectedNode: answer.node, expectedSite: answer.site });
+  const { publicKey } = importPrivateKey(key);
+  if (!equalBytes(own.spkiHash, new Uint8Array(createHash('sha256').update(publicKey).digest()))) {
+    throw new SelvedgeError('certificate_invalid', { peer: 'this node', why: 'the tower issued it for another key' });
+  }
+  const snapshot = openSnapshot(answer.snapshot, { roots: trust.roots, cluster, node: answer.node, now_ms });
+  const identity = {
+    format: 1 as const,
+    cluster,
+    site: answer.site,
+    node: answer.node,
+    name: answer.name,
+    tower: towerEndpoint(request.tower, snapshot.tower.endpoints),
+    fingerprint: formatFingerprint(request.fingerprint),
+  };
+  return { node: { identity, credentials: { chain, key }, trust, snapshot }, envelope: answer.snapshot };
+}
+
+/** Where the tower answered; its UDP port is the one it names for this TCP port, else the same number. */
+function towerEndpoint({ host, port }: TowerAddress, named: readonly Endpoint[]): Endpoint {
+  const known = named.find((endpoint) => endpoint.tcp === port);
+  return { host, tcp: port, udp: known === undefined ? port : known.udp };
+}

@@ -1,0 +1,169 @@
+/**
+ * One HTTPS request to a tower that is known by nothing but its root's fingerprint. TLS takes any certificate; then, before a byte of the
+ * request leaves, the chain shown must hold the pinned root and verify against it, by the one decision. Only a request for the time goes
+ * to an end that did not pass, to tell a wrong clock from a wrong peer.
+ */
+import { once } from 'node:events';
+import { type IncomingMessage, request as httpRequest } from 'node:http';
+import { isIP } from 'node:net';
+import { connect, type TLSSocket } from 'node:tls';
+import { asSelvedgeError, isErrorCode, SelvedgeError } from '../base/errors.ts';
+import { equalBytes, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
+import { limits } from '../base/limits.ts';
+import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
+import { verifyPeer } from '../identity/verify.ts';
+
+export interface TowerAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface PinnedTower extends TowerAddress {
+  readonly cluster: string;
+  /** SHA-256 of the root's DER. */
+  readonly fingerprint: Uint8Array;
+}
+
+export interface Answer {
+  /** The root that the tower showed and that has the pinned fingerprint, DER. */
+  readonly root: Uint8Array;
+  readonly body: Uint8Array;
+}
+
+export interface PostRequest {
+  readonly path: string;
+  readonly body: Uint8Array;
+  readonly answer_bytes_max: number;
+  readonly now_ms: () => number;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * @throws network_unreachable (asking again may help), fingerprint_mismatch, certificate_invalid, wrong_cluster, wrong_node, clock_skew, and
+ *   whatever code the tower refuses with
+ */
+export async function post(tower: PinnedTower, { path, body, answer_bytes_max, now_ms, signal }: PostRequest): Promise<Answer> {
+  const socket = await open(tower, signal);
+  try {
+    const root = await judge(tower, socket, now_ms, signal);
+    const response = await exchange(tower, socket, { method: 'POST', path, body, signal });
+    const answer = await readBounded(tower, response, answer_bytes_max);
+    if (response.statusCode === 200) return { root, body: answer };
+    throw refusalOf(tower, response.statusCode ?? 0, answer);
+  } finally {
+    socket.destroy();
+  }
+}
+
+async function open(tower: TowerAddress, signal: AbortSignal): Promise<TLSSocket> {
+  const { host, port } = tower;
+  const socket = connect({ host, port, ALPNProtocols: ['http/1.1'], minVersion: 'TLSv1.3', rejectUnauthorized: false, ...(isIP(host) === 0 && { servername: host }) });
+  try {
+    await once(socket, 'secureConnect', { signal });
+    // What comes later belongs to the exchange; without a listener it would end the process.
+    socket.on('error', () => undefined);
+    return socket;
+  } catch (error) {
+    socket.on('error', () => undefined).destroy();
+    throw unreachable(tower, error);
+  }
+}
+
+/** @returns the pinned root, DER */
+async function judge(tower: PinnedTower, socket: TLSSocket, now_ms: () => number, signal: AbortSignal): Promise<Uint8Array> {
+  const chain = chainOf(socket);
+  const root = chain.find((certificate) => equalBytes(fingerprint(certificate), tower.fingerprint));
+  if (root === undefined) {
+    const last = chain.at(-1);
+    throw new SelvedgeError('fingerprint_mismatch', { found: last === undefined ? 'none' : formatFingerprint(fingerprint(last)), expected: formatFingerprint(tower.fingerprint) });
+  }
+  try {
+    verifyPeer({ chain, roots: [root], cluster: tower.cluster, now_ms: now_ms(), usage: 'server', expectedNode: TOWER_ID, expectedSite: TOWER_SITE });
+    return root;
+  } catch (error) {
+    if (error instanceof SelvedgeError && error.code === 'certificate_invalid') await checkClock(tower, socket, now_ms, signal);
+    throw error;
+  }
+}
+
+function chainOf(socket: TLSSocket): Uint8Array[] {
+  const chain: Uint8Array[] = [];
+  let next = socket.getPeerX509Certificate();
+  // The root of a chain is its own issuer.
+  while (next !== undefined && chain.length < limits.certificate_chain_certs_max) {
+    const der = new Uint8Array(next.raw);
+    if (chain.some((known) => equalBytes(known, der))) break;
+    chain.push(der);
+    next = next.issuerCertificate;
+  }
+  return chain;
+}
+
+/** Asks the time of an end that is not believed: what it says is used for an error message only. @throws clock_skew */
+async function checkClock(tower: PinnedTower, socket: TLSSocket, now_ms: () => number, signal: AbortSignal): Promise<void> {
+  const response = await exchange(tower, socket, { method: 'GET', path: '/v1/health', body: null, signal }).catch(() => null);
+  const theirs_ms = Date.parse(response?.headers.date ?? '');
+  const off_ms = Math.abs(theirs_ms - now_ms());
+  if (off_ms > limits.clock_skew_ms_max) throw new SelvedgeError('clock_skew', { peer: `${tower.host}:${tower.port}`, seconds: Math.round(off_ms / 1_000) });
+}
+
+interface Exchange {
+  readonly method: 'GET' | 'POST';
+  readonly path: string;
+  readonly body: Uint8Array | null;
+  readonly signal: AbortSignal;
+}
+
+async function exchange(tower: TowerAddress, socket: TLSSocket, { method, path, body, signal }: Exchange): Promise<IncomingMessage> {
+  const headers = body === null ? {} : { 'content-type': 'application/json', 'content-length': body.length };
+  const request = httpRequest({ createConnection: () => socket, host: tower.host, port: tower.port, method, path, headers, signal, maxHeaderSize: limits.api_header_bytes_max });
+  request.end(body);
+  try {
+    const [response] = (await once(request, 'response')) as [IncomingMessage];
+    request.on('error', () => undefined);
+    return response;
+  } catch (error) {
+    request.on('error', () => undefined);
+    throw unreachable(tower, error);
+  }
+}
+
+async function readBounded(tower: TowerAddress, response: IncomingMessage, bytes_max: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  try {
+    for await (const chunk of response as AsyncIterable<Uint8Array>) {
+      length += chunk.length;
+      if (length > bytes_max) throw new SelvedgeError('body_too_large', { max: bytes_max });
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    throw error instanceof SelvedgeError ? error : unreachable(tower, error);
+  }
+  return new Uint8Array(Buffer.concat(chunks));
+}
+
+/** The tower's own refusal if the body is one; a failure of the tower, or of something before it, may pass. */
+function refusalOf(tower: TowerAddress, status: number, body: Uint8Array): SelvedgeError {
+  const said = readRefusal(body);
+  if (said !== null && said.code !== 'internal_error' && status < 500) return said;
+  return unreachable(tower, new Error(said === null ? `it answered with HTTP status ${status}` : said.message));
+}
+
+function readRefusal(body: Uint8Array): SelvedgeError | null {
+  try {
+    const { code, facts } = JSON.parse(new TextDecoder().decode(body)) as { code?: unknown; facts?: unknown };
+    if (typeof code !== 'string' || !isErrorCode(code) || typeof facts !== 'object' || facts === null) return null;
+    const scalars = Object.entries(facts).filter(([, fact]) => fact === null || ['string', 'number', 'boolean'].includes(typeof fact));
+    return new SelvedgeError(code, Object.fromEntries(scalars.slice(0, FACTS_MAX)));
+  } catch {
+    return null;
+  }
+}
+
+const FACTS_MAX = 16;
+
+function unreachable({ host, port }: TowerAddress, error: unknown): SelvedgeError {
+  const cause = error instanceof Error && error.name === 'AbortError' ? new Error(`no answer within ${limits.api_request_ms_max} ms`) : error;
+  return asSelvedgeError(cause, 'network_unreachable', { peer: `${host}:${port}` });
+}

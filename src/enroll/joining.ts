@@ -1,0 +1,92 @@
+/**
+ * The state directory of a node that is about to join. The key and its request are sealed before the tower hears of them and kept
+ * until they have become an identity, so that a lost answer or a kill at any point is mended by asking the same again.
+ */
+import { chmod, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
+import { SealedStore } from '../identity/sealed-store.ts';
+import { encodeTrustBundle } from '../identity/trust-bundle.ts';
+import type { UnsealKey } from '../identity/unseal.ts';
+import { type NodeParts, NodeState, nodeSecrets, readIdentity, stateFiles } from './state.ts';
+import type { Envelope } from './wire.ts';
+
+export interface PendingRequest {
+  /** PKCS#8 DER. */
+  readonly key: Uint8Array;
+  readonly csr: Uint8Array;
+}
+
+const PENDING = 'enroll/pending';
+const KEY_BYTES_MAX = 1_024;
+
+export class JoiningState {
+  readonly path: string;
+  readonly #sealed: SealedStore;
+
+  private constructor(path: string, sealed: SealedStore) {
+    this.path = path;
+    this.#sealed = sealed;
+  }
+
+  /** @throws already_enrolled, store_damaged, store_locked, permission_denied */
+  static async open(path: string, unseal: UnsealKey): Promise<JoiningState> {
+    const identity = await readIdentity(path);
+    if (identity !== null) throw new SelvedgeError('already_enrolled', { path, node: identity.name });
+    await makeDirectory(path);
+    const file = join(path, stateFiles.sealed);
+    const there = (await readFileBounded(file, limits.sealed_store_bytes_max)) !== null;
+    return new JoiningState(path, there ? await SealedStore.open(file, unseal) : await SealedStore.create(file, unseal));
+  }
+
+  /** The key and request of an earlier attempt, else those that `make` makes. */
+  async pending(make: () => PendingRequest): Promise<PendingRequest> {
+    const bytes = this.#sealed.get(PENDING);
+    if (bytes !== null) return decode(this.#sealed.path, bytes);
+    const made = make();
+    await this.#sealed.set(PENDING, new ByteWriter().block(made.key).block(made.csr).finish());
+    return made;
+  }
+
+  /** A kill between two of these steps leaves a request to ask again, or an identity: `identity.json` is what decides. */
+  async finish(node: NodeParts, envelope: Envelope): Promise<NodeState> {
+    const { identity, credentials, trust } = node;
+    const [leaf, intermediate] = credentials.chain;
+    if (leaf === undefined || intermediate === undefined) throw new Error('a verified chain has leaf and intermediate');
+    await this.#sealed.update({
+      [nodeSecrets.key]: credentials.key,
+      [nodeSecrets.leaf]: leaf,
+      [nodeSecrets.intermediate]: intermediate,
+      [nodeSecrets.trust]: encodeTrustBundle(trust),
+    });
+    await writeFileAtomic(join(this.path, stateFiles.snapshot), Buffer.from(JSON.stringify(envelope)));
+    await mkdir(join(this.path, stateFiles.inbox), { recursive: true, mode: 0o700 });
+    await writeFileAtomic(join(this.path, stateFiles.identity), Buffer.from(`${JSON.stringify(identity, null, 2)}\n`));
+    await this.#sealed.delete(PENDING);
+    return new NodeState(this.path, node);
+  }
+}
+
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    await chmod(path, 0o700);
+  } catch (error) {
+    throw asSelvedgeError(error, 'permission_denied', { what: `making directory ${path}` });
+  }
+}
+
+function decode(path: string, bytes: Uint8Array): PendingRequest {
+  try {
+    const reader = new ByteReader(bytes);
+    const key = reader.block(KEY_BYTES_MAX);
+    const csr = reader.block(limits.csr_bytes_max);
+    reader.end();
+    return { key, csr };
+  } catch (error) {
+    throw new SelvedgeError('store_damaged', { path, why: 'its pending request cannot be read' }, { cause: error });
+  }
+}

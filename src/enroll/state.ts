@@ -1,0 +1,110 @@
+/**
+ * What a node has on disk: `identity.json` (who it is; no secret), `sealed.bin` (key, chain, trust) and `snapshot.json` (the last
+ * signed snapshot). `identity.json` is written last when a node joins: where it is, the rest is whole. How a node gets them is in
+ * joining.ts and call-home.ts.
+ */
+import { join } from 'node:path';
+import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
+import { SealedStore } from '../identity/sealed-store.ts';
+import { decodeTrustBundle, type TrustBundle } from '../identity/trust-bundle.ts';
+import type { UnsealKey } from '../identity/unseal.ts';
+import type { Credentials } from '../transport/session.ts';
+import { isNewer, openSnapshot } from './snapshot.ts';
+import { type Check, checkEnvelope, checkIdentityFile, type IdentityFile, readJson, type Snapshot } from './wire.ts';
+
+export const stateFiles = { identity: 'identity.json', sealed: 'sealed.bin', snapshot: 'snapshot.json', inbox: 'inbox' } as const;
+
+/** Names in the sealed store. */
+export const nodeSecrets = { key: 'node/leaf.key', leaf: 'node/leaf.crt', intermediate: 'node/intermediate.crt', trust: 'node/trust-bundle' } as const;
+
+/** A snapshot in its envelope: base64 of the payload, and a certificate. */
+export const envelope_bytes_max = 2 * limits.message_bytes_max;
+
+export interface NodeParts {
+  readonly identity: IdentityFile;
+  readonly credentials: Credentials;
+  readonly trust: TrustBundle;
+  readonly snapshot: Snapshot;
+}
+
+export class NodeState {
+  readonly path: string;
+  readonly identity: IdentityFile;
+  /** Leaf, intermediate; the leaf's key. */
+  readonly credentials: Credentials;
+  readonly trust: TrustBundle;
+  #snapshot: Snapshot;
+
+  constructor(path: string, { identity, credentials, trust, snapshot }: NodeParts) {
+    this.path = path;
+    this.identity = identity;
+    this.credentials = credentials;
+    this.trust = trust;
+    this.#snapshot = snapshot;
+  }
+
+  /**
+   * A snapshot past its time to live is loaded too: how long it may be followed is the node's decision.
+   * @throws not_enrolled, store_damaged, store_locked
+   */
+  static async load(path: string, unseal: UnsealKey, now_ms: number): Promise<NodeState> {
+    const identity = await readIdentity(path);
+    if (identity === null) throw new SelvedgeError('not_enrolled', { path });
+    const sealed = await SealedStore.open(join(path, stateFiles.sealed), unseal);
+    const secret = (name: string) => mustHave(sealed, name);
+    const trust = decodeTrustBundle(secret(nodeSecrets.trust));
+    const credentials = { chain: [secret(nodeSecrets.leaf), secret(nodeSecrets.intermediate)], key: secret(nodeSecrets.key) };
+    const snapshot = await readOwn(join(path, stateFiles.snapshot), envelope_bytes_max, (value) =>
+      openSnapshot(checkEnvelope(value), { roots: trust.roots, cluster: identity.cluster, node: identity.node, now_ms }),
+    );
+    if (snapshot === null) throw new SelvedgeError('store_damaged', { path: join(path, stateFiles.snapshot), why: 'it is missing' });
+    return new NodeState(path, { identity, credentials, trust, snapshot });
+  }
+
+  get snapshot(): Snapshot {
+    return this.#snapshot;
+  }
+
+  /** Until when the snapshot may be followed: milliseconds since the epoch. */
+  get snapshotExpires_ms(): number {
+    return this.#snapshot.issued_ms + this.#snapshot.ttl_s * 1_000;
+  }
+
+  /**
+   * Takes what the tower sent on the flow of service `snapshot`, once found good and newer, and keeps it on disk. False: it was not newer,
+   * nothing happened. @throws document_invalid, request_invalid, wrong_node, wrong_cluster, disk_full
+   */
+  async saveSnapshot(message: Uint8Array, now_ms: number): Promise<boolean> {
+    const { cluster, node } = this.identity;
+    const envelope = readJson(message, limits.message_bytes_max, checkEnvelope);
+    const next = openSnapshot(envelope, { roots: this.trust.roots, cluster, node, now_ms });
+    if (!isNewer(next, this.#snapshot)) return false;
+    await writeFileAtomic(join(this.path, stateFiles.snapshot), message);
+    this.#snapshot = next;
+    return true;
+  }
+}
+
+/** Null if there is none. @throws store_damaged */
+export function readIdentity(path: string): Promise<IdentityFile | null> {
+  return readOwn(join(path, stateFiles.identity), limits.identity_file_bytes_max, checkIdentityFile);
+}
+
+/** A file that this program wrote itself: whatever is wrong with it is damage. */
+async function readOwn<Shape>(path: string, bytes_max: number, check: Check<Shape>): Promise<Shape | null> {
+  const bytes = await readFileBounded(path, bytes_max);
+  if (bytes === null) return null;
+  try {
+    return readJson(bytes, bytes_max, check);
+  } catch (error) {
+    throw new SelvedgeError('store_damaged', { path, why: asSelvedgeError(error, 'store_damaged').message }, { cause: error });
+  }
+}
+
+function mustHave(sealed: SealedStore, name: string): Uint8Array {
+  const secret = sealed.get(name);
+  if (secret === null) throw new SelvedgeError('store_damaged', { path: sealed.path, why: `it holds no ${name}` });
+  return secret;
+}

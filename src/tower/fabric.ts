@@ -1,0 +1,158 @@
+/**
+ * Snapshots over channels: serves flows of service `snapshot` (class `fabric_control`, kind `messages`). A node says what it has and where it
+ * listens; the tower sends its signed snapshot when there is something newer, now and whenever the node's scope changes, and again
+ * before the old one's time to live is over. Several changes while one snapshot is on its way become one.
+ */
+import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
+import { TOWER_ID } from '../base/ids.ts';
+import { limits } from '../base/limits.ts';
+import { checkSnapshotRequest, readJson, SNAPSHOT_SERVICE } from '../enroll/wire.ts';
+import type { FlowHandle, Mesh } from '../peering/mesh.ts';
+import type { Timers } from '../transport/system.ts';
+import { RateLimit } from './rate-limit.ts';
+import type { Tower } from './tower.ts';
+
+export interface SnapshotService {
+  /** Ends every flow and stops listening for changes. Idempotent. */
+  close(): void;
+}
+
+/** `onFailure` hears of what ended a flow other than the node itself. */
+export function serveSnapshots(mesh: Mesh, tower: Tower, timers: Timers, onFailure: (error: SelvedgeError, node: string) => void = () => undefined): SnapshotService {
+  const rate = new RateLimit({ clock: timers.clock, per_minute: limits.snapshot_requests_per_minute_max });
+  const live = new Map<string, Subscription>();
+  let closed = false;
+
+  mesh.handle(SNAPSHOT_SERVICE, (flow) => {
+    const objection = closed ? new SelvedgeError('shutting_down') : flowObjection(flow);
+    if (objection !== null) return flow.reset(objection.code, objection.message);
+    const subscription = new Subscription(flow, tower, rate);
+    // A node asks on one flow; a new one means that it has given up on the old.
+    live.get(flow.peer)?.end(new SelvedgeError('replaced'));
+    live.set(flow.peer, subscription);
+    void subscription.run().then((error) => {
+      if (live.get(flow.peer) === subscription) live.delete(flow.peer);
+      if (error !== null) onFailure(error, flow.peer);
+    });
+  });
+
+  const unsubscribe = tower.onChange((site) => {
+    for (const subscription of live.values()) subscription.changed(site);
+  });
+  let cancelRefresh = () => {};
+  const refreshLater = () => {
+    cancelRefresh = timers.after(limits.snapshot_refresh_ms, () => {
+      for (const subscription of live.values()) subscription.refresh();
+      refreshLater();
+    });
+  };
+  refreshLater();
+
+  return {
+    close() {
+      closed = true;
+      unsubscribe();
+      cancelRefresh();
+      for (const subscription of live.values()) subscription.end(new SelvedgeError('shutting_down'));
+    },
+  };
+}
+
+function flowObjection(flow: FlowHandle): SelvedgeError | null {
+  if (flow.peer === TOWER_ID) return new SelvedgeError('flow_refused', { why: 'a tower asks no tower for a snapshot' });
+  if (flow.class !== 'fabric_control') return new SelvedgeError('channel_class_denied', { class: flow.class, why: 'snapshots are fabric_control' });
+  return flow.kind === 'messages' ? null : new SelvedgeError('flow_refused', { why: `snapshots come as messages, not ${flow.kind}` });
+}
+
+/** One node's flow. `#have` is what it said or was sent last; nothing is sent until it has said something. */
+class Subscription {
+  readonly #flow: FlowHandle;
+  readonly #tower: Tower;
+  readonly #rate: RateLimit;
+  #have: number | null = null;
+  #site: string | null = null;
+  #stale = false;
+  #sending = false;
+  #again = false;
+  #over = false;
+  #error: SelvedgeError | null = null;
+
+  constructor(flow: FlowHandle, tower: Tower, rate: RateLimit) {
+    this.#flow = flow;
+    this.#tower = tower;
+    this.#rate = rate;
+    void flow.closed.then(() => {
+      this.#over = true;
+    });
+  }
+
+  /** Until the flow is over. Resolves to what ended it, null for the node itself; never rejects. */
+  async run(): Promise<SelvedgeError | null> {
+    try {
+      for (let message = await this.#flow.receive(); message !== null; message = await this.#flow.receive()) await this.#asked(message);
+      this.#flow.end();
+    } catch (error) {
+      this.#fail(error);
+    }
+    await this.#flow.closed;
+    return this.#error;
+  }
+
+  changed(site: string | null): void {
+    if (site === null || this.#site === null || site === this.#site) this.#wake();
+  }
+
+  refresh(): void {
+    this.#stale = true;
+    this.#wake();
+  }
+
+  end(why: SelvedgeError): void {
+    this.#flow.reset(why.code, why.message);
+  }
+
+  async #asked(message: Uint8Array): Promise<void> {
+    this.#rate.take(this.#flow.peer);
+    const { have, listen } = readJson(message, limits.api_body_bytes_max, checkSnapshotRequest);
+    await this.#tower.setEndpoints(this.#flow.peer, listen);
+    await this.#tower.seen(this.#flow.peer);
+    this.#have = have;
+    this.#wake();
+  }
+
+  #wake(): void {
+    this.#again = true;
+    if (this.#sending || this.#have === null) return;
+    this.#sending = true;
+    void this.#sendUntilCurrent().catch((error: unknown) => this.#fail(error));
+  }
+
+  async #sendUntilCurrent(): Promise<void> {
+    try {
+      while (this.#again && !this.#over) {
+        this.#again = false;
+        const { site, version } = await this.#tower.scopeOf(this.#flow.peer);
+        this.#site = site;
+        if (version > (this.#have ?? 0) || this.#stale) await this.#send();
+      }
+    } finally {
+      // In the same step as the last look at `#again`, so that no wake falls in between.
+      this.#sending = false;
+    }
+  }
+
+  async #send(): Promise<void> {
+    const { version, envelope } = await this.#tower.snapshot(this.#flow.peer);
+    const message = new TextEncoder().encode(JSON.stringify(envelope));
+    if (message.length > limits.message_bytes_max) throw new SelvedgeError('limit_reached', { limit: 'snapshot in bytes', max: limits.message_bytes_max });
+    this.#have = version;
+    this.#stale = false;
+    // Taken either way; the next waits until this one has room, and several changes become one.
+    if (!this.#flow.send(message)) await this.#flow.drained();
+  }
+
+  #fail(error: unknown): void {
+    this.#error ??= asSelvedgeError(error, 'internal_error', { what: 'the snapshot service' });
+    this.#flow.reset(this.#error.code, this.#error.message);
+  }
+}
