@@ -71,6 +71,8 @@ const START_PACKETS_PER_RTT = 10;
 const SHARE = 0.99;
 const GAIN_MIN = -0.75;
 const GROWTH_MS = 20;
+/** The start may overshoot once, by some part of a long round trip, rather than take a dozen of them. */
+const START_GROWTH_MIN = 0.4;
 const GROWTH_START_PACKETS = 2;
 const GROWTH_START_MAX = 0.05;
 const YIELD_PART = 0.03;
@@ -95,6 +97,7 @@ const ENTRY_PART = 0.9;
 /** Loss of a round, in part of its bytes, that ends growth, and that counts as a queue though no delay shows one. */
 const LOSS_GROWTH_MAX = 0.03;
 const LOSS_QUEUE_MIN = 0.1;
+const CLEAN_MS = 1_000;
 /** Memory of the part of acknowledged bytes that is bulk. */
 const BULK_PART_MS = 2_000;
 
@@ -112,7 +115,9 @@ export class Governor {
   readonly #owd = new DelayTrack();
   readonly #owdFollower = new StampFollower();
   readonly #rtt = new DelayTrack();
-  readonly #delivered = new DeliveryRate();
+  /** By the receiver's clock, and by the transport's acknowledgements. */
+  readonly #received = new DeliveryRate();
+  readonly #acknowledged = new DeliveryRate();
   readonly #clock = new StampFollower();
   readonly #best = new SecondBuckets(BEST_SECONDS, Math.max);
   /** Negated rates of the last round and span: nothing is delivered faster than it left. */
@@ -124,6 +129,7 @@ export class Governor {
   #state: GovernorState;
   #capacity: number;
   #delivery: Delivery | null = null;
+  #seen: Delivery | null = null;
   readonly #withheld = new PastTotal();
   #gain = 0;
   #rate = 0;
@@ -134,7 +140,7 @@ export class Governor {
   #perPacket = false;
   #acked = 0;
   #bulk: { acked: number; consumed: number; at: number; acked_seen: number } | null = null;
-  #loss = { lost: 0, acked: 0, since: 0, part: 0 };
+  #loss = { at: Number.NEGATIVE_INFINITY, lost: 0, acked: 0, since: 0, part: 0 };
 
   #controlled_at: number;
   #limited_until: number;
@@ -168,11 +174,13 @@ export class Governor {
     this.#learnBulkPart(now, bytes - this.#reported);
     this.#reported = bytes;
     this.#entry?.onReport(report);
-    if (!this.#perPacket) {
+    const seen = this.#capped(this.#received.add(clock, bytes, this.#withheldThen(now), this.#span_ms), 1);
+    if (this.#perPacket) this.#seen = seen;
+    else {
       const rtt = (stampDifference(stampOf(now), report.stamp_us) - report.held_us) / 1000;
       if (rtt > 0) this.#rtt.add(now, rtt);
       this.#entry?.onDelay(now, rtt, this.#entry.isOfTrickle(report));
-      this.#setDelivery(this.#delivered.add(clock, bytes, this.#withheldThen(now), this.#span_ms), 1);
+      this.#delivery = seen ?? this.#delivery;
     }
     this.#control(now);
   }
@@ -192,7 +200,8 @@ export class Governor {
     this.#rtt.add(now, sample.rtt_min_ms);
     this.#entry?.onDelay(now, sample.rtt_min_ms, this.#entry.isSince(now, sample.rtt_latest_ms ?? sample.rtt_min_ms));
     const part = this.#bulkPart;
-    this.#setDelivery(this.#delivered.add(now, this.#acked, this.#withheldThen(now) / part, this.#span_ms), part);
+    const acknowledged = this.#capped(this.#acknowledged.add(now, this.#acked, this.#withheldThen(now) / part, this.#span_ms), part);
+    if (acknowledged !== null) this.#delivery = this.#isClean(now) ? slower(acknowledged, this.#seen) : acknowledged;
     this.#control(now);
   }
 
@@ -314,7 +323,7 @@ export class Governor {
   /** The first look is at all that was before: good for the base, and for nothing else. */
   #startPerPacket(now: number, sample: PathView): void {
     this.#perPacket = true;
-    this.#delivered.clear();
+    this.#received.clear();
     if (sample.rtt_min_ms === null) return;
     this.#rtt.seed(now, sample.rtt_min_ms);
     this.#base_known_ms = Math.min(sample.rtt_min_ms, this.#base_known_ms ?? sample.rtt_min_ms);
@@ -336,6 +345,7 @@ export class Governor {
 
   #learnLoss(now: number, sample: PathView): void {
     const loss = this.#loss;
+    if (sample.lost_bytes > 0) loss.at = now;
     loss.lost += sample.lost_bytes;
     loss.acked += sample.acked_bytes;
     if (now - loss.since < this.#span_ms) return;
@@ -351,10 +361,16 @@ export class Governor {
     return this.#withheld.at(now - this.#rtt_ms);
   }
 
-  #setDelivery(measured: Delivery | null, bulkPart: number): void {
-    if (measured === null) return;
+  /** Nothing is delivered faster than it left. */
+  #capped(measured: Delivery | null, bulkPart: number): Delivery | null {
+    if (measured === null) return null;
     const most = -(this.#rates.value ?? Number.NEGATIVE_INFINITY);
-    this.#delivery = { rate: Math.min(measured.rate * bulkPart, most), rate_if_used: Math.min(measured.rate_if_used * bulkPart, most) };
+    return { rate: Math.min(measured.rate * bulkPart, most), rate_if_used: Math.min(measured.rate_if_used * bulkPart, most) };
+  }
+
+  /** Without loss the receiver's clock can be trusted too, and queues on the way back don't distort it. */
+  #isClean(now: number): boolean {
+    return now - this.#loss.at > CLEAN_MS;
   }
 
   #control(now: number): void {
@@ -379,8 +395,10 @@ export class Governor {
 
   #endEntry(now: number, entry: EntryDrain): void {
     this.#entry = null;
-    this.#delivered.clear();
+    this.#received.clear();
+    this.#acknowledged.clear();
     this.#delivery = null;
+    this.#seen = null;
     this.#rates.clear();
     this.onAppLimited(now);
     if (entry.capacity === null) {
@@ -452,7 +470,7 @@ export class Governor {
   #nextGain(queue: number, elapsed: number, target: number, span: number): number {
     switch (this.#state) {
       case 'start':
-        return this.#growthMax;
+        return Math.max(START_GROWTH_MIN, this.#growthMax);
       case 'growth':
         return Math.min(this.#growthMax, this.#gain * 2 ** (elapsed / (this.#rtt_ms + SEEN_MS)));
       case 'drain':
@@ -488,4 +506,9 @@ export class Governor {
   #checkUnused(now: number): void {
     if (now - this.#sent_at > UNUSED_MS && this.allowance(now) >= 2 * PACKET_BYTES) this.onAppLimited(now);
   }
+}
+
+function slower(left: Delivery, right: Delivery | null): Delivery {
+  if (right === null) return left;
+  return { rate: Math.min(left.rate, right.rate), rate_if_used: Math.min(left.rate_if_used, right.rate_if_used) };
 }
