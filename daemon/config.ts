@@ -1,0 +1,45 @@
+/**
+ * The configuration file of a daemon: YAML, checked whole against a schema, then laid under the command line (a flag wins). An error names file,
+ * line, key, what was found and what is allowed. docs/configuration.md has the keys.
+ */
+import { readFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import { type Static, Type } from 'typebox';
+import { asSelvedgeError } from '../src/base/errors.ts';
+import { YamlFile } from '../src/lab/yaml-file.ts';
+
+const Text = Type.String({ minLength: 1, maxLength: 4096 });
+const Port = Type.Integer({ minimum: 1, maximum: 65_535 });
+const Address = Type.String({ pattern: '^[A-Za-z0-9.:-]+$', maxLength: 255 });
+
+const shared = {
+  state: Type.Optional(Text),
+  key_file: Type.Optional(Text),
+  passphrase_file: Type.Optional(Text),
+  listen: Type.Optional(Address),
+  port: Type.Optional(Port),
+  advertise: Type.Optional(Type.Array(Address, { minItems: 1, maxItems: 8 })),
+  governor: Type.Optional(Type.Boolean()),
+};
+
+export const NodeConfig = Type.Object(shared, { additionalProperties: false });
+export const TowerConfig = Type.Object({ ...shared, udp_port: Type.Optional(Port) }, { additionalProperties: false });
+
+type Schema = typeof NodeConfig | typeof TowerConfig;
+
+/** Values of the file become the options that no flag has set. @throws config_invalid, not_found */
+export async function applyConfig(command: Command, file: string | undefined, schema: Schema): Promise<void> {
+  if (file === undefined) return;
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    throw asSelvedgeError(error, 'not_found', { what: 'configuration file', name: file });
+  }
+  const values: Static<Schema> = new YamlFile(file, text).check(schema);
+  for (const [key, value] of Object.entries(values)) {
+    const option = key.replace(/_([a-z])/g, (_match, letter: string) => letter.toUpperCase());
+    const source = command.getOptionValueSource(option);
+    if (source === undefined || source === 'default') command.setOptionValueWithSource(option, value, 'config');
+  }
+}

@@ -1,0 +1,58 @@
+/**
+ * What the long-running programs share: the log, the end on SIGINT or SIGTERM, and the one place where an error becomes an exit code. Exit codes
+ * are those of docs/cli.md.
+ */
+import { pino } from 'pino';
+import { SelvedgeError } from '../src/base/errors.ts';
+
+export type Log = (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+
+/** One JSON object a line on standard output: a constant message, facts as fields. */
+export function makeLog(): Log {
+  const log = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ fd: 1, sync: true }));
+  return (message, facts) => log.info(facts, message);
+}
+
+/** Resolves on the first SIGINT or SIGTERM; a second one ends the process at once. */
+export function untilStopped(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let isStopping = false;
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.on(signal, () => {
+        if (isStopping) process.exit(130);
+        isStopping = true;
+        resolve(signal);
+      });
+    }
+  });
+}
+
+/** Prints an error of the table as a user should see it; anything else is a bug and keeps its stack. */
+export function reportFailure(error: unknown): number {
+  if (error instanceof SelvedgeError) {
+    process.stderr.write(`error: ${error.message}\n       ${error.remedy} [${error.code}]\n`);
+    return 1;
+  }
+  process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  return 1;
+}
+
+/** Closes in the reverse order of opening. */
+export class Closers {
+  readonly #closers: (() => Promise<void> | void)[] = [];
+
+  add(close: () => Promise<void> | void): void {
+    this.#closers.push(close);
+  }
+
+  async close(): Promise<void> {
+    for (const close of this.#closers.splice(0).reverse()) await close();
+  }
+}
+
+/** `--port` and the like. @throws for commander to print */
+export function parsePort(text: string): number {
+  const port = Number(text);
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new SelvedgeError('argument_invalid', { name: 'port', why: `'${text}' is not 1 to 65535` });
+  return port;
+}

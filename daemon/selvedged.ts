@@ -1,0 +1,62 @@
+#!/usr/bin/env node
+/** The node's daemon. Reads the command line and its configuration file, wires, runs until SIGINT or SIGTERM; no logic. */
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
+import { Agent } from '../src/node/agent.ts';
+import { controlServer } from '../src/node/control-routes.ts';
+import { systemTimers } from '../src/transport/system.ts';
+import { applyConfig, NodeConfig } from './config.ts';
+import { Closers, makeLog, parsePort, reportFailure, untilStopped } from './run.ts';
+
+const DEFAULT_STATE = '/var/lib/selvedge/node';
+const DEFAULT_PORT = 443;
+
+interface Flags extends UnsealSource {
+  readonly state: string;
+  readonly listen?: string;
+  readonly port: number;
+  readonly advertise?: string[];
+  readonly governor: boolean;
+}
+
+async function run({ state, listen, port, advertise, governor, ...source }: Flags): Promise<void> {
+  const closers = new Closers();
+  const log = makeLog();
+  try {
+    const unseal = await loadUnsealKey(source);
+    const at = listen === undefined ? null : { host: listen, port, advertise: advertise ?? [listen] };
+    const agent = await Agent.start({ state, unseal, listen: at, isGoverned: governor, log });
+    closers.add(() => agent.close());
+    const { cluster, site, node, name } = agent.state.identity;
+    const control = await controlServer(join(state, 'selvedged.sock'), { mesh: agent.mesh, timers: systemTimers, facts: () => ({ role: 'node', cluster, site, node, name }) });
+    closers.add(() => control.close());
+    log('node runs', { cluster, site, node, name, listen: listen ?? null, port: listen === undefined ? null : port });
+    const signal = await untilStopped();
+    log('node stops', { signal });
+  } finally {
+    await closers.close();
+  }
+}
+
+if (import.meta.main) {
+  new Command('selvedged')
+    .description('keeps this host in the mesh')
+    .option('--config <file>', 'configuration file (YAML); flags win over it')
+    .option('--state <dir>', 'state directory, as `selvedge join` made it', DEFAULT_STATE)
+    .option('--key-file <file>', 'key file that unseals the store')
+    .option('--passphrase-file <file>', 'file with the passphrase that unseals the store', process.env.SELVEDGE_PASSPHRASE_FILE)
+    .option('--listen <address>', 'address on which peers of the site find this node (default: listen nowhere; such a node is a full member)')
+    .option('--port <port>', 'TCP and UDP port to listen on', parsePort, DEFAULT_PORT)
+    .option('--advertise <address...>', 'addresses that peers are told (default: --listen)')
+    .option('--no-governor', 'leave the queue of the network to itself (for comparison)')
+    .addHelpText('after', '\nExample:\n  selvedged --state /var/lib/selvedge/node --listen 192.0.2.7')
+    .action(async (flags: { readonly config?: string }, self: Command) => {
+      await applyConfig(self, flags.config, NodeConfig);
+      await run(self.opts<Flags>());
+    })
+    .parseAsync()
+    .catch((error: unknown) => {
+      process.exitCode = reportFailure(error);
+    });
+}

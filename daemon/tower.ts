@@ -1,0 +1,152 @@
+#!/usr/bin/env node
+/** The tower: `tower init` makes a cluster, `tower run` serves it. Reads the command line, wires, runs; no logic. */
+import { createHmac } from 'node:crypto';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { TOWER_ID, TOWER_SITE, toHex } from '../src/base/ids.ts';
+import { loadOrCreateUnsealKey, loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
+import { registerControl } from '../src/node/control-routes.ts';
+import { Host } from '../src/peering/host.ts';
+import { serveEcho } from '../src/services/echo.ts';
+import { serveFiles } from '../src/services/file-receive.ts';
+import { adminApi, publicApi } from '../src/tower/api.ts';
+import { serveSnapshots } from '../src/tower/fabric.ts';
+import { initTower, openTower } from '../src/tower/init.ts';
+import type { Tower } from '../src/tower/tower.ts';
+import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
+import { applyConfig, TowerConfig } from './config.ts';
+import { Closers, makeLog, parsePort, reportFailure, untilStopped } from './run.ts';
+
+const DEFAULT_STATE = '/var/lib/selvedge/tower';
+const DEFAULT_PORT = 443;
+
+interface InitFlags extends UnsealSource {
+  readonly cluster: string;
+  readonly state: string;
+  readonly json?: boolean;
+}
+
+interface RunFlags extends UnsealSource {
+  readonly state: string;
+  readonly listen: string;
+  readonly port: number;
+  readonly udpPort?: number;
+  readonly advertise?: string[];
+  readonly governor: boolean;
+}
+
+async function init({ cluster, state, json, ...source }: InitFlags): Promise<void> {
+  const unseal = await loadOrCreateUnsealKey(source);
+  const made = await initTower({ state, cluster, unseal, endpoints: [], clock: systemClock, random: systemRandom });
+  if (json) process.stdout.write(`${JSON.stringify({ ...made, state })}\n`);
+  else process.stdout.write(`cluster ${made.cluster} made in ${state}\nroot fingerprint (nodes pin it when they join):\n  ${made.fingerprint}\n`);
+}
+
+async function run(flags: RunFlags): Promise<void> {
+  const closers = new Closers();
+  const log = makeLog();
+  try {
+    const tower = await start(flags, closers, log);
+    log('tower runs', { cluster: tower.cluster, fingerprint: `sha256:${toHex(tower.rootFingerprint)}`, listen: flags.listen, port: flags.port });
+    const signal = await untilStopped();
+    log('tower stops', { signal });
+  } finally {
+    await closers.close();
+  }
+}
+
+async function start({ state, listen, port, udpPort = port, advertise, governor, ...source }: RunFlags, closers: Closers, log: ReturnType<typeof makeLog>): Promise<Tower> {
+  const unseal = await loadUnsealKey(source);
+  const hosts = advertise ?? (isAny(listen) ? [] : [listen]);
+  const endpoints = hosts.map((host) => ({ host, tcp: port, udp: udpPort }));
+  const tower = await openTower({ state, unseal, ...(endpoints.length > 0 && { endpoints }), clock: systemClock, random: systemRandom });
+  closers.add(() => tower.close());
+  const api = await publicApi(tower, { clock: systemClock });
+  await api.ready();
+  closers.add(() => api.close());
+
+  const names = await followNames(tower);
+  const host = await Host.start({
+    self: { cluster: tower.cluster, site: TOWER_SITE, node: TOWER_ID },
+    credentials: () => tower.credentials,
+    roots: () => tower.roots,
+    recordedFingerprint: tower.recordedFingerprint,
+    versions: () => ({ directory: 0, trust: 1 }),
+    nameOf: (node) => names.get(node) ?? node,
+    listen: { host: listen, tcpPort: port, udpPort },
+    onHttp: (socket) => api.server.emit('connection', socket),
+    statelessResetKey: resetKey(tower),
+    isGoverned: governor,
+    log,
+    onChange: () => undefined,
+  });
+  closers.add(() => host.close());
+  serveEcho(host.mesh);
+  const inbox = await serveFiles(host.mesh, { path: join(state, 'inbox'), timers: systemTimers });
+  closers.add(() => inbox.close());
+  const snapshots = serveSnapshots(host.mesh, tower, systemTimers, (error, node) => log('snapshot flow ended', { node, code: error.code, reason: error.message }));
+  closers.add(() => snapshots.close());
+
+  const socket = join(state, 'tower.sock');
+  const admin = await adminApi(tower, socket, { register: (routes) => registerControl(routes, { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster }) }) });
+  closers.add(() => admin.close());
+  return tower;
+}
+
+/** Names of nodes by id, kept as the tower changes. */
+async function followNames(tower: Tower): Promise<ReadonlyMap<string, string>> {
+  const names = new Map<string, string>();
+  const read = async (): Promise<void> => {
+    for (const { id, name } of await tower.nodes()) names.set(id, name);
+  };
+  tower.onChange(() => void read().catch(() => undefined));
+  await read();
+  return names;
+}
+
+/** With it a restarted tower can tell its nodes at once that their old QUIC connections are gone (RFC 9000, section 10.3.2). */
+function resetKey(tower: Tower): Uint8Array {
+  return new Uint8Array(createHmac('sha256', tower.credentials.key).update('stateless reset').digest());
+}
+
+function isAny(host: string): boolean {
+  return host === '0.0.0.0' || host === '::';
+}
+
+function withUnseal(command: Command): Command {
+  return command
+    .option('--state <dir>', 'state directory', DEFAULT_STATE)
+    .option('--key-file <file>', 'key file that unseals the store (init makes it if it is missing)')
+    .option('--passphrase-file <file>', 'file with the passphrase that unseals the store', process.env.SELVEDGE_PASSPHRASE_FILE);
+}
+
+/** The command, for `tower` itself and for `selvedge tower`. */
+export function towerCommand(): Command {
+  const command = new Command('tower').description('the control plane of a cluster');
+  withUnseal(command.command('init').description('make a cluster and print the fingerprint of its root'))
+    .requiredOption('--cluster <name>', 'name of the cluster: lower-case letters, digits, hyphens')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  tower init --cluster edge --state /var/lib/selvedge/tower')
+    .action((flags: InitFlags) => init(flags));
+  withUnseal(command.command('run').description('serve the cluster: API and fabric on one TCP port, QUIC on UDP'))
+    .option('--config <file>', 'configuration file (YAML); flags win over it')
+    .option('--listen <address>', 'address to listen on', '::')
+    .option('--port <port>', 'TCP port, and UDP port unless --udp-port is given', parsePort, DEFAULT_PORT)
+    .option('--udp-port <port>', 'UDP port for QUIC', parsePort)
+    .option('--advertise <address...>', 'addresses at which nodes find the tower (default: --listen)')
+    .option('--no-governor', 'leave the queue of the network to itself (for comparison)')
+    .addHelpText('after', '\nExample:\n  tower run --listen 203.0.113.5')
+    .action(async (flags: { readonly config?: string }, self: Command) => {
+      await applyConfig(self, flags.config, TowerConfig);
+      await run(self.opts<RunFlags>());
+    });
+  return command;
+}
+
+if (import.meta.main) {
+  towerCommand()
+    .parseAsync()
+    .catch((error: unknown) => {
+      process.exitCode = reportFailure(error);
+    });
+}
