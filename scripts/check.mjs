@@ -4,7 +4,7 @@ import { show } from './terminal.mjs';
 const checks = [
   ['types', 'tsc', ['--noEmit']],
   ['types of the pure folders', 'tsc', ['--noEmit', '--project', 'tsconfig.pure.json']],
-  ['lint and format', 'biome', ['ci', '--config-path=biome.json', '--error-on-warnings', '.']],
+  ['lint and format', 'biome', ['ci', '--config-path=biome.json', '--error-on-warnings', ...(process.stdout.isTTY ? [] : ['--colors=off']), '.']],
   ['dead code', 'knip', ['--no-progress']],
 ];
 

@@ -1,0 +1,29 @@
+/** The service `echo`: everything comes back on the flow it came on, in any class and kind. What `ping` talks to. */
+import type { FlowHandle, ServiceMesh } from './mesh.ts';
+
+export const ECHO_SERVICE = 'echo';
+
+export function serveEcho(mesh: ServiceMesh): void {
+  mesh.handle(ECHO_SERVICE, (flow) => {
+    const echo = flow.kind === 'stream' ? echoStream(flow) : echoMessages(flow);
+    // A flow that ends in the middle has told its error to both ends already.
+    echo.catch(() => undefined);
+  });
+}
+
+async function echoStream(flow: FlowHandle): Promise<void> {
+  while (await flow.readable()) {
+    for (let bytes = flow.read(); bytes !== null; bytes = flow.read()) {
+      if (!flow.write(bytes)) await flow.drained();
+    }
+  }
+  flow.end();
+}
+
+async function echoMessages(flow: FlowHandle): Promise<void> {
+  for (let message = await flow.receive(); message !== null; message = await flow.receive()) {
+    // `messages` waits for the peer to read; `latest` and `datagrams` drop by their own rule.
+    if (!flow.send(message) && flow.kind === 'messages') await flow.drained();
+  }
+  flow.end();
+}
