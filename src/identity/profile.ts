@@ -60,19 +60,14 @@ const judgedIntermediates = new Map<string, string | null>();
 const JUDGED_INTERMEDIATES_MAX = 64;
 
 function extensionObjection(extensions: ChainFacts['extensions']): string | null {
-  const seen = new Set<string>();
-  for (const { oid } of extensions) {
-    if (!knownExtensions.has(oid)) return `it has an extension ${oid}, which is not of the profile`;
-    if (seen.has(oid)) return `it has the extension ${oid} twice`;
-    seen.add(oid);
-  }
-  return null;
+  const stranger = extensions.find(({ oid }) => !knownExtensions.has(oid));
+  return stranger === undefined ? null : `it has an extension ${stranger.oid}, which is not of the profile`;
 }
 
 function usageObjection({ keyUsage, eku, extensions }: ChainFacts): string | null {
   if (keyUsage !== DIGITAL_SIGNATURE) return 'its key usage is not exactly digitalSignature';
   if (!extensions.some(({ oid, critical }) => oid === extensionOids.keyUsage && critical)) return 'its key usage is not critical';
-  if (eku?.length !== leafPurposes.size || !eku.every((oid) => leafPurposes.has(oid)) || new Set(eku).size !== leafPurposes.size) {
+  if (eku === null || new Set(eku).size !== leafPurposes.size || !eku.every((oid) => leafPurposes.has(oid))) {
     return 'its extended key usage is not exactly clientAuth and serverAuth';
   }
   return null;
@@ -85,21 +80,22 @@ function nameObjection({ uriNames, dnsNames, otherNames }: ChainFacts): string |
 }
 
 function judgeIntermediate(der: Uint8Array): string | null {
-  let certificate: Certificate;
   try {
-    certificate = decodeDer(der, Certificate);
+    return authorityObjection(decodeDer(der, Certificate));
   } catch {
     return 'its issuer is not a certificate in DER';
   }
-  const { extensions = [], subjectPublicKeyInfo } = certificate.tbsCertificate;
+}
+
+/** Throws where an extension is not what its identifier says. */
+function authorityObjection({ signatureAlgorithm, tbsCertificate }: Certificate): string | null {
+  const { extensions = [], subjectPublicKeyInfo } = tbsCertificate;
   const keyObjection = p256Objection(encodeDer(subjectPublicKeyInfo));
   if (keyObjection !== null) return `its issuer is refused: ${keyObjection}`;
-  if (certificate.signatureAlgorithm.algorithm !== ECDSA_WITH_SHA256) return 'its issuer is not signed with ECDSA and SHA-256';
+  if (signatureAlgorithm.algorithm !== ECDSA_WITH_SHA256) return 'its issuer is not signed with ECDSA and SHA-256';
   const extensionProblem = extensionObjection(extensions.map(({ extnID: oid, critical }) => ({ oid, critical })));
   if (extensionProblem !== null) return `its issuer is refused: ${extensionProblem}`;
   const usage = extensions.find(({ extnID }) => extnID === extensionOids.keyUsage);
-  if (usage === undefined || (AsnConvert.parse(usage.extnValue.buffer, KeyUsage).toNumber() & KeyUsageFlags.keyCertSign) === 0) {
-    return 'its issuer may not sign certificates: keyCertSign is missing from its key usage';
-  }
-  return null;
+  const flags = usage === undefined ? 0 : AsnConvert.parse(usage.extnValue.buffer, KeyUsage).toNumber();
+  return (flags & KeyUsageFlags.keyCertSign) === 0 ? 'its issuer may not sign certificates: keyCertSign is missing from its key usage' : null;
 }

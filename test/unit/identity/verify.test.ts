@@ -7,8 +7,9 @@ import { limits } from '../../../src/base/limits.ts';
 import { createAuthority, issueChain } from '../../../src/identity/authority.ts';
 import { fingerprint } from '../../../src/identity/fingerprint.ts';
 import { generateKeyPair } from '../../../src/identity/keys.ts';
-import { keyPurposeOids } from '../../../src/identity/profile.ts';
+import { keyPurposeOids, leafObjection } from '../../../src/identity/profile.ts';
 import { type VerifyInput, verifyPeer } from '../../../src/identity/verify.ts';
+import { verifyChain } from '../../../src/native.ts';
 import { systemRandom } from '../../../src/transport/system.ts';
 import * as f from './forge.ts';
 
@@ -281,6 +282,15 @@ t.test('the recorded fingerprint decides last: revoked, unknown and replaced cer
   refused(t, chain, 'wrong_node', /./, { expectedNode: 'aaaaaaaaaaaa', recordedFingerprint: () => 'revoked' });
   t.ok(verifyPeer(input(chain, { recordedFingerprint: () => 'any' })));
   t.ok(verifyPeer(input(chain, { recordedFingerprint: (id) => (id.node === f.NODE ? fingerprint(leaf.der) : 'unknown') })));
+});
+
+t.test('the profile refuses by itself what the path check would have refused before it', async (t) => {
+  const facts = verifyChain(input(of(leaf, intermediate)));
+  t.equal(leafObjection(facts), null);
+  t.match(leafObjection({ ...facts, isCa: true }), /CA certificate/);
+  t.match(leafObjection({ ...facts, version: 1 }), /version 1/);
+  t.match(leafObjection({ ...facts, signatureAlgorithm: '1.2.840.113549.1.1.11' }), /ECDSA/);
+  t.match(leafObjection({ ...facts, keyAlgorithm: '1.2.840.113549.1.1.1' }), /P-256/);
 });
 
 t.test('without a usable trust bundle nothing is accepted', async (t) => {
