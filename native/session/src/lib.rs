@@ -4,3 +4,4 @@
 mod blocks;
 mod boundary;
 mod chain;
+mod quic;

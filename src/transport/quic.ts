@@ -1,0 +1,376 @@
+/**
+ * QUIC as a `Session`: each flow is a stream of its own, flow 0 the first and most urgent one. The protocol runs in the addon's
+ * I/O thread (`src/native.ts`); this file turns its events into the handler's calls and its ends into codes of the error table.
+ */
+import { randomBytes } from 'node:crypto';
+import { lookup } from 'node:dns/promises';
+import { isIP } from 'node:net';
+import { asSelvedgeError, codeOfWire, type ErrorCode, errorTable, SelvedgeError } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import { type QuicAddress, type QuicConnection, type QuicConnectionHandler, type QuicEnd, QuicEndpoint, type QuicLane, quicLanes } from '../native.ts';
+import type { Credentials, LaneName, PathFacts, PathSample, Session, SessionHandler, SessionListener, Transport } from './session.ts';
+
+/** Reads land in slabs of this size; what the receiver keeps of one keeps the slab. */
+const SLAB_BYTES = 256 * 1024;
+/** With less room than this left, the next read begins a new slab. */
+const SLAB_REST_BYTES_MIN = 16 * 1024;
+/** Octets of one source that are handed over before other events get their turn. */
+const READ_BYTES_PER_TURN = 1024 * 1024;
+const RESET_KEY_BYTES = 32;
+
+export interface QuicListenOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly credentials: Credentials;
+  onSession(session: Session): void;
+  /** 32 octets or more, kept over restarts (secret): old sessions then learn at once that this end restarted. Random if absent. */
+  readonly resetKey?: Uint8Array;
+  readonly congestion?: 'cubic' | 'bbr';
+}
+
+/** Listens on UDP. @throws port_in_use, permission_denied, native_missing */
+export async function listenQuic(options: QuicListenOptions): Promise<SessionListener> {
+  const host = await resolve(options.host);
+  const ended = Promise.withResolvers<void>();
+  const sessions = new Set<QuicSession>();
+  const endpoint = new QuicEndpoint(
+    { host: host.address, port: options.port, credentials: options.credentials, resetKey: options.resetKey ?? randomBytes(RESET_KEY_BYTES), congestion: options.congestion ?? 'cubic' },
+    {
+      incoming(connection) {
+        const session = new QuicSession(connection, 'acceptor', () => sessions.delete(session));
+        session.establish();
+        sessions.add(session);
+        options.onSession(session);
+      },
+      closed: () => ended.resolve(),
+    },
+  );
+  const address = endpoint.address;
+  return {
+    name: 'quic',
+    address,
+    setCredentials: (credentials) => endpoint.listen(credentials),
+    close() {
+      for (const session of sessions) session.close('shutting_down', 'the listener closes');
+      endpoint.close();
+      return ended.promise;
+    },
+  };
+}
+
+/** Dials over QUIC; one endpoint (socket and thread) for each address family, made when first needed. */
+export class QuicTransport implements Transport {
+  readonly name = 'quic';
+  readonly #endpoints = new Map<4 | 6, { endpoint: QuicEndpoint; ended: Promise<void>; sessions: Set<QuicSession> }>();
+  readonly #congestion: 'cubic' | 'bbr';
+  #closed = false;
+
+  constructor(options: { congestion?: 'cubic' | 'bbr' } = {}) {
+    this.#congestion = options.congestion ?? 'cubic';
+  }
+
+  async dial(target: { host: string; port: number }, credentials: Credentials, signal: AbortSignal): Promise<Session> {
+    const peer = addressText(target);
+    if (signal.aborted) throw abortError(signal, peer);
+    const { address, family } = await resolve(target.host);
+    if (signal.aborted) throw abortError(signal, peer);
+    if (this.#closed) throw new SelvedgeError('handle_closed', { what: 'QUIC transport' });
+    const { endpoint, sessions } = this.#endpoint(family);
+    const done = Promise.withResolvers<Session>();
+    let session: QuicSession | null = null;
+    const connection = endpoint.dial({ host: address, port: target.port }, credentials, {
+      ...ignoring,
+      connected() {
+        if (!session) return;
+        session.establish();
+        done.resolve(session);
+      },
+      closed(end) {
+        session?.lost();
+        done.reject(dialError(end, peer));
+      },
+    });
+    session = new QuicSession(connection, 'dialer', () => {
+      if (session) sessions.delete(session);
+      endpoint.keepAlive(sessions.size > 0);
+    });
+    sessions.add(session);
+    endpoint.keepAlive(true);
+    const abort = (): void => {
+      session?.close('session_closed', 'dialing was given up');
+      done.reject(abortError(signal, peer));
+    };
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      return await done.promise;
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
+  /** Moves to another local port, as a roaming machine would; live sessions migrate. */
+  rebind(family: 4 | 6): void {
+    this.#endpoints.get(family)?.endpoint.rebind({ host: anyAddress(family), port: 0 });
+  }
+
+  /** Closes every session and waits until the sockets are closed. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const endpoints = [...this.#endpoints.values()];
+    this.#endpoints.clear();
+    for (const { endpoint, sessions } of endpoints) {
+      for (const session of sessions) session.close('shutting_down', 'the transport closes');
+      endpoint.keepAlive(true);
+      endpoint.close();
+    }
+    await Promise.all(endpoints.map(({ ended }) => ended));
+  }
+
+  #endpoint(family: 4 | 6): { endpoint: QuicEndpoint; ended: Promise<void>; sessions: Set<QuicSession> } {
+    const known = this.#endpoints.get(family);
+    if (known) return known;
+    const ended = Promise.withResolvers<void>();
+    const endpoint = new QuicEndpoint(
+      { host: anyAddress(family), port: 0, credentials: null, resetKey: randomBytes(RESET_KEY_BYTES), congestion: this.#congestion },
+      { incoming: (connection) => connection.close(errorTable.session_closed.wire, 'not a listener'), closed: () => ended.resolve() },
+    );
+    const made = { endpoint, ended: ended.promise, sessions: new Set<QuicSession>() };
+    this.#endpoints.set(family, made);
+    return made;
+  }
+}
+
+const ignoring: QuicConnectionHandler = { connected() {}, readable() {}, ready() {}, writable() {}, datagrams() {}, finished() {}, closed() {} };
+
+type State = 'dialing' | 'pending' | 'open' | 'closed';
+
+class QuicSession implements Session {
+  readonly transport = 'quic';
+  readonly side: 'dialer' | 'acceptor';
+  readonly #connection: QuicConnection;
+  readonly #onEnd: () => void;
+  #state: State = 'dialing';
+  #finishing = false;
+  #handler: SessionHandler | null = null;
+  #remote = '';
+  #local = '';
+  #peerChain: readonly Uint8Array[] = [];
+  #slab: Uint8Array = new Uint8Array(0);
+  #lastFacts: PathFacts = noFacts;
+
+  constructor(connection: QuicConnection, side: 'dialer' | 'acceptor', onEnd: () => void) {
+    this.#connection = connection;
+    this.side = side;
+    this.#onEnd = onEnd;
+  }
+
+  get remote(): string {
+    return this.#remote;
+  }
+
+  get local(): string {
+    return this.#local;
+  }
+
+  get peerChain(): readonly Uint8Array[] {
+    return this.#peerChain;
+  }
+
+  get isClosed(): boolean {
+    return this.#state === 'closed';
+  }
+
+  /** The handshake is done: pending from here on. */
+  establish(): void {
+    this.#state = 'pending';
+    this.#remote = addressText(this.#connection.remote);
+    this.#local = addressText(this.#connection.local);
+    this.#peerChain = this.#connection.takePeerChain();
+    this.#connection.handler = { ...ignoring, closed: (end) => this.#end(endError(end, this.#remote)) };
+  }
+
+  /** It ended before it was up. */
+  lost(): void {
+    this.#state = 'closed';
+    this.#onEnd();
+  }
+
+  approve(handler: SessionHandler): void {
+    if (this.#state === 'closed') throw new SelvedgeError('handle_closed', { what: `session with ${this.#remote}` });
+    if (this.#state !== 'pending') return;
+    this.#state = 'open';
+    this.#handler = handler;
+    this.#connection.handler = {
+      connected() {},
+      readable: (source) => this.#read(source),
+      ready: (lane) => handler.ready(lane === quicLanes.urgent ? 'urgent' : 'bulk'),
+      writable: (flow) => handler.writable(flow),
+      datagrams: () => this.#readDatagrams(),
+      finished: () => handler.finished(),
+      closed: (end) => this.#end(endError(end, this.#remote)),
+    };
+    this.#connection.approve();
+  }
+
+  ready(lane: LaneName): boolean {
+    return this.#state === 'open' && !this.#finishing && this.#connection.ready(laneOf(lane));
+  }
+
+  write(flow: number, lane: LaneName, priority: number, head: Uint8Array, body: Uint8Array | null): boolean {
+    if (this.#state !== 'open' || this.#finishing) return false;
+    return this.#connection.write(flow, laneOf(lane), priority, head, body);
+  }
+
+  endFlow(flow: number): void {
+    if (this.#state === 'open' && !this.#finishing) this.#connection.endFlow(flow);
+  }
+
+  datagram(bytes: Uint8Array): boolean {
+    return this.#state === 'open' && !this.#finishing && this.#connection.datagram(bytes);
+  }
+
+  get datagramBytesMax(): number {
+    return this.#state === 'open' ? Math.min(this.#connection.datagramBytesMax, limits.datagram_bytes_max) : 0;
+  }
+
+  facts(): PathFacts {
+    if (this.#state === 'pending' || this.#state === 'open') this.#lastFacts = pathFacts(this.#connection);
+    return this.#lastFacts;
+  }
+
+  sample(): PathSample | null {
+    if (this.#state !== 'open') return { rtt_min_ms: null, rtt_latest_ms: null, acked_bytes: 0, lost_bytes: 0, sent_bytes: 0 };
+    const { rtt_min_ms, rtt_latest_ms, ...octets } = this.#connection.sample();
+    return { rtt_min_ms: rtt_min_ms < 0 ? null : rtt_min_ms, rtt_latest_ms: rtt_latest_ms < 0 ? null : rtt_latest_ms, ...octets };
+  }
+
+  setWindow(bytes: number | null): void {
+    if (this.#state === 'open') this.#connection.setWindow(bytes);
+  }
+
+  finish(): void {
+    if (this.#state !== 'open' || this.#finishing) return;
+    this.#finishing = true;
+    this.#connection.finish();
+  }
+
+  close(code: ErrorCode, reason: string): void {
+    if (this.#state === 'closed') return;
+    this.facts();
+    this.#connection.close(errorTable[code].wire, reason);
+    this.#end(new SelvedgeError(code, { peer: this.#remote, why: reason }));
+  }
+
+  #end(error: SelvedgeError): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    const handler = this.#handler;
+    this.#handler = null;
+    this.#slab = new Uint8Array(0);
+    this.#onEnd();
+    if (handler) queueMicrotask(() => handler.closed(error));
+  }
+
+  /** Hands over what has come on a source, at most so much a turn that other sessions get theirs. */
+  #read(source: number): void {
+    for (let total = 0; this.#state === 'open' && this.#handler; ) {
+      if (total >= READ_BYTES_PER_TURN) {
+        setImmediate(() => this.#read(source));
+        return;
+      }
+      if (this.#slab.length < SLAB_REST_BYTES_MIN) this.#slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+      const count = this.#connection.read(source, this.#slab);
+      if (count === 0) return;
+      if (count < 0) {
+        this.#handler.sourceEnd(source);
+        return;
+      }
+      const bytes = this.#slab.subarray(0, count);
+      this.#slab = this.#slab.subarray(count);
+      total += count;
+      this.#handler.data(source, bytes);
+    }
+  }
+
+  #readDatagrams(): void {
+    while (this.#state === 'open') {
+      const bytes = this.#connection.takeDatagram();
+      if (!bytes) return;
+      this.#handler?.datagram(bytes);
+    }
+  }
+}
+
+function laneOf(lane: LaneName): QuicLane {
+  return lane === 'urgent' ? quicLanes.urgent : quicLanes.bulk;
+}
+
+const noFacts: PathFacts = {
+  rtt_ms: null,
+  rtt_min_ms: null,
+  loss_part: null,
+  mtu_bytes: null,
+  in_flight_bytes: null,
+  acked_bytes: null,
+  unsent_bytes: 0,
+  congestion_window_bytes: null,
+  sent_bytes: 0,
+  received_bytes: 0,
+  silent_ms: 0,
+};
+
+function pathFacts(connection: QuicConnection): PathFacts {
+  const { sent_packets, lost_packets, datagrams_dropped: _dropped, ...facts } = connection.facts();
+  return { ...facts, loss_part: sent_packets === 0 ? null : lost_packets / sent_packets };
+}
+
+/** The end of a dial that never came up. */
+function dialError(end: QuicEnd, peer: string): SelvedgeError {
+  if (end.kind === 'silent') return new SelvedgeError('network_unreachable', { peer, why: `no answer over UDP in ${limits.handshake_ms_max} ms` });
+  if (end.kind === 'transport') return new SelvedgeError('tls_handshake_failed', { peer, why: end.why });
+  return endError(end, peer);
+}
+
+function endError(end: QuicEnd, peer: string): SelvedgeError {
+  switch (end.kind) {
+    case 'application':
+      return new SelvedgeError(codeOfWire(end.code), { peer, why: end.why });
+    case 'tls':
+      return new SelvedgeError('tls_handshake_failed', { peer, why: end.why });
+    case 'transport':
+      return new SelvedgeError('frame_invalid', { peer, why: end.why });
+    case 'reset':
+      return new SelvedgeError('network_unreachable', { peer, why: 'it restarted and does not know this session any more' });
+    case 'silent':
+      return new SelvedgeError('network_unreachable', { peer, why: `nothing heard for ${limits.quic_idle_ms_max} ms` });
+    case 'handshake_timeout':
+      return new SelvedgeError('handshake_timeout', { peer, ms: limits.handshake_ms_max });
+    case 'unreachable':
+      return new SelvedgeError('network_unreachable', { peer, why: end.why });
+    case 'endpoint':
+      return new SelvedgeError('session_closed', { peer, why: end.why });
+  }
+}
+
+function abortError(signal: AbortSignal, peer: string): SelvedgeError {
+  return asSelvedgeError(signal.reason, 'network_unreachable', { peer });
+}
+
+async function resolve(host: string): Promise<{ address: string; family: 4 | 6 }> {
+  const family = isIP(host);
+  if (family === 4 || family === 6) return { address: host, family };
+  try {
+    const found = await lookup(host);
+    return { address: found.address, family: found.family === 6 ? 6 : 4 };
+  } catch (error) {
+    throw new SelvedgeError('network_unreachable', { peer: host, why: error instanceof Error ? error.message : String(error) }, { cause: error });
+  }
+}
+
+function anyAddress(family: 4 | 6): string {
+  return family === 6 ? '::' : '0.0.0.0';
+}
+
+function addressText(address: QuicAddress): string {
+  return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
+}
