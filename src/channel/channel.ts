@@ -303,6 +303,7 @@ export class Channel implements FlowOwner {
     if (!flow.receive) throw new SelvedgeError('flow_violation', { why: `data on a flow of kind ${flow.kind}` });
     flow.isConfirmed = true;
     this.#countIn(flow, piece.length);
+    if (!head.fin) attached.liveness.expect();
     if (flow.receive.push(offset, piece, head.fin && last)) this.#tellReadable(flow);
   }
 

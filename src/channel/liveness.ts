@@ -21,6 +21,8 @@ export class Liveness {
   #awaitingSince: number | null = null;
   /** Since when octets are outstanding; null if none are. */
   #outstandingSince: number | null = null;
+  /** Octets of a flow came, and more may: if nothing follows, is that the peer's pause or the path's end? One early heartbeat tells. */
+  #isExpecting = false;
   /** Grows while early heartbeats are answered and yet nothing is acknowledged: a slow reader costs few of them. */
   #patience = 1;
   #suspect = false;
@@ -85,6 +87,11 @@ export class Liveness {
     if (progressed || !isOutstanding) this.#patience = 1;
   }
 
+  /** Octets of a flow came that has not ended. */
+  expect(): void {
+    this.#isExpecting = true;
+  }
+
   /** A round trip, milliseconds, measured by an echo, by the governor's reports or by the transport. */
   measured(rtt_ms: number): void {
     if (rtt_ms < 0 || rtt_ms > 600_000) return;
@@ -117,6 +124,7 @@ export class Liveness {
     this.#unanswered = 0;
     this.#retryAt = null;
     this.#awaitingSince = null;
+    this.#isExpecting = false;
     this.measured(rtt_ms);
   }
 
@@ -129,8 +137,9 @@ export class Liveness {
 
   /** When outstanding octets have been met by silence long enough to ask. */
   #questionAt(): number {
-    if (this.#outstandingSince === null || this.#unanswered > 0) return Number.POSITIVE_INFINITY;
-    return Math.max(this.#heard, this.#outstandingSince) + (this.suspicion_ms / 2) * this.#patience;
+    const isAsking = this.#outstandingSince !== null || this.#isExpecting;
+    if (!isAsking || this.#unanswered > 0) return Number.POSITIVE_INFINITY;
+    return Math.max(this.#heard, this.#outstandingSince ?? 0) + (this.suspicion_ms / 2) * this.#patience;
   }
 
   #suspectAt(): number {
