@@ -124,6 +124,11 @@ export const limits = {
   transfer_part_days_max: 7,
   transfers_remembered_max: 1_024,
 
+  // The local control API.
+  control_connections_max: 64,
+  control_backlog_bytes_max: 1 * MIB,
+  ping_count_max: 1_000_000,
+
   // The lab.
   lab_parts_max: 64,
   lab_command_ms_max: 20_000,
