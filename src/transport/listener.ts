@@ -11,7 +11,7 @@ export interface QuicListenOptions {
   readonly port: number;
   readonly credentials: Credentials;
   readonly onSession: (session: Session) => void;
-  readonly statelessResetKey?: Uint8Array;
+  readonly resetKey?: Uint8Array;
 }
 export type ListenQuic = (options: QuicListenOptions) => Promise<SessionListener>;
 
@@ -44,7 +44,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   let quic: SessionListener | null = null;
   if (udpPort !== null && listenQuic !== null) {
     try {
-      quic = await listenQuic({ host, port: udpPort, credentials, onSession, ...(statelessResetKey === undefined ? {} : { statelessResetKey }) });
+      quic = await listenQuic({ host, port: udpPort, credentials, onSession, ...(statelessResetKey === undefined ? {} : { resetKey: statelessResetKey }) });
     } catch (error) {
       await tcp.close();
       throw listenError(error, 'UDP', host, udpPort);

@@ -23,6 +23,8 @@ export interface TcpSessionSetup {
   /** Pending no more: approved or closed. */
   readonly onSettled?: () => void;
   readonly onClosed?: () => void;
+  /** Nothing of it is open any more. */
+  readonly onGone?: () => void;
 }
 
 const SOURCES = { urgent: 0, bulk: 1 } as const satisfies Record<LaneName, number>;
@@ -220,14 +222,16 @@ export class TcpSession implements Session, LaneOwner {
   /** Last words need a moment; a peer that takes none is not waited for. */
   #linger(): void {
     const sockets = [this.#urgent, this.#bulk].filter((lane) => lane.isOpen);
-    if (sockets.length === 0) return;
+    if (sockets.length === 0) return this.#setup.onGone?.();
     const cancel = this.#setup.timers.after(limits.session_linger_ms_max, () => {
       for (const lane of sockets) lane.destroy();
     });
     let open = sockets.length;
     for (const lane of sockets) {
       lane.onceClosed(() => {
-        if (--open === 0) cancel();
+        if (--open > 0) return;
+        cancel();
+        this.#setup.onGone?.();
       });
     }
   }

@@ -31,6 +31,8 @@ export class TcpTransport implements Transport {
   readonly #timers: Timers;
   readonly #random: Random;
   readonly #handshake_ms: number;
+  readonly #sessions = new Map<Session, Promise<void>>();
+  readonly #abort = new AbortController();
 
   constructor(options: TcpOptions = {}) {
     this.#timers = options.timers ?? systemTimers;
@@ -40,10 +42,11 @@ export class TcpTransport implements Transport {
 
   async dial(target: Target, credentials: Credentials, signal: AbortSignal): Promise<Session> {
     const id = this.#random.bytes(SESSION_ID_BYTES);
-    const urgent = await this.#connect(target, credentials, signal);
+    const urgent = await this.#connect(target, credentials, AbortSignal.any([signal, this.#abort.signal]));
     const peerChain = chainOrDestroy(urgent);
     urgent.write(encodePreface({ lane: 'urgent', session: id }));
-    return new TcpSession({
+    const gone = Promise.withResolvers<void>();
+    const session: Session = new TcpSession({
       side: 'dialer',
       urgent,
       peerChain,
@@ -59,7 +62,21 @@ export class TcpTransport implements Transport {
         bulk.write(encodePreface({ lane: 'bulk', session: id }));
         return bulk;
       },
+      onGone: () => {
+        this.#sessions.delete(session);
+        gone.resolve();
+      },
     });
+    this.#sessions.set(session, gone.promise);
+    return session;
+  }
+
+  /** Gives up what is being dialed, closes every session, and waits until the sockets are closed. */
+  async close(): Promise<void> {
+    this.#abort.abort();
+    const gone = [...this.#sessions.values()];
+    for (const session of [...this.#sessions.keys()]) session.close('shutting_down', 'the transport closes');
+    await Promise.all(gone);
   }
 
   /** A TLS connection whose peer speaks fabric, paused; nothing is left behind if it fails. */
