@@ -6,6 +6,8 @@
 import { once } from 'node:events';
 import { chmod, lstat, unlink } from 'node:fs/promises';
 import { connect } from 'node:net';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
@@ -13,8 +15,8 @@ import type { Clock } from '../base/seam.ts';
 import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema, Label, NodeId } from '../enroll/wire.ts';
 import { type Api, ErrorSchema, type FailureListener, makeApi } from './http.ts';
 import { RateLimit } from './rate-limit.ts';
-import type { TokenView, Tower } from './tower.ts';
 import type { NodeRow } from './store.ts';
+import type { TokenView, Tower } from './tower.ts';
 
 const Time = Type.Number({ description: 'milliseconds since the epoch' });
 const MINUTE_MS = 60_000;
@@ -70,7 +72,8 @@ export interface PublicApiOptions {
 /** Ready for sockets: `api.server.emit('connection', tlsSocket)`. Close it with `api.close()`. */
 export async function publicApi(tower: Tower, { clock, onFailure, per_minute_max = limits.api_enroll_per_address_per_minute_max }: PublicApiOptions): Promise<Api> {
   const rate = new RateLimit({ clock, per_minute: per_minute_max });
-  const routes = (api: Api) => {
+  const routes = (scope: FastifyInstance) => {
+    const api = scope.withTypeProvider<TypeBoxTypeProvider>();
     api.get('/v1/health', { schema: { response: { 200: HealthSchema } } }, async () => ({ ok: true as const, cluster: tower.cluster }));
     const schema = { body: EnrollRequestSchema, response: { 200: EnrollAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
     api.post('/v1/enroll', { schema }, (request) => tower.enroll(request.body));
@@ -78,12 +81,22 @@ export async function publicApi(tower: Tower, { clock, onFailure, per_minute_max
   return await makeApi({ title: 'Selvedge tower, public', routes, admit: (address) => rate.take(address), ...(onFailure && { onFailure }) });
 }
 
-/** Listens on the Unix socket, which only its owner may open. @throws port_in_use, argument_invalid, permission_denied */
-export async function adminApi(tower: Tower, socketPath: string, options: { onFailure?: FailureListener } = {}): Promise<Api> {
+export interface AdminApiOptions {
+  readonly onFailure?: FailureListener;
+  /** Further routes on the same socket, such as those of the mesh. */
+  readonly register?: (routes: FastifyInstance) => void;
+}
+
+/** Listens on the Unix socket, which only its owner may open. @throws state_in_use, argument_invalid, permission_denied, file_exists */
+export async function adminApi(tower: Tower, socketPath: string, { onFailure, register }: AdminApiOptions = {}): Promise<Api> {
   if (Buffer.byteLength(socketPath) > SOCKET_PATH_BYTES_MAX) {
     throw new SelvedgeError('argument_invalid', { name: 'socket', why: `${socketPath} is longer than the ${SOCKET_PATH_BYTES_MAX} octets that the system allows` });
   }
-  const api = await makeApi({ title: 'Selvedge tower, local', routes: (scope) => adminRoutes(scope, tower), ...options });
+  const routes = (scope: FastifyInstance) => {
+    adminRoutes(scope.withTypeProvider<TypeBoxTypeProvider>(), tower);
+    register?.(scope);
+  };
+  const api = await makeApi({ title: 'Selvedge tower, local', routes, ...(onFailure && { onFailure }) });
   try {
     await removeStale(socketPath);
     await listenPrivately(api, socketPath);

@@ -2,12 +2,11 @@
  * What the tower's two APIs share: an HTTP server within bounds, one way of checking a request, and one way of answering an error. No
  * route is here.
  */
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import fastify, { type FastifyBaseLogger, type FastifyError, type FastifyInstance, type RawServerDefault } from 'fastify';
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Type } from 'typebox';
 import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
@@ -22,7 +21,7 @@ export interface ApiOptions {
   readonly onFailure?: FailureListener;
   /** Called before anything of a request but its head was read. A throw refuses it. */
   readonly admit?: (address: string) => void;
-  readonly routes: (api: Api) => void;
+  readonly routes: (scope: FastifyInstance) => void;
 }
 
 export const ErrorSchema = Type.Object({
@@ -52,11 +51,15 @@ export async function makeApi({ title, onFailure, admit, routes }: ApiOptions): 
   api.setNotFoundHandler(async (request) => {
     throw new SelvedgeError('not_found', { what: request.method, name: request.url.slice(0, 128) });
   });
+  // Fastify closes only what it was itself asked to listen with.
+  api.addHook('onClose', async ({ server }) => {
+    server.closeAllConnections();
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  });
   await api.register(swagger, { openapi: { openapi: '3.1.0', info: { title, version: '1' } } });
   await api.register(async (scope) => {
-    const typed = scope.withTypeProvider<TypeBoxTypeProvider>();
-    routes(typed);
-    typed.get('/v1/openapi.json', { schema: { hide: true } }, async () => api.swagger());
+    routes(scope);
+    scope.get('/v1/openapi.json', { schema: { hide: true } }, async () => api.swagger());
   });
   await api.ready();
   return api;

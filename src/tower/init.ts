@@ -65,9 +65,7 @@ export async function initTower(request: InitRequest): Promise<Made> {
   const state = resolve(request.state);
   checkLabel('cluster', request.cluster);
   await checkEmpty(state);
-  await mkdir(dirname(state), { recursive: true, mode: 0o700 });
-  await removeHalfMade(state);
-  const making = await mkdtemp(`${state}${MAKING}`);
+  const making = await makeBeside(state);
   try {
     const made = await makeIn(making, request);
     await syncDirectory(making);
@@ -181,6 +179,17 @@ async function checkEmpty(state: string): Promise<void> {
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return;
     throw error instanceof SelvedgeError ? error : new SelvedgeError('permission_denied', { what: `reading directory ${state}` }, { cause: error });
+  }
+}
+
+async function makeBeside(state: string): Promise<string> {
+  try {
+    await mkdir(dirname(state), { recursive: true, mode: 0o700 });
+    await removeHalfMade(state);
+    return await mkdtemp(`${state}${MAKING}`);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOSPC') throw new SelvedgeError('disk_full', { path: dirname(state) }, { cause: error });
+    throw asSelvedgeError(error, 'permission_denied', { what: `making a directory in ${dirname(state)}` });
   }
 }
 

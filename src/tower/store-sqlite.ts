@@ -2,9 +2,10 @@
  * SQLite below the store: opens the file (WAL, full sync, this process alone), gives kysely a database, and turns SQLite's result codes
  * into codes of the table. It holds no query of the product.
  */
+import { open } from 'node:fs/promises';
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import { Kysely, type SqliteDatabase, SqliteDialect } from 'kysely';
-import { SelvedgeError } from '../base/errors.ts';
+import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { migrate, type Tables } from './migrations.ts';
 import type { Store } from './store.ts';
@@ -20,6 +21,7 @@ export interface SqliteOptions {
 export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
   const { path } = options;
   const rule = (error: unknown) => sqliteError(error, path);
+  await makePrivate(path);
   let database: DatabaseSync;
   try {
     database = new DatabaseSync(path, { timeout: 0, enableForeignKeyConstraints: true });
@@ -38,6 +40,15 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     throw rule(error);
   }
   return new SqlStore({ db, path, rule });
+}
+
+/** SQLite makes files by the umask, and its further files with the mode of the first. */
+async function makePrivate(path: string): Promise<void> {
+  try {
+    await (await open(path, 'a', 0o600)).close();
+  } catch (error) {
+    throw asSelvedgeError(error, 'permission_denied', { what: `opening ${path}` });
+  }
 }
 
 function checkWhole(database: DatabaseSync, path: string): void {

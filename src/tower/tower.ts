@@ -5,7 +5,7 @@
  */
 import { createHash, X509Certificate } from 'node:crypto';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
-import { fromHex, TOWER_SITE, toHex } from '../base/ids.ts';
+import { checkLabel, fromHex, TOWER_SITE, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock, Random } from '../base/seam.ts';
 import { makeToken, readToken } from '../enroll/token.ts';
@@ -120,6 +120,7 @@ export class Tower {
   async createToken({ uses, life_ms, site }: TokenRequest): Promise<{ text: string; token: TokenView }> {
     if (!(life_ms > 0 && life_ms <= limits.token_life_ms_max)) throw new SelvedgeError('argument_invalid', { name: 'expires', why: 'between now and a year from now' });
     if (!(Number.isInteger(uses) && uses >= 1 && uses <= limits.token_uses_max)) throw new SelvedgeError('argument_invalid', { name: 'uses', why: `1 to ${limits.token_uses_max}` });
+    if (site !== undefined) checkLabel('site', site);
     if (site === TOWER_SITE) throw new SelvedgeError('argument_invalid', { name: 'site', why: `'${TOWER_SITE}' is the tower's own` });
     const { id, hash, text } = makeToken(this.cluster, this.#random);
     const now = this.#clock.wall();

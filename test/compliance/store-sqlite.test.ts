@@ -7,7 +7,7 @@ import { DatabaseSync } from 'node:sqlite';
 import t, { type Test } from 'tap';
 import type { Store } from '../../src/tower/store.ts';
 import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
-import { rejectsWith, storeCompliance, tokenNamed } from './store.ts';
+import { freshDirectory, rejectsWith, storeCompliance, tokenNamed } from './store.ts';
 
 const NOW_MS = 1_800_000_000_000;
 
@@ -17,7 +17,7 @@ async function open(t: Test, path: string, pages_max?: number): Promise<Store> {
   return store;
 }
 
-const fileIn = (t: Test) => join(t.testdir({}), 'tower.db');
+const fileIn = (t: Test) => join(freshDirectory(t), 'tower.db');
 
 storeCompliance(t, { make: (t) => open(t, fileIn(t)), reopen: (t, store) => open(t, store.path) });
 
@@ -26,7 +26,7 @@ t.test('a file that is no database, a damaged one and one of a newer program are
   writeFileSync(path, 'not a database at all, but long enough to be read as one\n'.repeat(100));
   await rejectsWith(t, openSqliteStore({ path }), 'store_damaged');
 
-  const damaged = join(t.testdir({}), 'damaged.db');
+  const damaged = join(freshDirectory(t), 'damaged.db');
   const store = await openSqliteStore({ path: damaged });
   for (let index = 0; index < 200; index++) await store.createToken(tokenNamed(`t${index}`), NOW_MS);
   await store.close();
@@ -38,7 +38,7 @@ t.test('a file that is no database, a damaged one and one of a newer program are
   truncateSync(damaged, Math.floor(statSync(damaged).size / 2));
   await rejectsWith(t, openSqliteStore({ path: damaged }), 'store_damaged');
 
-  const newer = join(t.testdir({}), 'newer.db');
+  const newer = join(freshDirectory(t), 'newer.db');
   await (await openSqliteStore({ path: newer })).close();
   edit(newer, 'update schema_version set version = 99');
   await rejectsWith(t, openSqliteStore({ path: newer }), 'store_damaged');
@@ -77,7 +77,7 @@ t.test('a second process is told that the state is in use', async (t) => {
 });
 
 t.test('a path that cannot be opened is permission_denied', async (t) => {
-  await rejectsWith(t, openSqliteStore({ path: join(t.testdir({}), 'no', 'such', 'dir.db') }), 'permission_denied');
+  await rejectsWith(t, openSqliteStore({ path: join(freshDirectory(t), 'no', 'such', 'dir.db') }), 'permission_denied');
 });
 
 t.test('what was answered before a kill -9 is there afterwards, ten times in a row', async (t) => {

@@ -1,4 +1,7 @@
 /** The suite that every `Store` passes. An implementation's test hands over how to make an empty one and how to open it again. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Test } from 'tap';
 import { type ErrorCode, SelvedgeError } from '../../src/base/errors.ts';
 import type { NewNode, NewToken, Store, TokenProof } from '../../src/tower/store.ts';
@@ -23,6 +26,13 @@ export function nodeNamed(name: string, more: Partial<NewNode> = {}): NewNode {
   const id = hexOf(name).slice(0, 12);
   const endpoints = [{ host: '192.0.2.1', tcp: 443, udp: null }];
   return { id, name, site: 'north', fingerprint: hexOf(`leaf ${name}`), leaf: 'AAAA', csrHash: hexOf(`csr ${name}`), spkiHash: hexOf(`spki ${name}`), endpoints, ...more };
+}
+
+/** A directory of its own for each call, gone after the test. */
+export function freshDirectory(t: Test): string {
+  const path = mkdtempSync(join(tmpdir(), 'selvedge-test-'));
+  t.teardown(() => rmSync(path, { recursive: true, force: true }));
+  return path;
 }
 
 export async function rejectsWith(t: Test, promise: Promise<unknown>, code: ErrorCode): Promise<void> {
