@@ -74,8 +74,9 @@ export class LabLink {
   /** Changes what is given, in one direction or in both; frames under way stay. */
   async set(change: Partial<Shape>, ways: readonly Way[] = ['forward', 'backward']): Promise<void> {
     for (const way of ways) {
-      this.#shapes[way] = { ...this.#shapes[way], ...change };
-      await this.#ask(`set ${way} ${shapeText(this.#shapes[way])}`);
+      const shape = { ...this.#shapes[way], ...change };
+      await this.#ask(`set ${way} ${shapeText(shape)}`);
+      this.#shapes[way] = shape;
     }
   }
 

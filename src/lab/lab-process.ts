@@ -86,7 +86,8 @@ export class LabProcess {
   /** @throws lab_failed unless it ended with exit code 0 */
   async succeeded(): Promise<void> {
     const { code, signal } = await this.ended;
-    if (code !== 0) throw new SelvedgeError('lab_failed', { why: `${this.name} ended with ${signal ?? `exit code ${code}`}: ${this.#lastError || 'no message'}` });
+    if (code !== 0)
+      throw new SelvedgeError('lab_failed', { why: `${this.name} ended with ${signal ?? `exit code ${code}`}: ${this.#lastError || 'no message'}` });
   }
 
   #hear(stream: 'stdout' | 'stderr', log: WriteStream, options: SpawnOptions): void {

@@ -66,7 +66,7 @@ export class Lab implements AsyncDisposable {
 
   /** Starts a program in a host; the lab ends it at the latest in `down`. */
   spawn(host: string, argv: readonly string[], options: LabSpawnOptions): LabProcess {
-    if (this.#down) throw new SelvedgeError('handle_closed', { what: 'lab' });
+    if (this.#down !== null) throw new SelvedgeError('handle_closed', { what: 'lab' });
     const child = new LabProcess('ip', this.#inside(host, argv), { ...options, logFile: join(this.directory, `${options.name}.log`) });
     this.#processes.add(child);
     void child.ended.then(() => this.#processes.delete(child));

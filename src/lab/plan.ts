@@ -28,7 +28,10 @@ export function hostNamespace(run: string, host: string): string {
 export function planTopology(topology: Topology, run: string): Plan {
   const fabric = `${namespacePrefix(run)}fabric`;
   const bridge = (name: string) => `br-${topology.switches.indexOf(name)}`;
-  const links = [...topology.links.values()].map((link, index) => ({ link, ends: link.ends.map((end, side) => linkEnd(end, link, `l${index}-${side}`)) as unknown as LinkEnds }));
+  const links = [...topology.links.values()].map((link, index) => ({
+    link,
+    ends: link.ends.map((end, side) => linkEnd(end, link, `l${index}-${side}`)) as unknown as LinkEnds,
+  }));
 
   function linkEnd(end: string, link: Link, port: string): LinkEnds[number] {
     const host = topology.hosts.get(end);
@@ -39,7 +42,9 @@ export function planTopology(topology: Topology, run: string): Plan {
   const plugs = links.flatMap(({ link, ends }) =>
     link.ends.flatMap((end, side) => {
       const there = ends[side];
-      return topology.switches.includes(end) && there ? [ip(fabric, 'link', 'set', there.interface, 'master', bridge(end), 'txqueuelen', TRANSMIT_FRAMES, 'up')] : [];
+      return topology.switches.includes(end) && there
+        ? [ip(fabric, 'link', 'set', there.interface, 'master', bridge(end), 'txqueuelen', TRANSMIT_FRAMES, 'up')]
+        : [];
     }),
   );
   let cables = 0;
@@ -80,17 +85,22 @@ function hostCommands(host: Host, namespace: string): Command[] {
   const commands = [ip(namespace, 'link', 'set', 'lo', 'up')];
   for (const entry of host.interfaces) {
     commands.push(ip(namespace, 'link', 'set', entry.name, 'txqueuelen', TRANSMIT_FRAMES, 'up'));
-    if (entry.address !== null) commands.push(ip(namespace, 'address', 'add', entry.address, 'dev', entry.name, ...(entry.address.includes(':') ? ['nodad'] : [])));
+    if (entry.address !== null)
+      commands.push(ip(namespace, 'address', 'add', entry.address, 'dev', entry.name, ...(entry.address.includes(':') ? ['nodad'] : [])));
   }
   for (const route of host.routes) commands.push(ip(namespace, 'route', 'add', route.to, 'via', route.via));
   if (host.forward) commands.push(forwardCommand(namespace));
-  if (host.nat !== null) commands.push(inside(namespace, `table inet selvedge_nat {\nchain post { type nat hook postrouting priority srcnat; oifname "${host.nat}" masquerade; }\n}\n`));
+  if (host.nat !== null)
+    commands.push(
+      inside(namespace, `table inet selvedge_nat {\nchain post { type nat hook postrouting priority srcnat; oifname "${host.nat}" masquerade; }\n}\n`),
+    );
   if (host.udpBlocked) commands.push(blockUdpCommand(host, namespace, true));
   return commands;
 }
 
 function forwardCommand(namespace: string): Command {
-  const script = 'echo 1 > /proc/sys/net/ipv4/ip_forward; if [ -e /proc/sys/net/ipv6/conf/all/forwarding ]; then echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; fi';
+  const script =
+    'echo 1 > /proc/sys/net/ipv4/ip_forward; if [ -e /proc/sys/net/ipv6/conf/all/forwarding ]; then echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; fi';
   return { program: 'ip', args: ['netns', 'exec', namespace, 'sh', '-c', script] };
 }
 

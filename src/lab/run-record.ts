@@ -1,5 +1,5 @@
 /**
- * A run's directory, `/run/selvedge-lab/RUN`: who owns the run, and its logs. It is there before anything else of the run is and goes last, so
+ * A run's record, `/run/selvedge-lab/RUN/run.json`: who owns the run. It is there before anything else of the run is and goes last, so
  * that whatever a killed run left behind has an entry here, and the next run removes it. Touches only what bears a run's name.
  */
 import { randomBytes } from 'node:crypto';
@@ -19,6 +19,7 @@ interface Owner {
 
 export interface RunRecord {
   readonly run: string;
+  /** For logs, states and files of the run: on disk, since /run may be in memory. */
   readonly directory: string;
 }
 
@@ -30,10 +31,11 @@ export function namespacePrefix(run: string): string {
 export async function createRun(topology: string): Promise<RunRecord> {
   const run = randomBytes(3).toString('hex');
   const draft = join(RUNS_DIRECTORY, `.${run}`);
-  const directory = join(RUNS_DIRECTORY, run);
+  const directory = workDirectory(run);
   await mkdir(draft, { recursive: true, mode: 0o700 });
   await writeFile(join(draft, 'run.json'), `${JSON.stringify({ run, topology, owner: await ownerOf(process.pid) })}\n`);
-  await rename(draft, directory);
+  await rename(draft, join(RUNS_DIRECTORY, run));
+  await mkdir(directory, { mode: 0o700 });
   return { run, directory };
 }
 
@@ -55,7 +57,12 @@ export async function removeRun(run: string): Promise<void> {
     const result = await runCommand('ip', ['netns', 'delete', namespace]);
     if (result.exitCode !== 0 && (await namespacesOf(run)).includes(namespace)) await mustRun('ip', ['netns', 'delete', namespace]);
   }
+  await rm(workDirectory(run), { recursive: true, force: true });
   await rm(join(RUNS_DIRECTORY, run), { recursive: true, force: true });
+}
+
+function workDirectory(run: string): string {
+  return `/var/tmp/selvedge-lab-${run}`;
 }
 
 export async function namespacesOf(run: string): Promise<string[]> {

@@ -82,7 +82,16 @@ export function parseTopology(file: string, text: string, steps: StepSchemas): T
   const switches = read.switches ?? [];
   const hosts = new Map(Object.entries(read.hosts).map(([name, host]) => [name, hostOf(name, host)]));
   const links = new Map(Object.entries(read.links ?? {}).map(([name, link]) => [name, linkOf(yaml, name, link)]));
-  const topology = { file, name: read.name, about: read.about ?? '', seed: read.seed ?? 1, switches, hosts, links, steps: stepsOf(yaml, read.steps ?? [], steps) };
+  const topology = {
+    file,
+    name: read.name,
+    about: read.about ?? '',
+    seed: read.seed ?? 1,
+    switches,
+    hosts,
+    links,
+    steps: stepsOf(yaml, read.steps ?? [], steps),
+  };
   checkNames(yaml, topology);
   for (const link of links.values()) checkLink(yaml, topology, link);
   for (const host of hosts.values()) checkHost(yaml, topology, host);
@@ -146,7 +155,8 @@ function stepsOf(yaml: YamlFile, entries: readonly unknown[], schemas: StepSchem
 function checkNames(yaml: YamlFile, { switches, hosts, links }: Topology): void {
   if (hosts.size === 0) throw yaml.refuse(['hosts'], 'none', 'at least one host');
   for (const [index, name] of switches.entries()) {
-    if (switches.indexOf(name) !== index || hosts.has(name) || links.has(name)) throw yaml.refuse(['switches', index], `'${name}' once more`, 'a name of its own');
+    if (switches.indexOf(name) !== index || hosts.has(name) || links.has(name))
+      throw yaml.refuse(['switches', index], `'${name}' once more`, 'a name of its own');
   }
   for (const name of links.keys()) if (hosts.has(name)) throw yaml.refuse(['links', name], `'${name}', which a host has`, 'a name of its own');
 }
@@ -155,7 +165,8 @@ function checkLink(yaml: YamlFile, { switches, hosts }: Topology, link: Link): v
   if (link.ends[0] === link.ends[1]) throw yaml.refuse(['links', link.name, 'ends'], `'${link.ends[0]}' twice`, 'two different ends');
   for (const [index, end] of link.ends.entries()) {
     const host = hosts.get(end);
-    if (!host && !switches.includes(end)) throw yaml.refuse(['links', link.name, 'ends', index], `'${end}'`, `one of ${[...hosts.keys(), ...switches].join(', ')}`);
+    if (!host && !switches.includes(end))
+      throw yaml.refuse(['links', link.name, 'ends', index], `'${end}'`, `one of ${[...hosts.keys(), ...switches].join(', ')}`);
     const plugged = host?.interfaces.filter((entry) => entry.on === link.name).length ?? 1;
     if (plugged !== 1) throw yaml.refuse(['links', link.name, 'ends', index], `${plugged} interfaces of ${end} on this link`, 'exactly one');
   }
@@ -167,11 +178,14 @@ function checkHost(yaml: YamlFile, { switches, links }: Topology, host: Host): v
     const path = [...at, 'interfaces', entry.name];
     const link = links.get(entry.on);
     const places = [...switches, ...[...links.values()].filter((each) => each.ends.includes(host.name)).map((each) => each.name)];
-    if (!switches.includes(entry.on) && !link?.ends.includes(host.name)) throw yaml.refuse([...path, 'on'], `'${entry.on}'`, `one of ${places.join(', ') || 'no switch or link is there'}`);
-    if (entry.address !== null && !isCidr(entry.address)) throw yaml.refuse([...path, 'address'], `'${entry.address}'`, 'an address with its prefix length, such as 10.1.0.11/24');
+    if (!switches.includes(entry.on) && !link?.ends.includes(host.name))
+      throw yaml.refuse([...path, 'on'], `'${entry.on}'`, `one of ${places.join(', ') || 'no switch or link is there'}`);
+    if (entry.address !== null && !isCidr(entry.address))
+      throw yaml.refuse([...path, 'address'], `'${entry.address}'`, 'an address with its prefix length, such as 10.1.0.11/24');
   }
   for (const [index, route] of host.routes.entries()) {
-    if (route.to !== 'default' && !isCidr(route.to)) throw yaml.refuse([...at, 'routes', index, 'to'], `'${route.to}'`, "'default' or a network such as 10.2.0.0/16");
+    if (route.to !== 'default' && !isCidr(route.to))
+      throw yaml.refuse([...at, 'routes', index, 'to'], `'${route.to}'`, "'default' or a network such as 10.2.0.0/16");
     if (isIP(route.via) === 0) throw yaml.refuse([...at, 'routes', index, 'via'], `'${route.via}'`, 'an address such as 10.1.0.1');
   }
   const names = host.interfaces.map((entry) => entry.name);

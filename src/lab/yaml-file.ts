@@ -23,7 +23,7 @@ export class YamlFile {
   constructor(file: string, text: string) {
     this.file = file;
     if (text.length > limits.config_file_bytes_max) throw invalid(file, 1, 'file', `${text.length} characters`, `at most ${limits.config_file_bytes_max}`);
-    this.#document = parseDocument(text, { lineCounter: this.#lines, prettyErrors: false });
+    this.#document = parseDocument(text, { lineCounter: this.#lines, prettyErrors: false, logLevel: 'error' });
     const [problem] = [...this.#document.errors, ...this.#document.warnings];
     if (problem) throw invalid(file, this.#lines.linePos(problem.pos[0]).line, 'YAML', problem.message, 'well-formed YAML 1.2');
     try {
