@@ -39,3 +39,8 @@ export class DeliveryRate {
     this.#points.length = 0;
   }
 }
+
+export function slowerOf(left: Delivery, right: Delivery | null): Delivery {
+  if (right === null) return left;
+  return { rate: Math.min(left.rate, right.rate), rate_if_used: Math.min(left.rate_if_used, right.rate_if_used) };
+}

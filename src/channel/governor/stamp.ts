@@ -2,7 +2,7 @@
 
 /** The stamp of a time in ms. */
 export function stampOf(now: number): number {
-  return Math.floor(now * 1000) % 0x1_0000_0000 >>> 0;
+  return (Math.floor(now * 1000) % 0x1_0000_0000) >>> 0;
 }
 
 /** `later - earlier` in µs, right as long as the two are less than 35 minutes apart; negative if they are the other way round. */

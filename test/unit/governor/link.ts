@@ -386,7 +386,12 @@ export interface Measured {
 }
 
 /** What a small packet would wait at the link, sampled 200 times a second at random moments. */
-export function watchQueue(sim: Simulation, link: Link, from: number, to: number): { result(received_bytes: number): Measured; waits: { time: number; wait: number }[] } {
+export function watchQueue(
+  sim: Simulation,
+  link: Link,
+  from: number,
+  to: number,
+): { result(received_bytes: number): Measured; waits: { time: number; wait: number }[] } {
   const waits: { time: number; wait: number }[] = [];
   const look = (): void => {
     waits.push({ time: sim.now, wait: link.wait_ms });
@@ -408,7 +413,13 @@ export function receivedBetween(flow: GovernedFlow, from: number, to: number): n
 }
 
 /** One governed flow on one link, measured from `from` to `to`. */
-export function measureOne(options: { link: LinkOptions; flow: FlowOptions; from: number; to: number; seed?: number }): Measured & { flow: GovernedFlow; waits: { time: number; wait: number }[] } {
+export function measureOne(options: {
+  link: LinkOptions;
+  flow: FlowOptions;
+  from: number;
+  to: number;
+  seed?: number;
+}): Measured & { flow: GovernedFlow; waits: { time: number; wait: number }[] } {
   const sim = new Simulation(options.seed ?? 1);
   const link = new Link(sim, options.link);
   const flow = new GovernedFlow(sim, link, options.flow);

@@ -1,0 +1,221 @@
+/**
+ * The law: from queue and delivery rate to the capacity of the path and the gain on it. A small machine of four states; it sends
+ * nothing and measures nothing. Times in ms, rates in bytes per ms.
+ */
+import { SecondBuckets } from './filters.ts';
+import type { PathEstimate } from './path.ts';
+
+/** `start`: finding the rate. `steady`, and from there `growth` when the queue stays empty and `drain` to see the base. */
+export type LawState = 'start' | 'steady' | 'growth' | 'drain';
+
+export const PACKET_BYTES = 1_300;
+
+/** Reaction beyond the round trip: acknowledgement, tick, filter. */
+const REACTION_MS = 15;
+/** A queue is seen this long after a round trip. */
+const SEEN_MS = 40;
+const TARGET_MS_MIN = 1.5;
+const TARGET_PACKETS = 1.5;
+const START_BYTES_PER_MS = 125;
+const START_PACKETS_PER_RTT = 10;
+/** The start may overshoot once, by some part of a long round trip, rather than take a dozen of them. */
+const START_GAIN_MIN = 0.4;
+const START_QUEUE_TARGETS = 1.5;
+
+/** What bulk leaves free, so that a queue that formed can go. */
+const SHARE = 0.99;
+const GAIN_MIN = -0.75;
+const SPAN_TAUS = 3;
+const GROWTH_MS = 20;
+const GROWTH_MIN = 0.2;
+const GROWTH_MAX = 1;
+/**
+ * Growth begins with packets and is given back in parts: of two senders the smaller one gains by it, so that they meet.
+ * (Both in parts would keep any ratio for ever.)
+ */
+const GROWTH_START_PACKETS = 2;
+const GROWTH_START_MAX = 0.05;
+const YIELD_PART = 0.03;
+/** Growth is tested against the capacity, not the current rate: the rate may be low on purpose. */
+const GROWTH_DELIVERED_PART = 0.85;
+const DRAIN_EVERY_MS = 5_000;
+const DRAIN_GAIN = -0.15;
+const DRAIN_MS = 20;
+
+const FLOOR_PART = 0.05;
+/** Of the floor of the capacity: where that is too high after all, the queue must still go. */
+const FLOOR_RATE_PART = 0.5;
+const FLOOR_PACKETS_PER_RTT = 2;
+const BEST_SECONDS = 60;
+const NEW_PATH_PART = 0.4;
+const NEW_PATH_MS = 1_000;
+const NEW_PATH_TAUS = 8;
+const NEW_PATH_TARGETS = 2;
+
+/** Loss of a round, in part of its bytes, that ends growth, and that counts as a queue though no delay shows one. */
+const LOSS_GROWTH_MAX = 0.03;
+const LOSS_QUEUE_MIN = 0.1;
+
+export class Law {
+  readonly #path: PathEstimate;
+  readonly #best = new SecondBuckets(BEST_SECONDS, Math.max);
+  #state: LawState = 'start';
+  #capacity: number;
+  #gain = 0;
+  #stepped_at: number;
+  /** Until then, what is delivered is bounded by the sender and says nothing about the path. */
+  #limited_until: number;
+  #empty_since: number | null = null;
+  #drain_at = Number.POSITIVE_INFINITY;
+  #drain_until = 0;
+  #flat: { since: number; low: number; high: number } | null = null;
+
+  constructor(now: number, path: PathEstimate, remembered: number) {
+    this.#path = path;
+    this.#stepped_at = now;
+    this.#limited_until = now;
+    this.#capacity = Math.max(remembered / 2, Math.min(START_BYTES_PER_MS, (START_PACKETS_PER_RTT * PACKET_BYTES) / path.rtt_ms));
+  }
+
+  get state(): LawState {
+    return this.#state;
+  }
+
+  get capacity(): number {
+    return this.#capacity;
+  }
+
+  /** How fast bulk may leave. */
+  get rate(): number {
+    return Math.max(FLOOR_RATE_PART * this.#floor, this.#capacity * (1 + this.#gain) * SHARE);
+  }
+
+  get target_ms(): number {
+    return Math.max(TARGET_MS_MIN, (TARGET_PACKETS * PACKET_BYTES) / this.#capacity);
+  }
+
+  /** The sender, not the path, bounds what is delivered: until a round and a span after `until`. */
+  limit(until: number): void {
+    this.#limited_until = Math.max(this.#limited_until, until + this.#path.rtt_ms + this.#path.span_ms);
+  }
+
+  /** The capacity is known, by other means than the start. */
+  begin(now: number, capacity: number): void {
+    this.#capacity = Math.max(capacity, this.#capacity);
+    this.#best.add(now, this.#capacity);
+    this.#leaveStart(now);
+  }
+
+  /** After each new measurement. */
+  step(now: number, queue_ms: number): void {
+    const elapsed = Math.min(now - this.#stepped_at, this.#path.span_ms);
+    this.#stepped_at = now;
+    this.#learnCapacity(now, queue_ms, elapsed);
+    this.#checkNewPath(now, queue_ms);
+    this.#advance(now, queue_ms);
+    this.#gain = this.#nextGain(queue_ms, elapsed);
+  }
+
+  get #tau_ms(): number {
+    return this.#path.empty_rtt_ms + REACTION_MS;
+  }
+
+  /** A share that bulk keeps even where the queue is another's and stays. */
+  get #floor(): number {
+    return Math.max(FLOOR_PART * (this.#best.value ?? 0), (FLOOR_PACKETS_PER_RTT * PACKET_BYTES) / this.#path.rtt_ms);
+  }
+
+  get #growthMax(): number {
+    return Math.min(GROWTH_MAX, Math.max(GROWTH_MIN, GROWTH_MS / this.#tau_ms));
+  }
+
+  #learnCapacity(now: number, queue: number, elapsed: number): void {
+    const delivery = this.#path.delivery;
+    if (delivery === null) return;
+    if (queue > this.target_ms || this.#path.loss_part > LOSS_QUEUE_MIN) {
+      const evidence = Math.max(delivery.rate, Math.min(delivery.rate_if_used, this.#capacity));
+      if (now >= this.#limited_until || evidence > this.#capacity) this.#capacity += ((evidence - this.#capacity) * elapsed) / this.#path.span_ms;
+    } else this.#capacity = Math.max(this.#capacity, delivery.rate);
+    this.#best.add(now, this.#capacity);
+    this.#capacity = Math.max(this.#capacity, this.#floor);
+  }
+
+  /** Much less is delivered, and the delay does not move: that is another path, not a queue. */
+  #checkNewPath(now: number, queue: number): void {
+    if (this.#capacity >= NEW_PATH_PART * (this.#best.value ?? 0)) {
+      this.#flat = null;
+      return;
+    }
+    const low = Math.min(queue, this.#flat?.low ?? queue);
+    const high = Math.max(queue, this.#flat?.high ?? queue);
+    const isFlat = this.#flat !== null && high - low <= NEW_PATH_TARGETS * this.target_ms;
+    this.#flat = isFlat ? { since: this.#flat?.since ?? now, low, high } : { since: now, low: queue, high: queue };
+    if (now - this.#flat.since < Math.max(NEW_PATH_MS, NEW_PATH_TAUS * this.#tau_ms)) return;
+    this.#path.rebase();
+    this.#best.reset(this.#capacity);
+    this.#flat = null;
+  }
+
+  #advance(now: number, queue: number): void {
+    const target = this.target_ms;
+    if (queue >= target / 2) this.#empty_since = null;
+    else this.#empty_since ??= now;
+
+    switch (this.#state) {
+      case 'start':
+        if (queue > START_QUEUE_TARGETS * target || this.#path.loss_part > LOSS_QUEUE_MIN) this.#leaveStart(now);
+        return;
+      case 'drain':
+        if (now >= this.#drain_until) this.#settle(now);
+        return;
+      case 'growth':
+        if ((this.#path.fast_queue_ms ?? 0) >= target || this.#path.loss_part > LOSS_GROWTH_MAX) {
+          this.#capacity *= 1 - YIELD_PART;
+          this.#drain(now);
+        } else if (now >= this.#drain_at) this.#drain(now);
+        return;
+      case 'steady':
+        if (now >= this.#drain_at) this.#drain(now);
+        else if (this.#mayGrow(now)) {
+          this.#state = 'growth';
+          this.#gain = Math.min(GROWTH_START_MAX, (GROWTH_START_PACKETS * PACKET_BYTES) / (this.#tau_ms * this.#capacity));
+        }
+    }
+  }
+
+  #nextGain(queue: number, elapsed: number): number {
+    const span = SPAN_TAUS * this.#tau_ms;
+    switch (this.#state) {
+      case 'start':
+        return Math.max(START_GAIN_MIN, this.#growthMax);
+      case 'growth':
+        return Math.min(this.#growthMax, this.#gain * 2 ** (elapsed / (this.#path.rtt_ms + SEEN_MS)));
+      case 'drain':
+        return DRAIN_GAIN;
+      case 'steady':
+        return Math.min(this.target_ms / span, Math.max(GAIN_MIN, (this.target_ms - queue) / span));
+    }
+  }
+
+  #mayGrow(now: number): boolean {
+    if (this.#empty_since === null || now - this.#empty_since < SPAN_TAUS * this.#tau_ms) return false;
+    return (this.#path.delivery?.rate ?? 0) >= GROWTH_DELIVERED_PART * this.#capacity;
+  }
+
+  #leaveStart(now: number): void {
+    this.#settle(now);
+    this.#drain_at = now + DRAIN_EVERY_MS;
+  }
+
+  #drain(now: number): void {
+    this.#state = 'drain';
+    this.#drain_until = now + this.target_ms / -DRAIN_GAIN + DRAIN_MS;
+    this.#drain_at = now + DRAIN_EVERY_MS;
+    this.limit(this.#drain_until);
+  }
+
+  #settle(now: number): void {
+    this.#state = 'steady';
+    if (this.#empty_since !== null) this.#empty_since = now;
+  }
+}
