@@ -67,6 +67,7 @@ function charts({ runs }: Trace): string {
       'UDP goes, and comes back',
       'In mid-transfer the network begins to drop UDP. The channel goes on over TCP where it stood, and moves back up when UDP passes again.',
       fallback ? [fallback] : [],
+      scaleOf(fallback ? [fallback] : []),
     ),
   ].join('');
 }
