@@ -255,6 +255,8 @@ export interface QuicOptions {
   readonly resetKey: Uint8Array;
   /** Default `cubic`. */
   readonly congestion?: 'cubic' | 'bbr';
+  /** For the handshake, and again until approval; default `limits.handshake_ms_max`. */
+  readonly handshake_ms?: number;
 }
 
 /** What an endpoint's owner hears; one turn of the event loop brings many. */
@@ -526,10 +528,10 @@ export class QuicConnection {
   }
 
   /** Ends it at once and forgets it; no handler method follows. Idempotent. */
-  close(code: number, reason: string): void {
+  close(code: number, reason: Uint8Array): void {
     this.#forget();
     this.handler = silent;
-    call('QUIC connection', (native) => native.quicCloseLink(this.#endpoint, this.#id, code, new TextEncoder().encode(reason).subarray(0, limits.reason_bytes_max)));
+    call('QUIC connection', (native) => native.quicCloseLink(this.#endpoint, this.#id, code, reason));
   }
 
   /** For the endpoint: why it ended. */
@@ -541,7 +543,7 @@ export class QuicConnection {
 
 function nativeOptions(options: QuicOptions): NativeQuicOptions {
   return {
-    handshakeMs: limits.handshake_ms_max,
+    handshakeMs: options.handshake_ms ?? limits.handshake_ms_max,
     idleMs: limits.quic_idle_ms_max,
     streamsMax: limits.quic_streams_per_session_max,
     pendingMax: limits.pending_sessions_max,

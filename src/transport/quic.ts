@@ -8,6 +8,7 @@ import { isIP } from 'node:net';
 import { asSelvedgeError, codeOfWire, type ErrorCode, errorTable, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { type QuicAddress, type QuicConnection, type QuicConnectionHandler, type QuicEnd, QuicEndpoint, type QuicLane, quicLanes } from '../native.ts';
+import { boundReason, closeError } from './reason.ts';
 import type { Credentials, LaneName, PathFacts, PathSample, Session, SessionHandler, SessionListener, Transport } from './session.ts';
 
 /** Reads land in slabs of this size; what the receiver keeps of one keeps the slab. */
@@ -26,47 +27,63 @@ export interface QuicListenOptions {
   /** 32 octets or more, kept over restarts (secret): old sessions then learn at once that this end restarted. Random if absent. */
   readonly resetKey?: Uint8Array;
   readonly congestion?: 'cubic' | 'bbr';
+  /** For the handshake, and again until approval; default `limits.handshake_ms_max`. */
+  readonly handshake_ms?: number;
 }
 
-/** Listens on UDP. @throws port_in_use, permission_denied, native_missing */
+/**
+ * Listens on UDP. Closing stops that and ends what nobody has approved; approved sessions live on, and the socket with them.
+ * @throws port_in_use, permission_denied, native_missing
+ */
 export async function listenQuic(options: QuicListenOptions): Promise<SessionListener> {
-  const host = await resolve(options.host);
+  const { address: host } = await resolve(options.host);
+  const { port, credentials, resetKey = randomBytes(RESET_KEY_BYTES), congestion = 'cubic', handshake_ms = limits.handshake_ms_max } = options;
   const ended = Promise.withResolvers<void>();
   const sessions = new Set<QuicSession>();
+  let closing = false;
   const endpoint = new QuicEndpoint(
-    { host: host.address, port: options.port, credentials: options.credentials, resetKey: options.resetKey ?? randomBytes(RESET_KEY_BYTES), congestion: options.congestion ?? 'cubic' },
+    { host, port, credentials, resetKey, congestion, handshake_ms },
     {
       incoming(connection) {
-        const session = new QuicSession(connection, 'acceptor', () => sessions.delete(session));
+        const session = new QuicSession(connection, 'acceptor', () => {
+          sessions.delete(session);
+          if (closing && sessions.size === 0) endpoint.close();
+        });
         session.establish();
         sessions.add(session);
-        options.onSession(session);
+        if (closing) session.close('shutting_down', 'the listener is closed');
+        else options.onSession(session);
       },
       closed: () => ended.resolve(),
     },
   );
-  const address = endpoint.address;
   return {
     name: 'quic',
-    address,
-    setCredentials: (credentials) => endpoint.listen(credentials),
-    close() {
-      for (const session of sessions) session.close('shutting_down', 'the listener closes');
+    address: endpoint.address,
+    setCredentials: (fresh) => endpoint.listen(fresh),
+    async close() {
+      if (closing) return;
+      closing = true;
+      endpoint.listen(null);
+      for (const session of sessions) if (!session.isApproved) session.close('shutting_down', 'the listener closes');
+      if (sessions.size > 0) return;
       endpoint.close();
-      return ended.promise;
+      await ended.promise;
     },
   };
 }
 
+export type QuicDialOptions = Pick<QuicListenOptions, 'congestion' | 'handshake_ms'>;
+
 /** Dials over QUIC; one endpoint (socket and thread) for each address family, made when first needed. */
 export class QuicTransport implements Transport {
   readonly name = 'quic';
-  readonly #endpoints = new Map<4 | 6, { endpoint: QuicEndpoint; ended: Promise<void>; sessions: Set<QuicSession> }>();
-  readonly #congestion: 'cubic' | 'bbr';
+  readonly #endpoints = new Map<4 | 6, Dialing>();
+  readonly #options: QuicDialOptions;
   #closed = false;
 
-  constructor(options: { congestion?: 'cubic' | 'bbr' } = {}) {
-    this.#congestion = options.congestion ?? 'cubic';
+  constructor(options: QuicDialOptions = {}) {
+    this.#options = options;
   }
 
   async dial(target: { host: string; port: number }, credentials: Credentials, signal: AbortSignal): Promise<Session> {
@@ -126,13 +143,13 @@ export class QuicTransport implements Transport {
     await Promise.all(endpoints.map(({ ended }) => ended));
   }
 
-  #endpoint(family: 4 | 6): { endpoint: QuicEndpoint; ended: Promise<void>; sessions: Set<QuicSession> } {
+  #endpoint(family: 4 | 6): Dialing {
     const known = this.#endpoints.get(family);
     if (known) return known;
     const ended = Promise.withResolvers<void>();
     const endpoint = new QuicEndpoint(
-      { host: anyAddress(family), port: 0, credentials: null, resetKey: randomBytes(RESET_KEY_BYTES), congestion: this.#congestion },
-      { incoming: (connection) => connection.close(errorTable.session_closed.wire, 'not a listener'), closed: () => ended.resolve() },
+      { host: anyAddress(family), port: 0, credentials: null, resetKey: randomBytes(RESET_KEY_BYTES), ...this.#options },
+      { incoming: (connection) => connection.close(errorTable.session_closed.wire, boundReason('not a listener')), closed: () => ended.resolve() },
     );
     const made = { endpoint, ended: ended.promise, sessions: new Set<QuicSession>() };
     this.#endpoints.set(family, made);
@@ -141,6 +158,12 @@ export class QuicTransport implements Transport {
 }
 
 const ignoring: QuicConnectionHandler = { connected() {}, readable() {}, ready() {}, writable() {}, datagrams() {}, finished() {}, closed() {} };
+
+interface Dialing {
+  readonly endpoint: QuicEndpoint;
+  readonly ended: Promise<void>;
+  readonly sessions: Set<QuicSession>;
+}
 
 type State = 'dialing' | 'pending' | 'open' | 'closed';
 
@@ -155,7 +178,9 @@ class QuicSession implements Session {
   #remote = '';
   #local = '';
   #peerChain: readonly Uint8Array[] = [];
-  #slab: Uint8Array = new Uint8Array(0);
+  #slab = new Uint8Array(0);
+  #sent_bytes = 0;
+  #received_bytes = 0;
   #lastFacts: PathFacts = noFacts;
 
   constructor(connection: QuicConnection, side: 'dialer' | 'acceptor', onEnd: () => void) {
@@ -180,6 +205,10 @@ class QuicSession implements Session {
     return this.#state === 'closed';
   }
 
+  get isApproved(): boolean {
+    return this.#state === 'open';
+  }
+
   /** The handshake is done: pending from here on. */
   establish(): void {
     this.#state = 'pending';
@@ -196,14 +225,13 @@ class QuicSession implements Session {
   }
 
   approve(handler: SessionHandler): void {
-    if (this.#state === 'closed') throw new SelvedgeError('handle_closed', { what: `session with ${this.#remote}` });
-    if (this.#state !== 'pending') return;
+    if (this.#state !== 'pending') throw new SelvedgeError('handle_closed', { what: `pending session with ${this.#remote}` });
     this.#state = 'open';
     this.#handler = handler;
     this.#connection.handler = {
       connected() {},
       readable: (source) => this.#read(source),
-      ready: (lane) => handler.ready(lane === quicLanes.urgent ? 'urgent' : 'bulk'),
+      ready: (lane) => this.#tellReady(lane === quicLanes.urgent ? 'urgent' : 'bulk'),
       writable: (flow) => handler.writable(flow),
       datagrams: () => this.#readDatagrams(),
       finished: () => handler.finished(),
@@ -218,6 +246,7 @@ class QuicSession implements Session {
 
   write(flow: number, lane: LaneName, priority: number, head: Uint8Array, body: Uint8Array | null): boolean {
     if (this.#state !== 'open' || this.#finishing) return false;
+    this.#sent_bytes += head.length + (body?.length ?? 0);
     return this.#connection.write(flow, laneOf(lane), priority, head, body);
   }
 
@@ -226,7 +255,9 @@ class QuicSession implements Session {
   }
 
   datagram(bytes: Uint8Array): boolean {
-    return this.#state === 'open' && !this.#finishing && this.#connection.datagram(bytes);
+    if (this.#state !== 'open' || this.#finishing || bytes.length > limits.datagram_bytes_max || !this.#connection.datagram(bytes)) return false;
+    this.#sent_bytes += bytes.length;
+    return true;
   }
 
   get datagramBytesMax(): number {
@@ -235,7 +266,7 @@ class QuicSession implements Session {
 
   facts(): PathFacts {
     if (this.#state === 'pending' || this.#state === 'open') this.#lastFacts = pathFacts(this.#connection);
-    return this.#lastFacts;
+    return { ...this.#lastFacts, sent_bytes: this.#sent_bytes, received_bytes: this.#received_bytes };
   }
 
   sample(): PathSample | null {
@@ -257,8 +288,8 @@ class QuicSession implements Session {
   close(code: ErrorCode, reason: string): void {
     if (this.#state === 'closed') return;
     this.facts();
-    this.#connection.close(errorTable[code].wire, reason);
-    this.#end(new SelvedgeError(code, { peer: this.#remote, why: reason }));
+    this.#connection.close(errorTable[code].wire, boundReason(reason));
+    this.#end(closeError(code, reason, this.#remote));
   }
 
   #end(error: SelvedgeError): void {
@@ -271,6 +302,11 @@ class QuicSession implements Session {
     if (handler) queueMicrotask(() => handler.closed(error));
   }
 
+  /** Room may have been used up again by what was told just before. */
+  #tellReady(lane: LaneName): void {
+    if (this.ready(lane)) this.#handler?.ready(lane);
+  }
+
   /** Hands over what has come on a source, at most so much a turn that other sessions get theirs. */
   #read(source: number): void {
     for (let total = 0; this.#state === 'open' && this.#handler; ) {
@@ -278,7 +314,7 @@ class QuicSession implements Session {
         setImmediate(() => this.#read(source));
         return;
       }
-      if (this.#slab.length < SLAB_REST_BYTES_MIN) this.#slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+      if (this.#slab.length < SLAB_REST_BYTES_MIN) this.#slab = new Uint8Array(Buffer.allocUnsafeSlow(SLAB_BYTES).buffer);
       const count = this.#connection.read(source, this.#slab);
       if (count === 0) return;
       if (count < 0) {
@@ -288,6 +324,7 @@ class QuicSession implements Session {
       const bytes = this.#slab.subarray(0, count);
       this.#slab = this.#slab.subarray(count);
       total += count;
+      this.#received_bytes += count;
       this.#handler.data(source, bytes);
     }
   }
@@ -296,6 +333,7 @@ class QuicSession implements Session {
     while (this.#state === 'open') {
       const bytes = this.#connection.takeDatagram();
       if (!bytes) return;
+      this.#received_bytes += bytes.length;
       this.#handler?.datagram(bytes);
     }
   }
@@ -334,7 +372,7 @@ function dialError(end: QuicEnd, peer: string): SelvedgeError {
 function endError(end: QuicEnd, peer: string): SelvedgeError {
   switch (end.kind) {
     case 'application':
-      return new SelvedgeError(codeOfWire(end.code), { peer, why: end.why });
+      return closeError(codeOfWire(end.code), end.why, peer);
     case 'tls':
       return new SelvedgeError('tls_handshake_failed', { peer, why: end.why });
     case 'transport':

@@ -1,5 +1,8 @@
 //! QUIC for JavaScript: plain functions over numbers and byte arrays. An endpoint or connection that is gone is an error, never a
 //! crash; nothing here waits for the I/O thread except closing at the environment's end.
+//!
+//! Arrays of the caller's are written in place. That is sound since no JavaScript runs on this thread during a call, and
+//! src/native.ts, the only caller, gives arrays that no other thread shares.
 
 use std::collections::hash_map::Entry;
 use std::ffi::c_void;
@@ -24,10 +27,6 @@ const EVENT_WORDS: usize = 3;
 /// Outgoing octets that one connection may hold, whatever the caller does.
 const UNSENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 const READ_BYTES_MAX: usize = 1024 * 1024;
-/// Why writing into an array of the caller's is sound: no JavaScript runs on this thread during a call, and src/native.ts, the only
-/// caller, gives arrays that no other thread shares.
-#[allow(dead_code)]
-const NO_OTHER_WRITER: () = ();
 
 #[napi(object)]
 pub struct QuicOptions {
@@ -232,7 +231,7 @@ pub fn quic_close(endpoint: u32) {
 /// Takes events, three words each, as many as fit; returns their number. After the last one the endpoint's handle is gone.
 #[napi(catch_unwind)]
 pub fn quic_take(env: Env, endpoint: u32, mut out: Uint32ArraySlice<'_>) -> Result<u32> {
-    // SAFETY: see `NO_OTHER_WRITER`.
+    // SAFETY: nobody else writes to it during the call; see the head of this file.
     let out = unsafe { out.as_mut() };
     let mut count = 0;
     let mut over = false;
@@ -291,7 +290,7 @@ pub fn quic_remote(endpoint: u32, connection: u32) -> Result<QuicAddress> {
 
 #[napi(catch_unwind)]
 pub fn quic_link_local(endpoint: u32, connection: u32) -> Result<QuicAddress> {
-    with_link(endpoint, connection, |_, entry| Ok(entry.link.local.into()))
+    with_link(endpoint, connection, |_, entry| lock(&entry.link.stats).local.map(QuicAddress::from).ok_or_else(|| closed("connection")))
 }
 
 #[napi(catch_unwind)]
@@ -361,16 +360,16 @@ pub fn quic_ready(endpoint: u32, connection: u32, lane_number: u32) -> Result<bo
     })
 }
 
-/// Copies what has arrived on a source; -1 after its last octet, 0 if there is nothing now (event `Readable` tells when there is).
+/// Copies what has arrived on a source; -1 after its last octet (a source without any ends silently), 0 if there is nothing now (event `Readable` tells when there is).
 #[napi(catch_unwind)]
 pub fn quic_read(endpoint: u32, connection: u32, source: u32, mut into: Uint8ArraySlice<'_>) -> Result<i32> {
-    // SAFETY: see `NO_OTHER_WRITER`.
+    // SAFETY: nobody else writes to it during the call; see the head of this file.
     let into = unsafe { into.as_mut() };
     with_link(endpoint, connection, |shared, entry| {
         let room = into.len().min(READ_BYTES_MAX);
         let mut taken = Vec::new();
         let mut bytes = 0;
-        let (pull, over) = {
+        let (pull, tell) = {
             let mut guard = lock(&entry.link.inbox);
             let inbox = &mut *guard;
             let Some(known) = inbox.sources.get_mut(&source) else { return Ok(0) };
@@ -392,13 +391,15 @@ pub fn quic_read(endpoint: u32, connection: u32, source: u32, mut into: Uint8Arr
                     known.chunks.shrink_to(16);
                 }
             }
+            known.begun |= bytes > 0;
+            let tell = over && known.begun;
             if over {
                 inbox.sources.remove(&source);
             }
             inbox.bytes -= bytes;
             let pull = inbox.full && inbox.bytes * 2 <= shared.options.inbox_bytes_max;
             inbox.full &= !pull;
-            (pull, over)
+            (pull, tell)
         };
         if pull {
             shared.mailbox.post(Command::Pull { link: connection });
@@ -408,7 +409,7 @@ pub fn quic_read(endpoint: u32, connection: u32, source: u32, mut into: Uint8Arr
             into[at..at + chunk.len()].copy_from_slice(&chunk);
             at += chunk.len();
         }
-        Ok(if over { -1 } else { at as i32 })
+        Ok(if tell { -1 } else { at as i32 })
     })
 }
 
@@ -447,7 +448,7 @@ pub fn quic_datagram_max(endpoint: u32, connection: u32) -> Result<u32> {
 /// [rtt ms, least rtt ms, congestion window, mtu, packets sent, packets lost, in flight, acknowledged, unsent, sent, received, silent ms, datagrams dropped]
 #[napi(catch_unwind)]
 pub fn quic_facts(endpoint: u32, connection: u32, mut out: Float64ArraySlice<'_>) -> Result<()> {
-    // SAFETY: see `NO_OTHER_WRITER`.
+    // SAFETY: nobody else writes to it during the call; see the head of this file.
     let out = unsafe { out.as_mut() };
     with_link(endpoint, connection, |shared, entry| {
         let link = &entry.link;
@@ -476,7 +477,7 @@ pub fn quic_facts(endpoint: u32, connection: u32, mut out: Float64ArraySlice<'_>
 /// [least rtt ms or -1, latest rtt ms or -1, acknowledged, lost, sent] since the last call.
 #[napi(catch_unwind)]
 pub fn quic_sample(endpoint: u32, connection: u32, mut out: Float64ArraySlice<'_>) -> Result<()> {
-    // SAFETY: see `NO_OTHER_WRITER`.
+    // SAFETY: nobody else writes to it during the call; see the head of this file.
     let out = unsafe { out.as_mut() };
     with_link(endpoint, connection, |_, entry| {
         let out = out.get_mut(..5).ok_or_else(|| invalid("the array for the sample is too short"))?;

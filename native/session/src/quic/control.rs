@@ -113,7 +113,7 @@ impl ControllerFactory for GovernedConfig {
             }
             Algorithm::Bbr => Arc::new(BbrConfig::default()).build(now, current_mtu),
         };
-        Box::new(Governed { control: Arc::clone(&self.control), inner, mtu: u64::from(current_mtu), round: Round::new(now), backoff: 1.0 })
+        Box::new(Governed { control: Arc::clone(&self.control), inner, mtu: u64::from(current_mtu), round: Round::new(now), backoff: 1.0, flight: 0 })
     }
 }
 
@@ -138,6 +138,8 @@ struct Governed {
     round: Round,
     /// Part of the imposed window that losses leave.
     backoff: f64,
+    /// In flight before the acknowledgements under way.
+    flight: u64,
 }
 
 impl Governed {
@@ -155,6 +157,7 @@ impl Governed {
 impl Controller for Governed {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
         self.control.sent.fetch_add(bytes, Relaxed);
+        self.flight += bytes;
         self.inner.on_sent(now, bytes, last_packet_number);
     }
 
@@ -167,11 +170,14 @@ impl Controller for Governed {
         if now.saturating_duration_since(self.round.started) >= rtt.get() {
             self.end_round(now);
         }
-        self.inner.on_ack(now, sent, bytes, app_limited, rtt);
+        // A window that is not used is not validated, so it does not grow (RFC 7661): where nothing is ever lost, it would without end.
+        let unused = self.flight * 2 < self.inner.window();
+        self.inner.on_ack(now, sent, bytes, app_limited || unused, rtt);
     }
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, largest_packet_num_acked: Option<u64>) {
         self.control.in_flight.store(in_flight, Relaxed);
+        self.flight = in_flight;
         self.inner.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
 
@@ -203,6 +209,7 @@ impl Controller for Governed {
             mtu: self.mtu,
             round: self.round.clone(),
             backoff: self.backoff,
+            flight: self.flight,
         })
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn_proto::{Connection, ConnectionError, ConnectionHandle, Dir, Event as ProtoEvent, ReadError, StreamEvent, StreamId, VarInt, WriteError};
+use quinn_proto::{Connection, ConnectionError, Dir, Event as ProtoEvent, ReadError, StreamEvent, StreamId, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
 
 use super::shared::{End, Event, LANES, Lane, Link, Options, OutboundFlow, lock};
@@ -49,7 +49,6 @@ enum Finish {
 pub struct Driver {
     pub conn: Connection,
     pub link: Arc<Link>,
-    pub handle: ConnectionHandle,
     /// Counted as pending for this address, until approved or ended.
     pub pending_for: Option<IpAddr>,
     /// When it must be approved (or connected).
@@ -57,6 +56,7 @@ pub struct Driver {
     /// What stands in the engine's timer table.
     pub timer: Option<Instant>,
     pub dirty: bool,
+    local: Option<IpAddr>,
     connected: bool,
     approved: bool,
     told_end: bool,
@@ -78,15 +78,15 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn new(conn: Connection, link: Arc<Link>, handle: ConnectionHandle, now: Instant, options: &Options) -> Self {
+    pub fn new(conn: Connection, link: Arc<Link>, now: Instant, options: &Options) -> Self {
         Driver {
             conn,
             link,
-            handle,
             pending_for: None,
             deadline: Some(now + Duration::from_millis(options.handshake_ms)),
             timer: None,
             dirty: false,
+            local: None,
             connected: false,
             approved: false,
             told_end: false,
@@ -118,7 +118,9 @@ impl Driver {
         self.connected
     }
 
-    pub fn heard(&self, now: Instant) {
+    /// A datagram came, to `local`: a dialing socket is bound to no address, so only this tells which one it is.
+    pub fn heard(&mut self, now: Instant, local: Option<IpAddr>) {
+        self.local = local.or(self.local);
         self.link.heard_us.store(now.saturating_duration_since(self.link.epoch).as_micros() as u64, Relaxed);
     }
 
@@ -293,6 +295,11 @@ impl Driver {
     fn on_connected(&mut self, now: Instant, options: &Options, out: &mut Vec<Event>) {
         self.connected = true;
         self.deadline = Some(now + Duration::from_millis(options.handshake_ms));
+        if let Some(ip) = self.local
+            && let Some(local) = &mut lock(&self.link.stats).local
+        {
+            local.set_ip(ip);
+        }
         let identity = self.conn.crypto_session().peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
         *lock(&self.link.peer_chain) = identity.map(|chain| blocks::pack(chain.iter().map(|der| der.as_ref()))).unwrap_or_default();
         out.push(if self.link.dialed { Event::Connected(self.link.id) } else { Event::Incoming(Arc::clone(&self.link)) });

@@ -187,7 +187,7 @@ impl Engine {
         let mut config = ClientConfig::new(crypto);
         config.transport_config(Arc::new(transport(&self.shared.options, &link.control)));
         match self.endpoint.connect(now, config, remote, tls::SERVER_NAME) {
-            Ok((handle, conn)) => self.add(handle, Driver::new(conn, link, handle, now, &self.shared.options)),
+            Ok((handle, conn)) => self.add(handle, Driver::new(conn, link, now, &self.shared.options)),
             Err(error) => {
                 *lock(&link.end) = Some(End::Unreachable(error.to_string()));
                 self.events.push(Event::Closed(link.id));
@@ -262,7 +262,7 @@ impl Engine {
         match self.endpoint.handle(now, remote, local, ecn, bytes, &mut buffer) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(driver) = self.drivers.get_mut(&handle) {
-                    driver.heard(now);
+                    driver.heard(now, local);
                     driver.conn.handle_event(event);
                 }
                 self.mark(handle);
@@ -301,7 +301,7 @@ impl Engine {
         config.transport_config(Arc::new(transport(options, &link.control)));
         match self.endpoint.accept(incoming, now, buffer, Some(Arc::new(config))) {
             Ok((handle, conn)) => {
-                let mut driver = Driver::new(conn, link, handle, now, options);
+                let mut driver = Driver::new(conn, link, now, options);
                 driver.pending_for = Some(address);
                 self.pending += 1;
                 *self.pending_by_address.entry(address).or_default() += 1;
@@ -365,20 +365,25 @@ impl Engine {
 
     // ---- turns
 
+    /// First everyone's events and octets, and JavaScript is woken; then it can work while this thread encrypts and sends.
     fn turns(&mut self) {
         self.send_unsent();
-        for _ in 0..self.dirty.len() {
-            let Some(handle) = self.dirty.pop_front() else { break };
-            self.turn(handle);
+        let due: Vec<ConnectionHandle> = self.dirty.drain(..).collect();
+        let shared = Arc::clone(&self.shared);
+        for handle in &due {
+            if let Some(driver) = self.drivers.get_mut(handle) {
+                driver.dirty = false;
+                driver.turn(Instant::now(), &shared.options, &mut self.events);
+            }
+        }
+        self.flush_events();
+        for handle in due {
+            self.finish_turn(handle, &shared.options);
         }
     }
 
-    fn turn(&mut self, handle: ConnectionHandle) {
-        let now = Instant::now();
-        let shared = Arc::clone(&self.shared);
+    fn finish_turn(&mut self, handle: ConnectionHandle, options: &Options) {
         let Some(driver) = self.drivers.get_mut(&handle) else { return };
-        driver.dirty = false;
-        driver.turn(now, &shared.options, &mut self.events);
         let mut drained = false;
         while let Some(event) = driver.conn.poll_endpoint_events() {
             drained |= event.is_drained();
@@ -386,9 +391,9 @@ impl Engine {
                 driver.conn.handle_event(event);
             }
         }
-        let more = self.transmit(handle, now);
+        let more = self.transmit(handle, Instant::now());
         let Some(driver) = self.drivers.get_mut(&handle) else { return };
-        driver.publish(&shared.options, &mut self.events);
+        driver.publish(options, &mut self.events);
         if driver.is_ended() {
             self.settle_handle(handle);
         }

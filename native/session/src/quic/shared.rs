@@ -242,6 +242,7 @@ pub struct Stats {
     pub received_bytes: u64,
     pub datagrams_dropped: u64,
     pub remote: Option<SocketAddr>,
+    pub local: Option<SocketAddr>,
 }
 
 /// One source: an incoming stream, as far as it was pulled out of the stack.
@@ -249,6 +250,8 @@ pub struct Stats {
 pub struct Source {
     pub chunks: VecDeque<Bytes>,
     pub ended: bool,
+    /// Octets of it were read: only then is its end told.
+    pub begun: bool,
     /// A `Readable` was sent and not yet answered by reading it empty.
     pub announced: bool,
 }
@@ -268,7 +271,6 @@ pub struct Inbox {
 pub struct Link {
     pub id: u32,
     pub dialed: bool,
-    pub local: SocketAddr,
     pub counters: Arc<Counters>,
     pub control: Arc<Control>,
     pub inbox: Mutex<Inbox>,
@@ -291,11 +293,10 @@ impl Link {
         Link {
             id,
             dialed,
-            local,
             counters: Arc::default(),
             control: Arc::default(),
             inbox: Mutex::default(),
-            stats: Mutex::new(Stats { remote: Some(remote), ..Stats::default() }),
+            stats: Mutex::new(Stats { remote: Some(remote), local: Some(local), ..Stats::default() }),
             peer_chain: Mutex::default(),
             end: Mutex::default(),
             cap: AtomicUsize::new(0),
