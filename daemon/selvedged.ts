@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { Agent } from '../src/node/agent.ts';
-import { controlServer } from '../src/node/control-routes.ts';
+import { controlServer } from '../src/node/control-server.ts';
 import { systemTimers } from '../src/transport/system.ts';
 import { applyConfig, NodeConfig } from './config.ts';
 import { Closers, makeLog, parsePort, reportFailure, untilStopped } from './run.ts';

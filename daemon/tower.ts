@@ -82,7 +82,7 @@ async function start({ state, listen, port, udpPort = port, advertise, governor,
   });
   closers.add(() => host.close());
   serveEcho(host.mesh);
-  const inbox = await serveFiles(host.mesh, { path: join(state, 'inbox'), timers: systemTimers });
+  const inbox = await serveFiles(host.mesh, { inbox: join(state, 'inbox'), timers: systemTimers });
   closers.add(() => inbox.close());
   const snapshots = serveSnapshots(host.mesh, tower, systemTimers, (error, node) => log('snapshot flow ended', { node, code: error.code, reason: error.message }));
   closers.add(() => snapshots.close());

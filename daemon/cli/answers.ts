@@ -1,0 +1,70 @@
+/**
+ * The shapes in which the local sockets answer, checked, since the CLI may be of another version than the daemon that it asks. Written
+ * without the schema library, which takes longer to load than these commands take to run.
+ */
+import { SelvedgeError } from '../../src/base/errors.ts';
+
+type Read<T> = (value: unknown, path: string) => T;
+type Fields = Readonly<Record<string, Read<unknown>>>;
+type Shape<F extends Fields> = { readonly [Key in keyof F]: ReturnType<F[Key]> };
+
+const text: Read<string> = (value, path) => (typeof value === 'string' ? value : refuse(path, 'a text'));
+const number: Read<number> = (value, path) => (typeof value === 'number' ? value : refuse(path, 'a number'));
+const flag: Read<boolean> = (value, path) => (typeof value === 'boolean' ? value : refuse(path, 'true or false'));
+const maybe =
+  <T>(read: Read<T>): Read<T | null> =>
+  (value, path) =>
+    value === null || value === undefined ? null : read(value, path);
+const list =
+  <T>(read: Read<T>): Read<T[]> =>
+  (value, path) =>
+    Array.isArray(value) ? value.map((one, index) => read(one, `${path}/${index}`)) : refuse(path, 'a list');
+const shape =
+  <F extends Fields>(fields: F): Read<Shape<F>> =>
+  (value, path) => {
+    if (typeof value !== 'object' || value === null) return refuse(path, 'an object');
+    const given = new Map<string, unknown>(Object.entries(value));
+    return Object.fromEntries(Object.entries(fields).map(([key, read]) => [key, read(given.get(key), `${path}/${key}`)])) as Shape<F>;
+  };
+const facts: Read<Readonly<Record<string, unknown>>> = (value, path) => (typeof value === 'object' && value !== null ? { ...value } : refuse(path, 'an object'));
+
+const channel = shape({
+  peer: text,
+  name: text,
+  site: text,
+  state: text,
+  suspect: flag,
+  transport: maybe(text),
+  why: text,
+  remote: maybe(text),
+  rtt_ms: maybe(number),
+  classes: list(text),
+  bytes_sent: number,
+  bytes_received: number,
+  certificate_days: maybe(number),
+});
+const token = shape({ id: text, uses: number, uses_max: number, site: maybe(text), expires_ms: number, revoked_ms: maybe(number) });
+
+export type Channel = ReturnType<typeof channel>;
+export type Token = ReturnType<typeof token>;
+
+export const readChannels = whole(shape({ self: facts, channels: list(channel) }));
+export const readPeers = whole(shape({ peers: list(shape({ peer: text, name: text, site: text, state: text, remote: maybe(text) })) }));
+export const readToken = whole(token);
+export const readTokens = whole(list(token));
+export const readCreated = whole(shape({ text, token }));
+export const readSample = whole(shape({ sequence: number, rtt_ms: number, at_ms: number }));
+export const readSummary = whole(
+  shape({ sent: number, received: number, samples_ms: list(number), min_ms: maybe(number), p50_ms: maybe(number), p99_ms: maybe(number), max_ms: maybe(number) }),
+);
+export const readProgress = whole(shape({ bytes: number, total: number, rate_mbit: number, transport: maybe(text), left_s: maybe(number), at_ms: number }));
+export const readSent = whole(shape({ sha256: text, name: text, bytes: number, sent_bytes: number, seconds: number, mbit: number }));
+
+/** @throws version_unsupported */
+function whole<T>(read: Read<T>): (value: unknown) => T {
+  return (value) => read(value, '');
+}
+
+function refuse(path: string, expected: string): never {
+  throw new SelvedgeError('version_unsupported', { found: `an answer where ${path || 'the whole'} is not ${expected}`, expected: 'answers of its own version' });
+}

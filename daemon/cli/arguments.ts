@@ -1,0 +1,73 @@
+/** Arguments of the CLI: parsed once, each with a message that says what is allowed. */
+import { existsSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { join, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { SelvedgeError } from '../../src/base/errors.ts';
+import { type TrafficClass, trafficClassNames } from '../../src/channel/classes.ts';
+
+export const DEFAULT_NODE_STATE = '/var/lib/selvedge/node';
+export const DEFAULT_TOWER_STATE = '/var/lib/selvedge/tower';
+
+const invalid = (name: string, why: string) => new SelvedgeError('argument_invalid', { name, why });
+
+/** An integer between the two, both included. */
+export function integer(name: string, min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < min || value > max) throw invalid(name, `'${text}' is not a whole number from ${min} to ${max}`);
+    return value;
+  };
+}
+
+const units = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** `90s`, `15m`, `1h`, `7d` in milliseconds. */
+export function duration(name: string): (text: string) => number {
+  return (text) => {
+    const match = /^(\d{1,9})(ms|s|m|h|d)$/.exec(text);
+    if (match === null) throw invalid(name, `'${text}' is not a time such as 90s, 15m, 1h or 7d`);
+    return Number(match[1]) * units[match[2] as keyof typeof units];
+  };
+}
+
+export function trafficClass(text: string): TrafficClass {
+  const found = trafficClassNames.find((one) => one === text);
+  if (found === undefined) throw invalid('class', `'${text}' is not one of ${trafficClassNames.join(', ')}`);
+  return found;
+}
+
+/** `HOST`, `HOST:PORT`, `[IPv6]:PORT`; 443 without a port. */
+export function address(text: string): { host: string; port: number } {
+  const match = /^\[([0-9a-fA-F:.]+)\](?::(\d{1,5}))?$/.exec(text) ?? (isIP(text) === 6 ? [text, text] : /^([A-Za-z0-9.-]+)(?::(\d{1,5}))?$/.exec(text));
+  const [, host, portText = '443'] = match ?? [];
+  const port = Number(portText);
+  if (host === undefined || port < 1 || port > 65_535)
+    throw invalid('tower', `'${text}' is not an address such as 203.0.113.5, tower.example:443 or [2001:db8::5]:443`);
+  return { host, port };
+}
+
+/** Adds `--state` and `--socket`, which say whose daemon is asked. */
+export function withSocket(command: Command): Command {
+  return command
+    .option('--state <dir>', `state directory of the daemon (default: ${DEFAULT_NODE_STATE}, else ${DEFAULT_TOWER_STATE})`)
+    .option('--socket <path>', 'Unix socket of the daemon (default: selvedged.sock or tower.sock in the state directory)');
+}
+
+export interface SocketFlags {
+  readonly state?: string;
+  readonly socket?: string;
+}
+
+/** The node's socket if there is one, else the tower's; of what is named, or of the default places. */
+export function socketOf({ state, socket }: SocketFlags): string {
+  if (socket !== undefined) return resolve(socket);
+  const states = state === undefined ? [DEFAULT_NODE_STATE, DEFAULT_TOWER_STATE] : [state];
+  const candidates = states.flatMap((one) => [join(one, 'selvedged.sock'), join(one, 'tower.sock')]);
+  return resolve(candidates.find((path) => existsSync(path)) ?? candidates[0] ?? '');
+}
+
+/** The tower's socket, for what only a tower does. */
+export function towerSocketOf({ state, socket }: SocketFlags): string {
+  return resolve(socket ?? join(state ?? DEFAULT_TOWER_STATE, 'tower.sock'));
+}

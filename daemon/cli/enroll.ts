@@ -1,0 +1,133 @@
+/** `selvedge token …` at the tower, and `selvedge join` on a fresh node. */
+import { hostname } from 'node:os';
+import { resolve } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { Command } from 'commander';
+import { SelvedgeError } from '../../src/base/errors.ts';
+import { limits } from '../../src/base/limits.ts';
+import { parseFingerprint } from '../../src/identity/fingerprint.ts';
+import { readFileBounded } from '../../src/identity/files.ts';
+import { loadOrCreateUnsealKey, type UnsealSource } from '../../src/identity/unseal.ts';
+import { type ControlCall, callControl } from '../../src/node/control-client.ts';
+import { readCreated, readToken, readTokens, type Token } from './answers.ts';
+import { address, DEFAULT_NODE_STATE, duration, integer, type SocketFlags, towerSocketOf } from './arguments.ts';
+import { formatSeconds, printJson, printLine, printTable } from './output.ts';
+
+interface TokenFlags extends SocketFlags {
+  readonly json?: boolean;
+}
+
+interface CreateFlags extends TokenFlags {
+  readonly uses: number;
+  readonly expires: number;
+  readonly site?: string;
+}
+
+export function tokenCommand(): Command {
+  const command = new Command('token').description('the tokens by which nodes join (at the tower)');
+  withTower(command.command('create').description('make a token and print it, once'))
+    .option('--uses <n>', 'how many nodes may join with it', integer('uses', 1, limits.token_uses_max), 1)
+    .option('--expires <time>', 'how long it is valid: 90s, 15m, 1h, 7d', duration('expires'), duration('expires')('24h'))
+    .option('--site <name>', 'only for nodes of this site')
+    .addHelpText('after', '\nExample:\n  selvedge token create --uses 3 --expires 1h')
+    .action(createToken);
+  withTower(command.command('list').description('the tokens there are')).action(async (flags: TokenFlags) => {
+    const tokens = readTokens(await callControl(call(flags, 'GET', '/v1/tokens')));
+    if (flags.json) printJson({ tokens });
+    else printTable(['ID', 'USED', 'SITE', 'STATE'], tokens.map(tokenRow));
+  });
+  withTower(command.command('revoke').description('end a token; nodes that joined with it stay').argument('<id>')).action(
+    async (id: string, flags: TokenFlags) => {
+      const token = readToken(await callControl(call(flags, 'DELETE', `/v1/tokens/${encodeURIComponent(id)}`)));
+      if (flags.json) printJson(token);
+      else printLine(`token ${token.id} is revoked; it was used ${token.uses} times`);
+    },
+  );
+  return command;
+}
+
+function withTower(command: Command): Command {
+  return command.option('--state <dir>', 'state directory of the tower').option('--socket <path>', "the tower's Unix socket").option('--json', 'print JSON');
+}
+
+async function createToken({ uses, expires, site, ...flags }: CreateFlags): Promise<void> {
+  const created = readCreated(await callControl(call(flags, 'POST', '/v1/tokens', { uses, life_ms: expires, ...(site !== undefined && { site }) })));
+  const { id, expires_ms } = created.token;
+  if (flags.json) printJson({ id, token: created.text, uses_max: created.token.uses_max, expires_ms });
+  else
+    printLine(
+      `${created.text}\n\ntoken ${id}, for ${uses === 1 ? 'one node' : `${uses} nodes`}, valid until ${new Date(expires_ms).toISOString()}; it is not shown again`,
+    );
+}
+
+function tokenRow({ id, uses, uses_max, site, expires_ms, revoked_ms }: Token): string[] {
+  const left_s = (expires_ms - Date.now()) / 1_000;
+  const state = revoked_ms !== null ? 'revoked' : left_s <= 0 ? 'expired' : uses >= uses_max ? 'used up' : `valid for ${formatSeconds(left_s)}`;
+  return [id, `${uses} of ${uses_max}`, site ?? 'any', state];
+}
+
+function call(flags: SocketFlags, method: ControlCall['method'], path: string, body?: Record<string, unknown>): ControlCall {
+  return { socketPath: towerSocketOf(flags), method, path, ...(body && { body }) };
+}
+
+interface JoinFlags extends UnsealSource {
+  readonly tower: string;
+  readonly fingerprint: string;
+  readonly tokenFile: string;
+  readonly name?: string;
+  readonly site?: string;
+  readonly state: string;
+  readonly json?: boolean;
+}
+
+export function joinCommand(): Command {
+  return new Command('join')
+    .description('make this host a node of a cluster: a key, a request, a token, and what the tower answers')
+    .requiredOption('--tower <address>', 'where the tower is: HOST or HOST:PORT')
+    .requiredOption('--fingerprint <sha256:hex>', "fingerprint of the cluster's root, as `tower init` printed it")
+    .requiredOption('--token-file <file>', 'file with the token; - reads it from standard input')
+    .option('--name <name>', "the node's name (default: the host's)")
+    .option('--site <name>', "the node's site (default: the token's)")
+    .option('--state <dir>', 'state directory to make', DEFAULT_NODE_STATE)
+    .option('--key-file <file>', 'key file that seals the secrets; made if it is missing')
+    .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --token-file token --site harbor\n  selvedged --listen 192.0.2.7',
+    )
+    .action(join);
+}
+
+async function join(flags: JoinFlags): Promise<void> {
+  const tower = address(flags.tower);
+  const fingerprint = parseFingerprint(flags.fingerprint);
+  const token = await readTokenFile(flags.tokenFile);
+  const name = flags.name ?? hostname().split('.')[0]?.toLowerCase() ?? '';
+  const state = resolve(flags.state);
+  // Only joining needs them, and every other command should start fast.
+  const [{ callHome }, { systemRandom, systemTimers }] = await Promise.all([import('../../src/enroll/call-home.ts'), import('../../src/transport/system.ts')]);
+  const { identity } = await callHome({
+    state,
+    unseal: await loadOrCreateUnsealKey(flags),
+    tower,
+    fingerprint,
+    token,
+    name,
+    ...(flags.site !== undefined && { site: flags.site }),
+    listen: [],
+    timers: systemTimers,
+    random: systemRandom,
+    onRetry: (error, delay_ms) => process.stderr.write(`${error.message}; trying again in ${formatSeconds(delay_ms / 1_000)}\n`),
+  });
+  const { node, site, cluster } = identity;
+  if (flags.json) printJson({ node, name: identity.name, site, cluster, state });
+  else printLine(`this host is node ${identity.name}.${site}.${cluster} (${node}); its state is in ${state}\nstart it with: selvedged --state ${state}`);
+}
+
+async function readTokenFile(path: string): Promise<string> {
+  if (path === '-') return (await text(process.stdin)).trim();
+  const bytes = await readFileBounded(path, limits.token_chars_max + 2);
+  if (bytes === null) throw new SelvedgeError('not_found', { what: 'token file', name: path });
+  return Buffer.from(bytes).toString('utf8').trim();
+}

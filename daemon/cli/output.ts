@@ -1,0 +1,60 @@
+/** How the CLI prints: JSON for programs, lines and columns for people, and errors with their exit codes (docs/cli.md). */
+import { SelvedgeError } from '../../src/base/errors.ts';
+
+export const exitCodes = { ok: 0, failed: 1, usage: 2, unreachable: 3, interrupted: 130 } as const;
+
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
+export function printLine(text = ''): void {
+  process.stdout.write(`${text}\n`);
+}
+
+/** Columns as wide as their widest cell; the last one is not padded. */
+export function printTable(heads: readonly string[], rows: readonly (readonly string[])[]): void {
+  const widths = heads.map((head, column) => Math.max(head.length, ...rows.map((row) => (row[column] ?? '').length)));
+  for (const row of [heads, ...rows]) printLine(row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join('  '));
+}
+
+/** Prints why a command failed, the way it was asked to print. @returns the exit code */
+export function reportError(error: unknown, asJson: boolean): number {
+  if (!(error instanceof SelvedgeError)) {
+    // Not of the table: a bug, whose stack is what helps.
+    process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    return exitCodes.failed;
+  }
+  if (asJson) process.stderr.write(`${JSON.stringify({ error })}\n`);
+  else process.stderr.write(`error: ${error.message}\n       ${error.remedy} [${error.code}]\n`);
+  if (error.code === 'argument_invalid') return exitCodes.usage;
+  return error.code === 'daemon_unreachable' ? exitCodes.unreachable : exitCodes.failed;
+}
+
+const BYTE_UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
+
+export function formatBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1_000 && unit < BYTE_UNITS.length - 1) {
+    value /= 1_000;
+    unit++;
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${BYTE_UNITS[unit]}`;
+}
+
+export function formatMs(ms: number | null): string {
+  if (ms === null) return '-';
+  return ms < 10 ? `${ms.toFixed(2)} ms` : `${ms.toFixed(1)} ms`;
+}
+
+export function formatSeconds(seconds: number): string {
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3_600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3_600)} h ${Math.floor((whole % 3_600) / 60)} min`;
+}
+
+/** What came from a peer reaches the terminal without its control characters. */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}]/gu, '?');
+}

@@ -1,0 +1,64 @@
+#!/usr/bin/env node
+/** The command line of Selvedge. Reads it, hands over to daemon/cli/, and turns the outcome into an exit code; no logic. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { joinCommand, tokenCommand } from './cli/enroll.ts';
+import { labCommand } from './cli/lab.ts';
+import { Interrupted, peersCommand, pingCommand, sendCommand, statusCommand } from './cli/mesh.ts';
+import { exitCodes, printJson, printLine, reportError } from './cli/output.ts';
+
+const exitHelp = `
+Exit codes: ${exitCodes.ok} done, ${exitCodes.failed} failed (the code in brackets says why: docs/failure-reasons.md), ${exitCodes.usage} wrong usage,
+${exitCodes.unreachable} no daemon answers, ${exitCodes.interrupted} interrupted.`;
+
+async function main(argv: readonly string[]): Promise<number> {
+  const asJson = argv.includes('--json');
+  const program = await makeProgram(argv);
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+    return Number(process.exitCode ?? exitCodes.ok);
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    if (isInterruption(error)) return exitCodes.interrupted;
+    return reportError(error, asJson);
+  }
+}
+
+async function makeProgram([first]: readonly string[]): Promise<Command> {
+  const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
+  program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
+  program.addCommand(joinCommand()).addCommand(tokenCommand());
+  program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run', first));
+  program.addCommand(await heavyCommand('netcheck', 'does UDP (QUIC), does TCP pass to the tower, and do the clocks agree', first));
+  program.addCommand(labCommand()).addCommand(versionCommand());
+  for (const command of everyCommand(program)) command.exitOverride().showHelpAfterError('(--help tells what there is)');
+  return program;
+}
+
+/** Commands that load the tower or the transports do so only when they are the ones asked for. */
+async function heavyCommand(name: 'tower' | 'netcheck', description: string, first: string | undefined): Promise<Command> {
+  if (first !== name) return new Command(name).description(description);
+  return name === 'tower' ? (await import('./tower.ts')).towerCommand() : (await import('./cli/netcheck.ts')).netcheckCommand();
+}
+
+function versionCommand(): Command {
+  return new Command('version')
+    .description('the version of this program')
+    .option('--json', 'print JSON')
+    .action(({ json }: { readonly json?: boolean }) => {
+      const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+      if (json) printJson({ version, node: process.versions.node, platform: process.platform, arch: process.arch });
+      else printLine(`selvedge ${version} (Node ${process.versions.node}, ${process.platform} ${process.arch})`);
+    });
+}
+
+function* everyCommand(command: Command): Generator<Command> {
+  yield command;
+  for (const child of command.commands) yield* everyCommand(child);
+}
+
+function isInterruption(error: unknown): boolean {
+  return error instanceof Interrupted || (error instanceof Error && (error.name === 'AbortError' || error.cause instanceof Interrupted));
+}
+
+process.exitCode = await main(process.argv.slice(2));

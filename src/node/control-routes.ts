@@ -1,0 +1,116 @@
+/**
+ * The routes of the local control API, by which the CLI asks a daemon about its channels and has it ping and send: mounted on the node's
+ * own socket (control-server.ts) and on the tower's. Who may open the socket may use them; they check and pass on.
+ *
+ * What takes time answers in lines of JSON (NDJSON) as it happens; an error after the first line is a line `{error}`.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { isAbsolute } from 'node:path';
+import { Readable } from 'node:stream';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest, RawServerDefault } from 'fastify';
+import { Type } from 'typebox';
+import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import { type TrafficClass, trafficClassNames } from '../channel/classes.ts';
+import type { Mesh } from '../peering/mesh.ts';
+import { sendFile } from '../services/file-send.ts';
+import { ping } from '../services/ping.ts';
+import type { Timers } from '../transport/system.ts';
+
+export type ControlApi = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>;
+
+export interface Control {
+  readonly mesh: Mesh;
+  readonly timers: Timers;
+  /** Who this daemon is; safe to show. */
+  readonly facts: () => Readonly<Record<string, string | number | boolean | null>>;
+}
+
+const strict = { additionalProperties: false };
+const NodeName = Type.String({ minLength: 1, maxLength: 253, pattern: '^[a-z0-9][a-z0-9.-]*$' });
+const ClassName = Type.Enum(trafficClassNames);
+
+const PingBody = Type.Object(
+  {
+    node: NodeName,
+    class: Type.Optional(ClassName),
+    count: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.ping_count_max })),
+    interval_ms: Type.Optional(Type.Integer({ minimum: 1, maximum: 3_600_000 })),
+    size_bytes: Type.Optional(Type.Integer({ minimum: 12, maximum: limits.message_bytes_max })),
+  },
+  strict,
+);
+
+const SendBody = Type.Object(
+  {
+    node: NodeName,
+    path: Type.String({ minLength: 1, maxLength: 4_096 }),
+    class: Type.Optional(ClassName),
+    patience_ms: Type.Optional(Type.Integer({ minimum: 0, maximum: 7 * 86_400_000 })),
+  },
+  strict,
+);
+
+export function registerControl(api: ControlApi, { mesh, timers, facts }: Control): void {
+  api.get('/v1/channels', async () => ({ self: facts(), channels: mesh.status() }));
+  api.get('/v1/peers', async () => ({ peers: mesh.status().map(({ peer, name, site, state, remote }) => ({ peer, name, site, state, remote })) }));
+  api.post('/v1/ping', { schema: { body: PingBody } }, (request, reply) => {
+    const { node, class: cls = 'input', count = null, interval_ms = 1_000, size_bytes = 64 } = request.body;
+    return streamLines(request, reply, async (signal, emit) => {
+      const onSample = (sample: object) => emit(sample);
+      return { ...(await ping(mesh, timers, { node, class: asClass(cls), count, interval_ms, size_bytes, signal, onSample })), done: true };
+    });
+  });
+  api.post('/v1/send', { schema: { body: SendBody } }, (request, reply) => {
+    const { node, path, class: cls = 'file_transfer', patience_ms } = request.body;
+    if (!isAbsolute(path))
+      throw new SelvedgeError('request_invalid', { path: '/body/path', why: 'must be absolute: the daemon has another working directory' });
+    return streamLines(request, reply, async (signal, emit) => {
+      const options = { node, path, class: asClass(cls), signal, onProgress: emit, ...(patience_ms !== undefined && { patience_ms }) };
+      return { ...(await sendFile(mesh, timers, options)), done: true };
+    });
+  });
+}
+
+/** The schema has checked it; the type provider widens an enumeration to text. */
+function asClass(name: string): TrafficClass {
+  const found = trafficClassNames.find((one) => one === name);
+  if (found === undefined) throw new SelvedgeError('request_invalid', { path: '/body/class', why: `'${name}' is no class` });
+  return found;
+}
+
+/**
+ * Answers with a line for each value that `work` emits, and one for its result or error. The caller's end of the connection is its
+ * interruption. An error before anything was emitted is an ordinary error answer.
+ */
+async function streamLines(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  work: (signal: AbortSignal, emit: (value: object) => void) => Promise<object>,
+): Promise<FastifyReply> {
+  const interruption = new AbortController();
+  const lines = new Readable({ read() {} });
+  const { promise: begun, resolve: begin, reject: refuse } = Promise.withResolvers<void>();
+  const emit = (value: object) => {
+    begin();
+    // Whoever does not read loses lines, not this daemon its memory.
+    if (!lines.destroyed && lines.readableLength < limits.control_backlog_bytes_max) lines.push(`${JSON.stringify(value)}\n`);
+  };
+  const over = () => interruption.abort();
+  reply.raw.once('close', over);
+  // A quiet stretch of a ping or transfer is not a dead client.
+  request.raw.socket.setTimeout(0);
+  work(interruption.signal, emit)
+    .then(emit, (error: unknown) => {
+      const known = asSelvedgeError(error, 'internal_error', { what: 'the daemon' });
+      refuse(known);
+      emit({ error: known.toJSON() });
+    })
+    .finally(() => {
+      reply.raw.off('close', over);
+      if (!lines.destroyed) lines.push(null);
+    });
+  await begun;
+  return reply.type('application/x-ndjson').send(lines);
+}
