@@ -66,16 +66,25 @@ function makeRequest(name: string): PendingRequest {
 async function askUntilAnswered(request: CallHomeRequest, cluster: string, { csr }: PendingRequest): Promise<Answer> {
   const { timers, random, attempts_max = limits.enroll_attempts_max } = request;
   const stop = request.signal ?? new AbortController().signal;
-  const body: EnrollRequest = { token: request.token.trim(), csr: toBase64(csr), name: request.name, listen: [...request.listen], ...(request.site !== undefined && { site: request.site }) };
+  const body: EnrollRequest = {
+    token: request.token.trim(),
+    csr: toBase64(csr),
+    name: request.name,
+    listen: [...request.listen],
+    ...(request.site !== undefined && { site: request.site }),
+  };
   for (let attempt = 1; ; attempt++) {
     try {
-      return await post({ ...request.tower, cluster, fingerprint: request.fingerprint }, {
-        path: '/v1/enroll',
-        body: Buffer.from(JSON.stringify(body)),
-        answer_bytes_max: limits.enroll_answer_bytes_max,
-        now_ms: () => timers.clock.wall(),
-        signal: AbortSignal.any([stop, AbortSignal.timeout(limits.api_request_ms_max)]),
-      });
+      return await post(
+        { ...request.tower, cluster, fingerprint: request.fingerprint },
+        {
+          path: '/v1/enroll',
+          body: Buffer.from(JSON.stringify(body)),
+          answer_bytes_max: limits.enroll_answer_bytes_max,
+          now_ms: () => timers.clock.wall(),
+          signal: AbortSignal.any([stop, AbortSignal.timeout(limits.api_request_ms_max)]),
+        },
+      );
     } catch (error) {
       const delay_ms = retryDelay_ms(error, attempt, random);
       if (delay_ms === null || attempt >= attempts_max || stop.aborted) throw error;
@@ -105,11 +114,17 @@ async function waitFor(timers: Timers, delay_ms: number, stop: AbortSignal): Pro
 }
 
 /** Everything in the answer that this node will rely on, judged as if a stranger had sent it. */
-function believe(request: CallHomeRequest, cluster: string, { key }: PendingRequest, { body, root }: Answer): { node: NodeParts; envelope: EnrollAnswer['snapshot'] } {
+function believe(
+  request: CallHomeRequest,
+  cluster: string,
+  { key }: PendingRequest,
+  { body, root }: Answer,
+): { node: NodeParts; envelope: EnrollAnswer['snapshot'] } {
   const answer = readJson(body, limits.enroll_answer_bytes_max, checkEnrollAnswer);
   if (answer.cluster !== cluster) throw new SelvedgeError('wrong_cluster', { found: answer.cluster, expected: cluster });
   const trust = trustBundleFromJson(answer.trust);
-  if (!trust.roots.some((trusted) => equalBytes(trusted, root))) throw new SelvedgeError('document_invalid', { what: 'trust bundle', why: 'it lacks the pinned root' });
+  if (!trust.roots.some((trusted) => equalBytes(trusted, root)))
+    throw new SelvedgeError('document_invalid', { what: 'trust bundle', why: 'it lacks the pinned root' });
   const chain = answer.chain.map((text, index) => bytesOf(text, limits.certificate_bytes_max, `/chain/${index}`));
   const now_ms = request.timers.clock.wall();
   const own = verifyPeer({ chain, roots: trust.roots, cluster, now_ms, usage: 'client', expectedNode: answer.node, expectedSite: answer.site });

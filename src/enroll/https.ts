@@ -57,7 +57,14 @@ export async function post(tower: PinnedTower, { path, body, answer_bytes_max, n
 
 async function open(tower: TowerAddress, signal: AbortSignal): Promise<TLSSocket> {
   const { host, port } = tower;
-  const socket = connect({ host, port, ALPNProtocols: ['http/1.1'], minVersion: 'TLSv1.3', rejectUnauthorized: false, ...(isIP(host) === 0 && { servername: host }) });
+  const socket = connect({
+    host,
+    port,
+    ALPNProtocols: ['http/1.1'],
+    minVersion: 'TLSv1.3',
+    rejectUnauthorized: false,
+    ...(isIP(host) === 0 && { servername: host }),
+  });
   try {
     await once(socket, 'secureConnect', { signal });
     // What comes later belongs to the exchange; without a listener it would end the process.
@@ -75,7 +82,10 @@ async function judge(tower: PinnedTower, socket: TLSSocket, now_ms: () => number
   const root = chain.find((certificate) => equalBytes(fingerprint(certificate), tower.fingerprint));
   if (root === undefined) {
     const last = chain.at(-1);
-    throw new SelvedgeError('fingerprint_mismatch', { found: last === undefined ? 'none' : formatFingerprint(fingerprint(last)), expected: formatFingerprint(tower.fingerprint) });
+    throw new SelvedgeError('fingerprint_mismatch', {
+      found: last === undefined ? 'none' : formatFingerprint(fingerprint(last)),
+      expected: formatFingerprint(tower.fingerprint),
+    });
   }
   try {
     verifyPeer({ chain, roots: [root], cluster: tower.cluster, now_ms: now_ms(), usage: 'server', expectedNode: TOWER_ID, expectedSite: TOWER_SITE });
@@ -116,7 +126,16 @@ interface Exchange {
 
 async function exchange(tower: TowerAddress, socket: TLSSocket, { method, path, body, signal }: Exchange): Promise<IncomingMessage> {
   const headers = body === null ? {} : { 'content-type': 'application/json', 'content-length': body.length };
-  const request = httpRequest({ createConnection: () => socket, host: tower.host, port: tower.port, method, path, headers, signal, maxHeaderSize: limits.api_header_bytes_max });
+  const request = httpRequest({
+    createConnection: () => socket,
+    host: tower.host,
+    port: tower.port,
+    method,
+    path,
+    headers,
+    signal,
+    maxHeaderSize: limits.api_header_bytes_max,
+  });
   request.end(body);
   try {
     const [response] = (await once(request, 'response')) as [IncomingMessage];

@@ -48,7 +48,10 @@ export const EnvelopeSchema = closed({
 });
 export type Envelope = Static<typeof EnvelopeSchema>;
 
-export const TrustSchema = closed({ version: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }), roots: Type.Array(Certificate, { minItems: 1, maxItems: limits.trust_roots_max }) });
+export const TrustSchema = closed({
+  version: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
+  roots: Type.Array(Certificate, { minItems: 1, maxItems: limits.trust_roots_max }),
+});
 
 export const EnrollAnswerSchema = closed({
   node: NodeId,
@@ -129,7 +132,10 @@ export const checkIdentityFile = checker(IdentityFileSchema);
 export function checkEndpointsSize(endpoints: readonly Endpoint[]): void {
   const found = JSON.stringify(endpoints).length;
   if (found <= limits.node_endpoints_bytes_max) return;
-  throw new SelvedgeError('argument_invalid', { name: 'listen', why: `its addresses take ${found} octets of JSON, at most ${limits.node_endpoints_bytes_max} allowed` });
+  throw new SelvedgeError('argument_invalid', {
+    name: 'listen',
+    why: `its addresses take ${found} octets of JSON, at most ${limits.node_endpoints_bytes_max} allowed`,
+  });
 }
 
 /** Base64 of a checked shape as bytes. @throws request_invalid */

@@ -70,7 +70,10 @@ export interface PublicApiOptions {
 }
 
 /** Ready for sockets: `api.server.emit('connection', tlsSocket)`. Close it with `api.close()`. */
-export async function publicApi(tower: Tower, { clock, onFailure, per_minute_max = limits.api_enroll_per_address_per_minute_max }: PublicApiOptions): Promise<Api> {
+export async function publicApi(
+  tower: Tower,
+  { clock, onFailure, per_minute_max = limits.api_enroll_per_address_per_minute_max }: PublicApiOptions,
+): Promise<Api> {
   const rate = new RateLimit({ clock, per_minute: per_minute_max });
   const routes = (scope: FastifyInstance) => {
     const api = scope.withTypeProvider<TypeBoxTypeProvider>();
@@ -90,7 +93,10 @@ export interface AdminApiOptions {
 /** Listens on the Unix socket, which only its owner may open. @throws state_in_use, argument_invalid, permission_denied, file_exists */
 export async function adminApi(tower: Tower, socketPath: string, { onFailure, register }: AdminApiOptions = {}): Promise<Api> {
   if (Buffer.byteLength(socketPath) > SOCKET_PATH_BYTES_MAX) {
-    throw new SelvedgeError('argument_invalid', { name: 'socket', why: `${socketPath} is longer than the ${SOCKET_PATH_BYTES_MAX} octets that the system allows` });
+    throw new SelvedgeError('argument_invalid', {
+      name: 'socket',
+      why: `${socketPath} is longer than the ${SOCKET_PATH_BYTES_MAX} octets that the system allows`,
+    });
   }
   const routes = (scope: FastifyInstance) => {
     adminRoutes(scope.withTypeProvider<TypeBoxTypeProvider>(), tower);

@@ -18,7 +18,12 @@ export interface SnapshotService {
 }
 
 /** `onFailure` hears of what ended a flow other than the node itself. */
-export function serveSnapshots(mesh: Mesh, tower: Tower, timers: Timers, onFailure: (error: SelvedgeError, node: string) => void = () => undefined): SnapshotService {
+export function serveSnapshots(
+  mesh: Mesh,
+  tower: Tower,
+  timers: Timers,
+  onFailure: (error: SelvedgeError, node: string) => void = () => undefined,
+): SnapshotService {
   const rate = new RateLimit({ clock: timers.clock, per_minute: limits.snapshot_requests_per_minute_max });
   const live = new Map<string, Subscription>();
   let closed = false;

@@ -146,9 +146,13 @@ function refuseGarbage(error: NodeJS.ErrnoException, socket: Socket): void {
   const late = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
   const refusal = late
     ? new SelvedgeError('timeout', { what: 'the request', ms: limits.api_request_ms_max })
-    : new SelvedgeError('request_invalid', { path: '/', why: error.code === 'HPE_HEADER_OVERFLOW' ? `head larger than ${limits.api_header_bytes_max} bytes` : 'not HTTP' });
+    : new SelvedgeError('request_invalid', {
+        path: '/',
+        why: error.code === 'HPE_HEADER_OVERFLOW' ? `head larger than ${limits.api_header_bytes_max} bytes` : 'not HTTP',
+      });
   const body = JSON.stringify(refusal.toJSON());
   const status = late ? '408 Request Timeout' : '400 Bad Request';
-  socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`, () => socket.destroy());
+  socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`, () =>
+    socket.destroy(),
+  );
 }
-

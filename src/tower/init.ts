@@ -170,7 +170,8 @@ async function readTowerFile(state: string): Promise<Static<typeof TowerFileSche
 }
 
 function checkSame(path: string, what: string, found: string, expected: string): void {
-  if (found !== expected) throw new SelvedgeError('store_damaged', { path, why: `its parts do not belong together: ${what} is ${found}, expected ${expected}` });
+  if (found !== expected)
+    throw new SelvedgeError('store_damaged', { path, why: `its parts do not belong together: ${what} is ${found}, expected ${expected}` });
 }
 
 async function checkEmpty(state: string): Promise<void> {
@@ -206,7 +207,8 @@ async function moveTo(making: string, state: string): Promise<void> {
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === 'ENOTEMPTY' || errno === 'EEXIST') throw new SelvedgeError('file_exists', { path: state }, { cause: error });
-    if (errno === 'EBUSY' || errno === 'EXDEV') throw new SelvedgeError('argument_invalid', { name: 'state', why: `${state} is a mount point; give a directory below it` }, { cause: error });
+    if (errno === 'EBUSY' || errno === 'EXDEV')
+      throw new SelvedgeError('argument_invalid', { name: 'state', why: `${state} is a mount point; give a directory below it` }, { cause: error });
     throw error;
   }
   await syncDirectory(dirname(state));

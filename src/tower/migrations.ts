@@ -33,10 +33,15 @@ const migrations: readonly Migration[] = [first];
 
 /** Brings the schema to what this program knows, in one transaction. @throws store_damaged on a schema of a newer program */
 export async function migrate(db: Kysely<Tables>, path: string): Promise<void> {
-  await db.schema.createTable('schema_version').ifNotExists().addColumn('version', 'integer', (column) => column.notNull()).execute();
+  await db.schema
+    .createTable('schema_version')
+    .ifNotExists()
+    .addColumn('version', 'integer', (column) => column.notNull())
+    .execute();
   await db.transaction().execute(async (tx) => {
     const found = (await tx.selectFrom('schema_version').select('version').executeTakeFirst())?.version ?? 0;
-    if (found > migrations.length) throw new SelvedgeError('store_damaged', { path, why: `its schema ${found} is newer than this program's ${migrations.length}` });
+    if (found > migrations.length)
+      throw new SelvedgeError('store_damaged', { path, why: `its schema ${found} is newer than this program's ${migrations.length}` });
     for (const step of migrations.slice(found)) await step(tx);
     await tx.deleteFrom('schema_version').execute();
     await tx.insertInto('schema_version').values({ version: migrations.length }).execute();

@@ -57,7 +57,11 @@ export class SqlStore implements Store {
       created_ms: row.created_ms,
     };
     return this.#write(async (tx) => {
-      await tx.insertInto('cluster').values({ one: 1, ...values }).onConflict((conflict) => conflict.column('one').doUpdateSet(values)).execute();
+      await tx
+        .insertInto('cluster')
+        .values({ one: 1, ...values })
+        .onConflict((conflict) => conflict.column('one').doUpdateSet(values))
+        .execute();
       await this.#change(tx, { at_ms, actor: 'tower', action: 'cluster.set', subject: row.cluster, detail: { ...values }, scope: SCOPE_EVERYBODY });
     });
   }
@@ -165,7 +169,11 @@ export class SqlStore implements Store {
     return this.#write(async (tx) => {
       const found = await mustFind(tx, id);
       if (found.disabled === disabled) return found;
-      await tx.updateTable('nodes').set({ disabled: disabled ? 1 : 0 }).where('id', '=', id).execute();
+      await tx
+        .updateTable('nodes')
+        .set({ disabled: disabled ? 1 : 0 })
+        .where('id', '=', id)
+        .execute();
       const action = disabled ? 'node.disable' : 'node.enable';
       await this.#change(tx, { at_ms, actor: 'admin', action, subject: id, detail: {}, scope: scopeOfSite(found.site) });
       return { ...found, disabled };
@@ -179,7 +187,9 @@ export class SqlStore implements Store {
   }
 
   audit(after_seq: number, count_max: number): Promise<readonly AuditRow[]> {
-    return this.#read(async (db) => (await db.selectFrom('audit').selectAll().where('seq', '>', after_seq).orderBy('seq').limit(count_max).execute()).map(auditRow));
+    return this.#read(async (db) =>
+      (await db.selectFrom('audit').selectAll().where('seq', '>', after_seq).orderBy('seq').limit(count_max).execute()).map(auditRow),
+    );
   }
 
   async verifyAudit(): Promise<void> {
@@ -221,12 +231,28 @@ export class SqlStore implements Store {
   async #change(tx: Transaction<Tables>, change: Change): Promise<void> {
     const version = (await versionOf(tx, [SCOPE_ALL])) + 1;
     for (const scope of change.scope === null ? [SCOPE_ALL] : [SCOPE_ALL, change.scope]) {
-      await tx.insertInto('versions').values({ scope, version }).onConflict((conflict) => conflict.column('scope').doUpdateSet({ version })).execute();
+      await tx
+        .insertInto('versions')
+        .values({ scope, version })
+        .onConflict((conflict) => conflict.column('scope').doUpdateSet({ version }))
+        .execute();
     }
     const last = await tx.selectFrom('audit').select(['seq', 'hash']).orderBy('seq', 'desc').limit(1).executeTakeFirst();
     const { at_ms, actor, action, subject } = change;
-    const row: AuditEntry = { seq: Number(last?.seq ?? 0) + 1, version, at_ms, actor, action, subject, detail: JSON.stringify(change.detail), previous: last?.hash ?? AUDIT_ORIGIN };
-    await tx.insertInto('audit').values({ ...row, hash: auditHash(row) }).execute();
+    const row: AuditEntry = {
+      seq: Number(last?.seq ?? 0) + 1,
+      version,
+      at_ms,
+      actor,
+      action,
+      subject,
+      detail: JSON.stringify(change.detail),
+      previous: last?.hash ?? AUDIT_ORIGIN,
+    };
+    await tx
+      .insertInto('audit')
+      .values({ ...row, hash: auditHash(row) })
+      .execute();
   }
 }
 
@@ -287,11 +313,29 @@ async function takeUse(tx: Transaction<Tables>, token: TokenRow, site: string, a
 
 async function insertNode(tx: Transaction<Tables>, node: NodeRow): Promise<void> {
   const { id, name, site, fingerprint, leaf, csrHash, spkiHash, endpoints, created_ms, seen_ms } = node;
-  const row = { id, name, site, fingerprint, leaf, csr_hash: csrHash, spki_hash: spkiHash, endpoints: JSON.stringify(endpoints), disabled: 0, created_ms, seen_ms };
-  const done = await tx.insertInto('nodes').values(row).onConflict((conflict) => conflict.doNothing()).executeTakeFirst();
+  const row = {
+    id,
+    name,
+    site,
+    fingerprint,
+    leaf,
+    csr_hash: csrHash,
+    spki_hash: spkiHash,
+    endpoints: JSON.stringify(endpoints),
+    disabled: 0,
+    created_ms,
+    seen_ms,
+  };
+  const done = await tx
+    .insertInto('nodes')
+    .values(row)
+    .onConflict((conflict) => conflict.doNothing())
+    .executeTakeFirst();
   if (done.numInsertedOrUpdatedRows === 1n) return;
   const rival = await tx.selectFrom('nodes').select('id').where('spki_hash', '=', spkiHash).executeTakeFirst();
-  throw rival === undefined ? new SelvedgeError('name_taken', { name }) : new SelvedgeError('csr_invalid', { why: `its key is that of node ${rival.id} already` });
+  throw rival === undefined
+    ? new SelvedgeError('name_taken', { name })
+    : new SelvedgeError('csr_invalid', { why: `its key is that of node ${rival.id} already` });
 }
 
 async function mustFind(tx: Transaction<Tables>, id: string): Promise<NodeRow> {

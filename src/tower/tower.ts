@@ -118,8 +118,10 @@ export class Tower {
 
   /** The text is nowhere but in the answer. @throws limit_reached, argument_invalid */
   async createToken({ uses, life_ms, site }: TokenRequest): Promise<{ text: string; token: TokenView }> {
-    if (!(life_ms > 0 && life_ms <= limits.token_life_ms_max)) throw new SelvedgeError('argument_invalid', { name: 'expires', why: 'between now and a year from now' });
-    if (!(Number.isInteger(uses) && uses >= 1 && uses <= limits.token_uses_max)) throw new SelvedgeError('argument_invalid', { name: 'uses', why: `1 to ${limits.token_uses_max}` });
+    if (!(life_ms > 0 && life_ms <= limits.token_life_ms_max))
+      throw new SelvedgeError('argument_invalid', { name: 'expires', why: 'between now and a year from now' });
+    if (!(Number.isInteger(uses) && uses >= 1 && uses <= limits.token_uses_max))
+      throw new SelvedgeError('argument_invalid', { name: 'uses', why: `1 to ${limits.token_uses_max}` });
     if (site !== undefined) checkLabel('site', site);
     if (site === TOWER_SITE) throw new SelvedgeError('argument_invalid', { name: 'site', why: `'${TOWER_SITE}' is the tower's own` });
     const { id, hash, text } = makeToken(this.cluster, this.#random);
@@ -161,7 +163,16 @@ export class Tower {
     const identity = { cluster: this.cluster, site, node: id };
     const [leaf] = await issueChain(this.#authority, { identity, publicKey, now_ms, random: this.#random });
     if (leaf === undefined) throw new Error('an issued chain begins with its leaf');
-    const made = { id, name, site, fingerprint: toHex(fingerprint(leaf)), leaf: toBase64(leaf), csrHash: sha256(csr), spkiHash: sha256(publicKey), endpoints: listen };
+    const made = {
+      id,
+      name,
+      site,
+      fingerprint: toHex(fingerprint(leaf)),
+      leaf: toBase64(leaf),
+      csrHash: sha256(csr),
+      spkiHash: sha256(publicKey),
+      endpoints: listen,
+    };
     return this.#changed(await this.#store.enroll(token, made, now_ms));
   }
 
@@ -181,7 +192,7 @@ export class Tower {
   /** What this node may know now, signed. @throws not_found, certificate_revoked */
   async snapshot(id: string): Promise<{ version: number; envelope: Envelope }> {
     const node = await this.#mustFind(id);
-    if (node.fingerprint === null || node.disabled) throw new SelvedgeError('certificate_revoked', { peer: id, why: 'the node was revoked or disabled' });
+    checkLive(node);
     // The version first: what changes in between is then told again, never missed.
     const version = await this.#store.scopeVersion(node.site);
     const siteNodes = await this.#store.nodes({ site: node.site });
@@ -196,9 +207,10 @@ export class Tower {
     return await this.#store.nodes();
   }
 
-  /** A node says where it can be dialed now. @throws not_found, argument_invalid */
+  /** A node says where it can be dialed now. @throws not_found, certificate_revoked, argument_invalid */
   async setEndpoints(id: string, endpoints: readonly Endpoint[]): Promise<void> {
     checkEndpointsSize(endpoints);
+    checkLive(await this.#mustFind(id));
     if (await this.#store.setEndpoints(id, endpoints, this.#clock.wall())) this.#changed(await this.#mustFind(id));
   }
 
@@ -225,7 +237,15 @@ export class Tower {
     const [version, nodes, tokens] = await Promise.all([this.#store.version(), this.#store.nodes(), this.#store.tokens()]);
     const certificate_not_after_ms = new X509Certificate(this.credentials.chain[0] ?? '').validToDate.getTime();
     const root = `sha256:${toHex(this.rootFingerprint)}`;
-    return { cluster: this.cluster, fingerprint: root, version, endpoints: this.#row.endpoints, nodes: nodes.length, tokens: tokens.length, certificate_not_after_ms };
+    return {
+      cluster: this.cluster,
+      fingerprint: root,
+      version,
+      endpoints: this.#row.endpoints,
+      nodes: nodes.length,
+      tokens: tokens.length,
+      certificate_not_after_ms,
+    };
   }
 
   /** Idempotent. */
@@ -253,6 +273,10 @@ export class Tower {
     if (row === null) throw new SelvedgeError('not_found', { what: 'node', name: id });
     return row;
   }
+}
+
+function checkLive({ id, fingerprint, disabled }: NodeRow): void {
+  if (fingerprint === null || disabled) throw new SelvedgeError('certificate_revoked', { peer: id, why: 'the node was revoked or disabled' });
 }
 
 function tokenView({ hash: _hash, ...shown }: TokenRow): TokenView {

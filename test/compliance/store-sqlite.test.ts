@@ -45,7 +45,12 @@ t.test('a file that is no database, a damaged one and one of a newer program are
 });
 
 t.test('an audit row changed, taken out or cut from the end is noticed', async (t) => {
-  const edits = ["update audit set detail = '{}' where seq = 2", 'delete from audit where seq = 2', 'delete from audit where seq = 3', "update audit set actor = 'x' where seq = 3"];
+  const edits = [
+    "update audit set detail = '{}' where seq = 2",
+    'delete from audit where seq = 2',
+    'delete from audit where seq = 3',
+    "update audit set actor = 'x' where seq = 3",
+  ];
   for (const text of edits) {
     const path = fileIn(t);
     const store = await openSqliteStore({ path });

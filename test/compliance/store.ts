@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
-import { type ErrorCode, SelvedgeError } from '../../src/base/errors.ts';
+import type { ErrorCode, SelvedgeError } from '../../src/base/errors.ts';
 import type { NewNode, NewToken, Store, TokenProof } from '../../src/tower/store.ts';
 
 export interface StoreMaker {
@@ -25,7 +25,17 @@ export function tokenNamed(id: string, more: Partial<NewToken> = {}): NewToken {
 export function nodeNamed(name: string, more: Partial<NewNode> = {}): NewNode {
   const id = hexOf(name).slice(0, 12);
   const endpoints = [{ host: '192.0.2.1', tcp: 443, udp: null }];
-  return { id, name, site: 'north', fingerprint: hexOf(`leaf ${name}`), leaf: 'AAAA', csrHash: hexOf(`csr ${name}`), spkiHash: hexOf(`spki ${name}`), endpoints, ...more };
+  return {
+    id,
+    name,
+    site: 'north',
+    fingerprint: hexOf(`leaf ${name}`),
+    leaf: 'AAAA',
+    csrHash: hexOf(`csr ${name}`),
+    spkiHash: hexOf(`spki ${name}`),
+    endpoints,
+    ...more,
+  };
 }
 
 /** A directory of its own for each call, gone after the test. */
@@ -130,7 +140,10 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
       await rejectsWith(t, store.enroll(proof, nodeNamed('x', { site }), at_ms), code);
     }
     t.equal(await store.version(), version);
-    t.strictSame((await store.tokens()).map((token) => token.uses), [0, 0, 1]);
+    t.strictSame(
+      (await store.tokens()).map((token) => token.uses),
+      [0, 0, 1],
+    );
     t.strictSame(await store.admit(proofOf(good), hexOf('csr x'), null, NOW_MS), { answered: null, site: 'north' });
   });
 
@@ -191,11 +204,14 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
     await store.revokeToken('aa', NOW_MS);
     const rows = await store.audit(0, 10);
-    t.strictSame(rows.map((row) => [row.version, row.action, row.subject]), [
-      [1, 'token.create', 'aa'],
-      [2, 'node.enroll', nodeNamed('one').id],
-      [3, 'token.revoke', 'aa'],
-    ]);
+    t.strictSame(
+      rows.map((row) => [row.version, row.action, row.subject]),
+      [
+        [1, 'token.create', 'aa'],
+        [2, 'node.enroll', nodeNamed('one').id],
+        [3, 'token.revoke', 'aa'],
+      ],
+    );
     t.notMatch(JSON.stringify(rows), token.hash);
     t.equal((await store.audit(2, 10)).length, 1);
   });

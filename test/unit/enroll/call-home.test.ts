@@ -146,7 +146,11 @@ t.test('no tower, and a tower that hangs up, are network_unreachable after the a
   const retries: string[] = [];
   const quick = { clock: systemClock, after: (_delay_ms: number, action: () => void) => systemTimers.after(0, action) };
   const nobody = { host: '127.0.0.1', port: 1, sockets: [] };
-  await rejectsWith(t, callHome(await joinRequest(t, tower, nobody, { attempts_max: 3, timers: quick, onRetry: (error) => retries.push(error.code) })), 'network_unreachable');
+  await rejectsWith(
+    t,
+    callHome(await joinRequest(t, tower, nobody, { attempts_max: 3, timers: quick, onRetry: (error) => retries.push(error.code) })),
+    'network_unreachable',
+  );
   t.strictSame(retries, ['network_unreachable', 'network_unreachable']);
   const served = await serve(t, tower, { intercept: (socket) => !!socket.destroy() });
   await rejectsWith(t, callHome(await joinRequest(t, tower, served)), 'network_unreachable');
@@ -172,7 +176,10 @@ t.test('an answer lost on the way is asked for again and takes no second use', a
   const node = await callHome({ ...request, attempts_max: 3, timers: quick });
   t.equal(lost, 3);
   t.equal((await tower.tokens())[0]?.uses, 1);
-  t.strictSame((await tower.nodes()).map((row) => row.id), [node.identity.node]);
+  t.strictSame(
+    (await tower.nodes()).map((row) => row.id),
+    [node.identity.node],
+  );
 });
 
 t.test('a clock that is off by more than five minutes is named when it makes a certificate invalid', async (t) => {
@@ -191,11 +198,15 @@ t.test('an answer that is not what was asked for is refused and leaves no identi
   const beta = await makeTower(t, { cluster: 'alpha' });
   const original = tower.enroll.bind(tower);
   let spoil: (answer: Awaited<ReturnType<Tower['enroll']>>) => unknown = (answer) => answer;
-  const served = await serve(t, Object.assign(tower, { enroll: async (request: Parameters<Tower['enroll']>[0]) => spoil(await original(request)) as Awaited<ReturnType<Tower['enroll']>> }));
+  const served = await serve(
+    t,
+    Object.assign(tower, { enroll: async (request: Parameters<Tower['enroll']>[0]) => spoil(await original(request)) as Awaited<ReturnType<Tower['enroll']>> }),
+  );
   const foreign = await (async () => {
     const sealed = await SealedStore.open(join(tower.state, 'sealed.bin'), unseal);
     const authority = openAuthority(sealed);
-    return (identity: { cluster: string; site: string; node: string }) => issueChain(authority, { identity, publicKey: generateKeyPair().publicKey, now_ms: systemClock.wall(), random });
+    return (identity: { cluster: string; site: string; node: string }) =>
+      issueChain(authority, { identity, publicKey: generateKeyPair().publicKey, now_ms: systemClock.wall(), random });
   })();
   const base64 = (der: Uint8Array) => Buffer.from(der).toString('base64');
   const cases: [string, typeof spoil][] = [

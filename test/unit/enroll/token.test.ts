@@ -29,13 +29,19 @@ t.test('what is not a token is token_invalid, and the text is not repeated', asy
   const wrong = ['', 'svt_', text.slice(0, -4), `${text}AAAA`, text.replace('svt_', 'svx_'), `svt_000000000000_${'A'.repeat(10_000)}`, 'svt_000000000000_AAAA'];
   for (const each of wrong) t.throws(() => readToken(each), { code: 'token_invalid' });
   fc.assert(
-    fc.property(fc.oneof(fc.string(), fc.base64String().map((body) => `svt_0123456789ab_${body}`)), (given) => {
-      try {
-        readToken(given);
-        return true;
-      } catch (error) {
-        return error instanceof SelvedgeError && error.code === 'token_invalid' && !(given.length > 8 && error.message.includes(given));
-      }
-    }),
+    fc.property(
+      fc.oneof(
+        fc.string(),
+        fc.base64String().map((body) => `svt_0123456789ab_${body}`),
+      ),
+      (given) => {
+        try {
+          readToken(given);
+          return true;
+        } catch (error) {
+          return error instanceof SelvedgeError && error.code === 'token_invalid' && !(given.length > 8 && error.message.includes(given));
+        }
+      },
+    ),
   );
 });

@@ -23,7 +23,10 @@ interface Answer {
 
 async function ask(options: RequestOptions, body?: unknown): Promise<Answer> {
   const text = body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body);
-  const request = httpRequest({ ...options, headers: { ...(text !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }), ...options.headers } });
+  const request = httpRequest({
+    ...options,
+    headers: { ...(text !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }), ...options.headers },
+  });
   request.end(text);
   const [response] = (await once(request, 'response')) as [IncomingMessage];
   const chunks: Buffer[] = [];
@@ -86,7 +89,10 @@ t.test('a request that does not fit is refused with the place and the reason, no
 t.test('a body, a head and garbage beyond their bounds are refused before they are read', async (t) => {
   const tower = await makeTower(t);
   const served = await serve(t, tower);
-  t.match(await askPublic(served, 'POST', '/v1/enroll', { ...good, name: 'x'.repeat(limits.api_body_bytes_max) }), { status: 413, body: { code: 'body_too_large' } });
+  t.match(await askPublic(served, 'POST', '/v1/enroll', { ...good, name: 'x'.repeat(limits.api_body_bytes_max) }), {
+    status: 413,
+    body: { code: 'body_too_large' },
+  });
   const socket = await tls(served);
   socket.write(`GET / HTTP/1.1\r\nhost: x\r\nx: ${'y'.repeat(limits.api_header_bytes_max + 1_000)}\r\n\r\n`);
   t.match(await textOf(socket), /^HTTP\/1\.1 400 .*"code":"request_invalid"/s);
@@ -180,7 +186,10 @@ t.test('over the local socket, which only its owner may open, tokens are made, l
 
 t.test('each API describes itself by its own schemas', async (t) => {
   const { call } = await admin(t, { register: (routes) => void routes.get('/v1/extra', async () => ({ here: true })) });
-  t.match((await call('GET', '/v1/openapi.json')).body, { openapi: '3.1.0', paths: { '/v1/tokens': { post: {}, get: {} }, '/v1/nodes': {}, '/v1/status': {}, '/v1/extra': {} } });
+  t.match((await call('GET', '/v1/openapi.json')).body, {
+    openapi: '3.1.0',
+    paths: { '/v1/tokens': { post: {}, get: {} }, '/v1/nodes': {}, '/v1/status': {}, '/v1/extra': {} },
+  });
   t.strictSame((await call('GET', '/v1/extra')).body, { here: true });
   const tower = await makeTower(t);
   const served = await serve(t, tower);
@@ -199,7 +208,9 @@ t.test('a socket file of a killed tower is replaced; one in use, another kind of
   await once(live, 'close');
 
   const stale = join(directory, 'stale.sock');
-  const child = spawn(process.execPath, ['--eval', `require('net').createServer().listen(${JSON.stringify(stale)}, () => console.log('up'))`], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, ['--eval', `require('net').createServer().listen(${JSON.stringify(stale)}, () => console.log('up'))`], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   await once(child.stdout, 'data');
   child.kill('SIGKILL');
   await once(child, 'close');

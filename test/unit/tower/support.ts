@@ -50,7 +50,11 @@ export interface Served {
 }
 
 /** Serves the public API over real TLS on loopback. `intercept` may keep a socket from the API. */
-export async function serve(t: Test, tower: Tower, options: { credentials?: Credentials; clock?: Clock; intercept?: (socket: TLSSocket) => boolean } = {}): Promise<Served> {
+export async function serve(
+  t: Test,
+  tower: Tower,
+  options: { credentials?: Credentials; clock?: Clock; intercept?: (socket: TLSSocket) => boolean } = {},
+): Promise<Served> {
   const api = await publicApi(tower, { clock: options.clock ?? systemClock });
   const served = await serveTls(t, options.credentials ?? tower.credentials, (socket) => {
     if (options.intercept?.(socket) !== true) api.server.emit('connection', socket);
@@ -60,7 +64,10 @@ export async function serve(t: Test, tower: Tower, options: { credentials?: Cred
 }
 
 export async function serveTls(t: Test, credentials: Credentials, onSocket: (socket: TLSSocket) => void): Promise<Served> {
-  const pem = (label: string, der: Uint8Array) => `-----BEGIN ${label}-----\n${Buffer.from(der).toString('base64').replace(/(.{64})/g, '$1\n')}\n-----END ${label}-----\n`;
+  const pem = (label: string, der: Uint8Array) =>
+    `-----BEGIN ${label}-----\n${Buffer.from(der)
+      .toString('base64')
+      .replace(/(.{64})/g, '$1\n')}\n-----END ${label}-----\n`;
   const sockets: TLSSocket[] = [];
   const server = createServer({
     cert: credentials.chain.map((der) => pem('CERTIFICATE', der)).join(''),

@@ -62,9 +62,14 @@ t.test('a snapshot shows the tower and the live nodes of the own site, and nobod
   const { envelope, version } = await tower.snapshot(own);
   const snapshot = openSnapshot(envelope, { roots: tower.roots, cluster: 'alpha', node: own, now_ms: systemClock.wall() });
   t.equal(snapshot.version, version);
-  t.strictSame(snapshot.peers.map((peer) => [peer.name, peer.site, peer.endpoints[0]?.host]), [['n2', 'north', '192.0.2.2']]);
+  t.strictSame(
+    snapshot.peers.map((peer) => [peer.name, peer.site, peer.endpoints[0]?.host]),
+    [['n2', 'north', '192.0.2.2']],
+  );
   t.equal(snapshot.peers[0]?.fingerprint, Buffer.from(fingerprint(certificates(north[1] as EnrollAnswer)[0] ?? new Uint8Array())).toString('hex'));
-  t.throws(() => openSnapshot(envelope, { roots: tower.roots, cluster: 'alpha', node: north[1]?.node ?? '', now_ms: systemClock.wall() }), { code: 'wrong_node' });
+  t.throws(() => openSnapshot(envelope, { roots: tower.roots, cluster: 'alpha', node: north[1]?.node ?? '', now_ms: systemClock.wall() }), {
+    code: 'wrong_node',
+  });
   const other = await makeTower(t, { cluster: 'alpha' });
   t.throws(() => openSnapshot(envelope, { roots: other.roots, cluster: 'alpha', node: own, now_ms: systemClock.wall() }), { code: 'document_invalid' });
 });

@@ -1,0 +1,118 @@
+/** kill -9 of either end in the middle of enrolling: no use of a token without a node, no node twice. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { callHome } from '../../../src/enroll/call-home.ts';
+import { NodeState } from '../../../src/enroll/state.ts';
+import { openTower } from '../../../src/tower/init.ts';
+import { systemClock, systemTimers } from '../../../src/transport/system.ts';
+import { freshDirectory } from '../../compliance/store.ts';
+import { HOUR_MS, makeTower, random, serve, unseal } from '../tower/support.ts';
+
+// Forty processes are started one after the other.
+t.setTimeout(180_000);
+
+const ROUNDS = 20;
+const url = (path: string) => JSON.stringify(new URL(`../../../src/${path}`, import.meta.url).href);
+const key = "{ kind: 'key', key: new Uint8Array(32).fill(7) }";
+
+/** The child says `go` when its modules are loaded, and begins when told, so that the kill falls into the work and not into loading. */
+function start(program: string): ChildProcess {
+  return spawn(process.execPath, ['--input-type=module', '--eval', program], { stdio: ['pipe', 'pipe', 'inherit'] });
+}
+
+/** Lets the child go and kills it `after_ms` later. True if it was still at work. */
+async function killAfter(child: ChildProcess, after_ms: number): Promise<boolean> {
+  if (child.stdout === null || child.stdin === null) throw new Error('the child has no pipes');
+  const died = once(child, 'close').then(() => Promise.reject(new Error('the child died before it was ready')));
+  await Promise.race([once(child.stdout, 'data'), died]);
+  died.catch(() => undefined);
+  child.stdin.end('go\n');
+  const timer = setTimeout(() => child.kill('SIGKILL'), after_ms);
+  const [, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+  clearTimeout(timer);
+  return signal === 'SIGKILL';
+}
+
+t.test(`a node killed ${ROUNDS} times while it joins ends up enrolled once for each use of the token`, async (t) => {
+  const tower = await makeTower(t);
+  const served = await serve(t, tower);
+  const { text: token } = await tower.createToken({ uses: ROUNDS, life_ms: HOUR_MS });
+  const parent = freshDirectory(t);
+  let killed = 0;
+  let interrupted = 0;
+  let answerLost = 0;
+  for (let round = 0; round < ROUNDS; round++) {
+    const state = join(parent, `n${round}`);
+    const child = start(`
+      const { callHome } = await import(${url('enroll/call-home.ts')});
+      const { systemTimers, systemRandom } = await import(${url('transport/system.ts')});
+      process.stdin.once('data', async () => {
+        await callHome({ state: ${JSON.stringify(state)}, unseal: ${key}, tower: { host: '127.0.0.1', port: ${served.port} }, fingerprint: Buffer.from('${Buffer.from(tower.rootFingerprint).toString('hex')}', 'hex'),
+          token: ${JSON.stringify(token)}, name: 'n${round}', listen: [], timers: systemTimers, random: systemRandom });
+      });
+      process.stdout.write('ready');`);
+    if (await killAfter(child, round * 10)) killed++;
+    if (existsSync(join(state, 'identity.json'))) continue;
+    interrupted++;
+    if ((await tower.nodes()).some((row) => row.name === `n${round}`)) answerLost++;
+    await callHome({ state, unseal, tower: served, fingerprint: tower.rootFingerprint, token, name: `n${round}`, listen: [], timers: systemTimers, random });
+  }
+  t.ok(
+    interrupted > 0,
+    `${killed} of ${ROUNDS} were killed at work, ${interrupted} of them before they had an identity, ${answerLost} of these after the tower had made the node`,
+  );
+  const nodes = await tower.nodes();
+  t.equal(nodes.length, ROUNDS);
+  t.equal((await tower.tokens())[0]?.uses, ROUNDS);
+  for (let round = 0; round < ROUNDS; round++) {
+    const { identity } = await NodeState.load(join(parent, `n${round}`), unseal, systemClock.wall());
+    t.equal(nodes.find((row) => row.name === `n${round}`)?.id, identity.node);
+  }
+});
+
+t.test('a tower killed ten times while it enrolls has as many nodes as uses, and no node twice', async (t) => {
+  const first = await makeTower(t);
+  const { text: token, token: made } = await first.createToken({ uses: 1_000, life_ms: HOUR_MS });
+  const { state } = first;
+  await first.close();
+  const csrs = new Map<string, string>();
+  let killed = 0;
+  for (let round = 0; round < 10; round++) {
+    const child = start(`
+      const { openTower } = await import(${url('tower/init.ts')});
+      const { createCsr } = await import(${url('identity/csr.ts')});
+      const { generateKeyPair } = await import(${url('identity/keys.ts')});
+      const { systemClock, systemRandom } = await import(${url('transport/system.ts')});
+      const tower = await openTower({ state: ${JSON.stringify(state)}, unseal: ${key}, clock: systemClock, random: systemRandom });
+      process.stdin.once('data', async () => {
+        for (let index = 0; ; index++) {
+          const name = 'r${round}-' + index;
+          const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
+          const { node } = await tower.enroll({ token: ${JSON.stringify(token)}, csr, name, listen: [] });
+          process.stdout.write([name, csr, node].join(' ') + '\\n');
+        }
+      });
+      process.stdout.write('ready\\n');`);
+    let text = '';
+    child.stdout?.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    if (await killAfter(child, 20 + round * 9)) killed++;
+    const tower = await openTower({ state, unseal, clock: systemClock, random });
+    const nodes = await tower.nodes();
+    t.equal((await tower.tokens()).find((row) => row.id === made.id)?.uses, nodes.length);
+    for (const line of text.split('\n').slice(1, -1)) {
+      const [name = '', csr = '', node] = line.split(' ');
+      csrs.set(name, csr);
+      t.equal(nodes.find((row) => row.name === name)?.id, node, 'what was answered is there');
+      t.equal((await tower.enroll({ token, csr, name, listen: [] })).node, node, 'and is answered again');
+    }
+    t.equal((await tower.nodes()).length, nodes.length);
+    await tower.close();
+  }
+  t.equal(killed, 10);
+  t.ok(csrs.size > 0, `${csrs.size} nodes were answered for`);
+});
