@@ -21,6 +21,8 @@ const START_PACKETS_PER_RTT = 10;
 /** The start may overshoot once, by some part of a long round trip, rather than take a dozen of them. */
 const START_GAIN_MIN = 0.4;
 const START_QUEUE_TARGETS = 1.5;
+/** A pause of the sender makes a queue that is gone at once; leaving the start for it would cost seconds. */
+const START_QUEUE_MS = 10;
 
 /** What bulk leaves free, so that a queue that formed can go. */
 const SHARE = 0.99;
@@ -66,6 +68,7 @@ export class Law {
   /** Until then, what is delivered is bounded by the sender and says nothing about the path. */
   #limited_until: number;
   #empty_since: number | null = null;
+  #full_since: number | null = null;
   #drain_at = Number.POSITIVE_INFINITY;
   #drain_until = 0;
   #flat: { since: number; low: number; high: number } | null = null;
@@ -163,7 +166,9 @@ export class Law {
 
     switch (this.#state) {
       case 'start':
-        if (queue > START_QUEUE_TARGETS * target || this.#path.loss_part > LOSS_QUEUE_MIN) this.#leaveStart(now);
+        if (queue <= START_QUEUE_TARGETS * target) this.#full_since = null;
+        else this.#full_since ??= now;
+        if ((this.#full_since !== null && now - this.#full_since >= START_QUEUE_MS) || this.#path.loss_part > LOSS_QUEUE_MIN) this.#leaveStart(now);
         return;
       case 'drain':
         if (now >= this.#drain_until) this.#settle(now);

@@ -19,6 +19,8 @@ export interface PathView {
 }
 
 const RTT_MS_UNKNOWN = 100;
+/** A queue longer than any pause of the sender makes is believed at once. */
+const LONG_QUEUE_MS = 8;
 /** A delivery rate over less than this would be one of ticks and acknowledgements. */
 const SPAN_MS_MIN = 50;
 /** What left this long before a round trip may still be among what is acknowledged now. */
@@ -125,6 +127,11 @@ export class PathEstimate {
 
   /** One-way delay can't see the way back, the round trip can't see the clocks' skew: what both see is our queue. */
   get queue_ms(): number | null {
+    const fast = this.fast_queue_ms;
+    return fast !== null && fast > LONG_QUEUE_MS ? fast : this.#calm_queue_ms;
+  }
+
+  get #calm_queue_ms(): number | null {
     return smallerOf(this.#owd.queue_ms, this.#rtt.queue_ms);
   }
 
@@ -147,7 +154,7 @@ export class PathEstimate {
 
   /** The round trip without our queue: else a long queue would slow its own end. */
   get empty_rtt_ms(): number {
-    return Math.max(1, this.rtt_ms - Math.max(0, this.queue_ms ?? 0));
+    return Math.max(1, this.rtt_ms - Math.max(0, this.#calm_queue_ms ?? 0));
   }
 
   /** Time over which delivery is measured. */
