@@ -27,6 +27,16 @@ export function untilStopped(): Promise<NodeJS.Signals> {
   });
 }
 
+/** What was to be closed is closed; whatever still holds the process is a bug, is named, and does not keep a host from restarting it. */
+export function endSoon(log: Log): void {
+  setTimeout(() => {
+    log('still open after closing', { resources: process.getActiveResourcesInfo().join(' ') });
+    process.exit(1);
+  }, END_MS_MAX).unref();
+}
+
+const END_MS_MAX = 5_000;
+
 /** Prints an error of the table as a user should see it; anything else is a bug and keeps its stack. */
 export function reportFailure(error: unknown): number {
   if (error instanceof SelvedgeError) {

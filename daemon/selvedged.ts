@@ -7,7 +7,7 @@ import { Agent } from '../src/node/agent.ts';
 import { controlServer } from '../src/node/control-server.ts';
 import { systemTimers } from '../src/transport/system.ts';
 import { applyConfig, NodeConfig } from './config.ts';
-import { Closers, makeLog, parsePort, reportFailure, untilStopped } from './run.ts';
+import { Closers, endSoon, makeLog, parsePort, reportFailure, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/node';
 const DEFAULT_PORT = 443;
@@ -36,6 +36,7 @@ async function run({ state, listen, port, advertise, governor, ...source }: Flag
     log('node stops', { signal });
   } finally {
     await closers.close();
+    endSoon(log);
   }
 }
 

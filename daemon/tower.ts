@@ -15,7 +15,7 @@ import { initTower, openTower } from '../src/tower/init.ts';
 import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
 import { applyConfig, TowerConfig } from './config.ts';
-import { Closers, makeLog, parsePort, reportFailure, untilStopped } from './run.ts';
+import { Closers, endSoon, makeLog, parsePort, reportFailure, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/tower';
 const DEFAULT_PORT = 443;
@@ -52,6 +52,7 @@ async function run(flags: RunFlags): Promise<void> {
     log('tower stops', { signal });
   } finally {
     await closers.close();
+    endSoon(log);
   }
 }
 

@@ -23,7 +23,8 @@ export const limits = {
   flow_datagram_queue_bytes_max: 256 * KIB,
   flows_per_channel_max: 1024,
   resume_flows_per_frame_max: 512,
-  flow_segments_out_of_order_max: 1024,
+  flow_segments_out_of_order_max: 8192,
+  latest_flows_per_channel_max: 64,
 
   // Scheduler: frames are cut smaller the slower the path is.
   chunk_bytes_max: 64 * KIB,
@@ -69,7 +70,7 @@ export const limits = {
   path_silent_ms_min: 350,
 
   // Heartbeats (spec 7.2), before jitter.
-  heartbeat_ms_active: 10_000,
+  heartbeat_ms_active: 7_000,
   heartbeat_jitter_part: 0.2,
   heartbeat_retry_ms: 1_000,
   heartbeat_retries_max: 3,
