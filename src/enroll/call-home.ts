@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { SelvedgeError } from '../base/errors.ts';
-import { equalBytes } from '../base/ids.ts';
+import { checkLabel, equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Random } from '../base/seam.ts';
 import { createCsr } from '../identity/csr.ts';
@@ -45,11 +45,13 @@ export interface CallHomeRequest {
 }
 
 /**
- * @throws already_enrolled, token_…, fingerprint_mismatch, clock_skew, network_unreachable, certificate_invalid, wrong_cluster, wrong_node,
+ * @throws argument_invalid, already_enrolled, token_…, fingerprint_mismatch, clock_skew, network_unreachable, certificate_invalid, wrong_cluster, wrong_node,
  *   name_taken, document_invalid, store_damaged, store_locked, disk_full
  */
 export async function callHome(request: CallHomeRequest): Promise<NodeState> {
   const { cluster } = readToken(request.token);
+  checkLabel('name', request.name);
+  if (request.site !== undefined) checkLabel('site', request.site);
   checkEndpointsSize(request.listen);
   const joining = await JoiningState.open(request.state, request.unseal);
   const pending = await joining.pending(() => makeRequest(request.name));

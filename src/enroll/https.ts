@@ -182,7 +182,8 @@ function readRefusal(body: Uint8Array): SelvedgeError | null {
 
 const FACTS_MAX = 16;
 
+/** An abort says only that it was one; its reason says whether time was up. */
 function unreachable({ host, port }: TowerAddress, error: unknown): SelvedgeError {
-  const cause = error instanceof Error && error.name === 'AbortError' ? new Error(`no answer within ${limits.api_request_ms_max} ms`) : error;
-  return asSelvedgeError(cause, 'network_unreachable', { peer: `${host}:${port}` });
+  const reason = error instanceof Error && error.name === 'AbortError' ? (error.cause ?? error) : error;
+  return asSelvedgeError(reason, 'network_unreachable', { peer: `${host}:${port}` });
 }

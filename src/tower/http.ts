@@ -57,9 +57,10 @@ export async function makeApi({ title, onFailure, admit, routes }: ApiOptions): 
     await new Promise<void>((resolve) => server.close(() => resolve()));
   });
   await api.register(swagger, { openapi: { openapi: '3.1.0', info: { title, version: '1' } } });
-  await api.register(async (scope) => {
+  await api.register((scope, _options, done) => {
     routes(scope);
     scope.get('/v1/openapi.json', { schema: { hide: true } }, async () => api.swagger());
+    done();
   });
   await api.ready();
   return api;

@@ -8,12 +8,14 @@ import { issueChain, openAuthority } from '../../../src/identity/authority.ts';
 import { generateKeyPair } from '../../../src/identity/keys.ts';
 import { SealedStore } from '../../../src/identity/sealed-store.ts';
 import { verifyPeer } from '../../../src/identity/verify.ts';
+import { listen } from '../../../src/transport/listener.ts';
 import { systemClock, systemTimers } from '../../../src/transport/system.ts';
+import { publicApi } from '../../../src/tower/api.ts';
 import type { Tower } from '../../../src/tower/tower.ts';
 import { freshDirectory, rejectsWith } from '../../compliance/store.ts';
 import { DAY_MS, endpoints, HOUR_MS, makeTower, random, type Served, serve, serveTls, shiftedClock, unseal } from '../tower/support.ts';
 
-const listen = [{ host: '192.0.2.7', tcp: 443, udp: 443 }];
+const nodeEndpoints = [{ host: '192.0.2.7', tcp: 443, udp: 443 }];
 
 async function joinRequest(t: Test, tower: Tower, served: Served, more: Partial<CallHomeRequest> = {}): Promise<CallHomeRequest> {
   const token = more.token ?? (await tower.createToken({ uses: 1, life_ms: HOUR_MS })).text;
@@ -24,7 +26,7 @@ async function joinRequest(t: Test, tower: Tower, served: Served, more: Partial<
     fingerprint: tower.rootFingerprint,
     name: 'a',
     site: 'north',
-    listen,
+    listen: nodeEndpoints,
     timers: systemTimers,
     random,
     attempts_max: 1,
@@ -64,6 +66,47 @@ t.test('a node that calls home has a verified certificate for its own key, the t
     const bytes = readFileSync(join(request.state, name));
     t.notOk(bytes.includes(secret) || bytes.includes(request.token), `${name} has neither key nor token in clear`);
   }
+});
+
+t.test('the one listener that fabric and API share answers call-home too', async (t) => {
+  const tower = await makeTower(t);
+  const api = await publicApi(tower, { clock: systemClock });
+  t.teardown(() => api.close());
+  const shared = await listen({
+    host: '127.0.0.1',
+    tcpPort: 0,
+    udpPort: null,
+    credentials: tower.credentials,
+    onSession: () => t.fail('nobody dialed the fabric'),
+    onHttp: (socket) => api.server.emit('connection', socket),
+    listenQuic: null,
+    timers: systemTimers,
+  });
+  t.teardown(() => shared.close());
+  const node = await callHome(await joinRequest(t, tower, { ...shared.tcp, sockets: [] }));
+  t.equal(node.identity.tower.tcp, shared.tcp.port);
+});
+
+t.test('a name, site, token or address that cannot be is refused before anybody is asked', async (t) => {
+  const tower = await makeTower(t);
+  const nobody = { host: '127.0.0.1', port: 1, sockets: [] };
+  await rejectsWith(t, callHome(await joinRequest(t, tower, nobody, { name: 'Not A Label' })), 'argument_invalid');
+  await rejectsWith(t, callHome(await joinRequest(t, tower, nobody, { site: '../x' })), 'argument_invalid');
+  await rejectsWith(t, callHome(await joinRequest(t, tower, nobody, { token: 'svt_' })), 'token_invalid');
+  const long = Array.from({ length: 4 }, () => ({ host: 'h'.repeat(200), tcp: 1, udp: null }));
+  await rejectsWith(t, callHome(await joinRequest(t, tower, nobody, { listen: long })), 'argument_invalid');
+});
+
+t.test('whoever stops waiting is let go at once', async (t) => {
+  const tower = await makeTower(t);
+  const stop = new AbortController();
+  const intercept = () => {
+    stop.abort();
+    return true;
+  };
+  const served = await serve(t, tower, { intercept });
+  await rejectsWith(t, callHome(await joinRequest(t, tower, served, { attempts_max: 5, signal: stop.signal })), 'network_unreachable');
+  t.equal(served.sockets.length, 1);
 });
 
 t.test('a second join in the same state directory is already_enrolled and asks nobody', async (t) => {
