@@ -76,14 +76,17 @@ export class Dialer {
     const quic = this.#routes(destination, transports.quic, memory);
     const legs = [quic, tcp].filter((routes) => routes.length > 0);
     let quicError: unknown;
-    const attempts = legs.map((routes): Attempt<Won<Peer>> => async (signal) => {
-      try {
-        return await this.#leg(routes, credentials, verify, signal);
-      } catch (error) {
-        if (routes === quic && !signal.aborted) quicError = error;
-        throw error;
-      }
-    });
+    const attempts = legs.map(
+      (routes): Attempt<Won<Peer>> =>
+        async (signal) => {
+          try {
+            return await this.#leg(routes, credentials, verify, signal);
+          } catch (error) {
+            if (routes === quic && !signal.aborted) quicError = error;
+            throw error;
+          }
+        },
+    );
     const deadline = this.#deadline(limits.dial_ms_max, signal);
     try {
       const stagger_ms = memory.udpWhy === null ? limits.quic_head_start_ms : 0;
@@ -148,7 +151,11 @@ export class Dialer {
   }
 
   #leg<Peer>(routes: readonly Route[], credentials: Credentials, verify: Verify<Peer>, signal: AbortSignal): Promise<Won<Peer>> {
-    const attempts = routes.map((route): Attempt<Won<Peer>> => (signal) => attemptRoute(route, credentials, verify, signal));
+    const attempts = routes.map(
+      (route): Attempt<Won<Peer>> =>
+        (signal) =>
+          attemptRoute(route, credentials, verify, signal),
+    );
     return race(attempts, { stagger_ms: limits.dial_endpoint_stagger_ms, timers: this.#options.timers, signal, discard });
   }
 

@@ -60,7 +60,14 @@ interface Path {
 
 /** What is under way to a session. */
 type Arrival =
-  | { readonly kind: 'data'; readonly source: number; readonly lane: LaneName; readonly head: Uint8Array; readonly body: Uint8Array | null; readonly length: number }
+  | {
+      readonly kind: 'data';
+      readonly source: number;
+      readonly lane: LaneName;
+      readonly head: Uint8Array;
+      readonly body: Uint8Array | null;
+      readonly length: number;
+    }
   | { readonly kind: 'source_end'; readonly source: number }
   | { readonly kind: 'finished' }
   | { readonly kind: 'datagram'; readonly bytes: Uint8Array }

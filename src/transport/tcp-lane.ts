@@ -11,8 +11,8 @@ import { CLOSE_BYTES_MAX } from './reason.ts';
 import type { LaneName } from './session.ts';
 import { remoteOf, tcpError } from './tcp-tls.ts';
 
-/** `data`: octets of frames. `close`: last words (reason.ts). `want_bulk`: the acceptor asks the dialer to open the bulk lane. `finish`: no data follows on this lane. */
-export const RecordKind = { data: 0, close: 1, want_bulk: 2, finish: 3 } as const;
+/** `data`: octets of frames. `close`: last words (reason.ts). `want_bulk`: the acceptor asks the dialer to open the bulk lane. `finish`: no data follows on this lane. `oversized` is never sent: it stands for one too large to be gathered. */
+export const RecordKind = { data: 0, close: 1, want_bulk: 2, finish: 3, oversized: -1 } as const;
 const HEAD_BYTES = 4;
 const SMALL_BATCH_BYTES = 2_048;
 
@@ -246,7 +246,10 @@ export class Lane {
     this.#control = null;
     if (kind === RecordKind.data) return;
     // Only what carries frames may be large; the rest is gathered here, so its size is checked before.
-    if (this.#left_bytes > CLOSE_BYTES_MAX) return this.#owner.laneRecord(this, -1, new Uint8Array(0));
+    if (this.#left_bytes > CLOSE_BYTES_MAX) {
+      this.#owner.laneRecord(this, RecordKind.oversized, new Uint8Array(0));
+      return;
+    }
     this.#control = new Uint8Array(this.#left_bytes);
     if (this.#left_bytes === 0) this.#owner.laneRecord(this, kind, this.#control);
   }

@@ -135,7 +135,10 @@ class TcpListener implements SessionListener {
   #handToHttp(socket: TLSSocket, settled: () => void): void {
     settled();
     const { onHttp } = this.#options;
-    if (onHttp === null || this.#http.size >= limits.api_connections_max) return void socket.destroy();
+    if (onHttp === null || this.#http.size >= limits.api_connections_max) {
+      socket.destroy();
+      return;
+    }
     this.#http.add(socket);
     socket.once('close', () => this.#http.delete(socket));
     onHttp(socket);
@@ -149,7 +152,11 @@ export function listenError(error: unknown, proto: 'TCP' | 'UDP', address: strin
   const cause = { cause: error };
   if (code === 'EADDRINUSE') return new SelvedgeError('port_in_use', { proto, port, address }, cause);
   if (code === 'EACCES' || code === 'EPERM') {
-    return new SelvedgeError('permission_denied', { what: `listening on ${proto} port ${port} of ${address} (below 1024 it takes CAP_NET_BIND_SERVICE)` }, cause);
+    return new SelvedgeError(
+      'permission_denied',
+      { what: `listening on ${proto} port ${port} of ${address} (below 1024 it takes CAP_NET_BIND_SERVICE)` },
+      cause,
+    );
   }
   const why = code === 'EADDRNOTAVAIL' ? `this host has no address ${address}` : error instanceof Error ? error.message : String(error);
   return new SelvedgeError('argument_invalid', { name: `${proto} listen address`, why }, cause);

@@ -39,7 +39,10 @@ export class TcpSession implements Session, LaneOwner {
   readonly #setup: TcpSessionSetup;
   readonly #urgent: Lane;
   readonly #bulk: Lane;
-  readonly #backlogs: Record<LaneName, Backlog> = { urgent: new Backlog(limits.tcp_urgent_unsent_bytes_max), bulk: new Backlog(limits.tcp_bulk_unsent_bytes_max) };
+  readonly #backlogs: Record<LaneName, Backlog> = {
+    urgent: new Backlog(limits.tcp_urgent_unsent_bytes_max),
+    bulk: new Backlog(limits.tcp_bulk_unsent_bytes_max),
+  };
   readonly #abort = new AbortController();
   readonly #ended = new Set<LaneName>();
   #cancelTimer: () => void;
@@ -139,7 +142,10 @@ export class TcpSession implements Session, LaneOwner {
   }
 
   laneData(lane: Lane, bytes: Uint8Array): void {
-    if (this.#ended.has(lane.name)) return this.#refuse('frames after the end of their lane');
+    if (this.#ended.has(lane.name)) {
+      this.#refuse('frames after the end of their lane');
+      return;
+    }
     this.#heard_ms = this.#setup.timers.clock.now();
     this.#handler?.data(SOURCES[lane.name], bytes);
   }
@@ -222,7 +228,10 @@ export class TcpSession implements Session, LaneOwner {
   /** Last words need a moment; a peer that takes none is not waited for. */
   #linger(): void {
     const sockets = [this.#urgent, this.#bulk].filter((lane) => lane.isOpen);
-    if (sockets.length === 0) return this.#setup.onGone?.();
+    if (sockets.length === 0) {
+      this.#setup.onGone?.();
+      return;
+    }
     const cancel = this.#setup.timers.after(limits.session_linger_ms_max, () => {
       for (const lane of sockets) lane.destroy();
     });

@@ -99,7 +99,10 @@ export class TcpTransport implements Transport {
         socket.off('error', onError).off('close', onClose);
         // An error always comes with the end of the socket, which its next owner hears.
         socket.on('error', () => {});
-        if (error === null) return resolve(socket);
+        if (error === null) {
+          resolve(socket);
+          return;
+        }
         socket.destroy();
         reject(error);
       };
@@ -107,7 +110,11 @@ export class TcpTransport implements Transport {
       const onError = (error: Error): void => settle(tcpError(error, peer, false));
       const onClose = (): void => settle(new SelvedgeError('tls_handshake_failed', { peer, why: 'connection closed during the handshake' }));
       const cancelTimer = this.#timers.after(ms, () =>
-        settle(connected ? new SelvedgeError('handshake_timeout', { peer, ms }) : new SelvedgeError('network_unreachable', { peer, why: `no answer within ${ms} ms` })),
+        settle(
+          connected
+            ? new SelvedgeError('handshake_timeout', { peer, ms })
+            : new SelvedgeError('network_unreachable', { peer, why: `no answer within ${ms} ms` }),
+        ),
       );
       signal.addEventListener('abort', onAbort);
       socket
@@ -189,7 +196,8 @@ export class TcpAcceptor {
     try {
       chain = presentedChain(socket);
     } catch (error) {
-      return refuse(socket, hooks, error);
+      refuse(socket, hooks, error);
+      return;
     }
     const stop = readPreface(socket, (bytes) => {
       socket.off('close', onClose);
@@ -249,14 +257,17 @@ export class TcpAcceptor {
 
   #join(socket: TLSSocket, chain: readonly Uint8Array[], id: string, hooks: AcceptHooks): void {
     const session = this.#sessions.get(id);
-    if (session === undefined) return this.#keepEarly(socket, chain, id, hooks);
-    if (!sameLeaf(chain, session.peerChain) || !session.adoptBulk(socket)) throw new SelvedgeError('frame_invalid', { why: 'no session waits for this connection' });
+    if (session === undefined) {
+      this.#keepEarly(socket, chain, id, hooks);
+      return;
+    }
+    if (!sameLeaf(chain, session.peerChain) || !session.adoptBulk(socket)) throw strayConnection();
     hooks.opened();
     hooks.settled();
   }
 
   #keepEarly(socket: TLSSocket, chain: readonly Uint8Array[], id: string, hooks: AcceptHooks): void {
-    if (this.#early.has(id)) throw new SelvedgeError('frame_invalid', { why: 'no session waits for this connection' });
+    if (this.#early.has(id)) throw strayConnection();
     this.#early.set(id, {
       socket,
       chain,
@@ -274,6 +285,8 @@ export class TcpAcceptor {
     });
   }
 }
+
+const strayConnection = (): SelvedgeError => new SelvedgeError('frame_invalid', { why: 'no session waits for this connection' });
 
 /** Says why, and lets go. */
 function refuse(socket: TLSSocket, hooks: AcceptHooks, error: unknown): void {

@@ -62,7 +62,10 @@ t.test('when all fail, every error is told', async (t) => {
   runs[0]?.reject(new Error('a'));
   const lost = await result.catch((error: unknown) => error);
   t.ok(lost instanceof RaceLost);
-  t.same((lost as RaceLost).errors.map((error) => (error as Error).message), ['a', 'b']);
+  t.same(
+    (lost as RaceLost).errors.map((error) => (error as Error).message),
+    ['a', 'b'],
+  );
   t.equal(timers.waiting, 0);
 });
 
@@ -77,4 +80,6 @@ t.test('giving up ends the race at once and leaves nothing', async (t) => {
   t.same(discarded, ['late']);
 });
 
-t.test('no attempts, no winner', (t) => t.rejects(race([], { stagger_ms: 1, timers: new VirtualTimers(), signal: new AbortController().signal, discard() {} }), { name: 'RaceLost' }));
+t.test('no attempts, no winner', (t) =>
+  t.rejects(race([], { stagger_ms: 1, timers: new VirtualTimers(), signal: new AbortController().signal, discard() {} }), { name: 'RaceLost' }),
+);

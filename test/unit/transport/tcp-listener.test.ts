@@ -12,7 +12,11 @@ import { secureContextOf } from '../../../src/transport/tcp-tls.ts';
 import { makeAuthority } from '../../fixtures/certs.ts';
 
 const authority = await makeAuthority();
-const [mine, theirs, third] = await Promise.all([authority.issue({ node: '0000000000aa' }), authority.issue({ node: '0000000000bb' }), authority.issue({ node: '0000000000cc' })]);
+const [mine, theirs, third] = await Promise.all([
+  authority.issue({ node: '0000000000aa' }),
+  authority.issue({ node: '0000000000bb' }),
+  authority.issue({ node: '0000000000cc' }),
+]);
 const signal = new AbortController().signal;
 const silent: SessionHandler = { data() {}, sourceEnd() {}, ready() {}, writable() {}, datagram() {}, finished() {}, closed() {} };
 
@@ -63,7 +67,11 @@ const closed = (socket: { once(event: 'close', listener: () => void): unknown; c
   });
 
 const told = (session: Session): Promise<SelvedgeError> => new Promise((resolve) => session.approve({ ...silent, closed: resolve }));
-const codeOf = (promise: Promise<unknown>): Promise<string> => promise.then(() => 'no error', (error: unknown) => (error instanceof SelvedgeError ? error.code : String(error)));
+const codeOf = (promise: Promise<unknown>): Promise<string> =>
+  promise.then(
+    () => 'no error',
+    (error: unknown) => (error instanceof SelvedgeError ? error.code : String(error)),
+  );
 
 t.test('http/1.1 and no ALPN at all go to the HTTP server, selvedge/1 to the fabric, on one port', async (t) => {
   const http = createHttp((_request, response) => response.end('hello'));
