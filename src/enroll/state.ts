@@ -20,7 +20,7 @@ export const stateFiles = { identity: 'identity.json', sealed: 'sealed.bin', sna
 export const nodeSecrets = { key: 'node/leaf.key', leaf: 'node/leaf.crt', intermediate: 'node/intermediate.crt', trust: 'node/trust-bundle' } as const;
 
 /** A snapshot in its envelope: base64 of the payload, and a certificate. */
-export const envelope_bytes_max = 2 * limits.message_bytes_max;
+const envelope_bytes_max = 2 * limits.message_bytes_max;
 
 export interface NodeParts {
   readonly identity: IdentityFile;

@@ -22,7 +22,7 @@ import { buildSnapshot } from './snapshot.ts';
 import type { ClusterRow, NodeRow, Store, TokenRow } from './store.ts';
 
 /** Site of a node that names none, with a token that names none. */
-export const DEFAULT_SITE = 'default';
+const DEFAULT_SITE = 'default';
 
 const NODE_ID_BYTES = 6;
 /** Grows when roots can be rotated. */

@@ -1,0 +1,90 @@
+/** A node's state: which snapshots it takes. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { limits } from '../../../src/base/limits.ts';
+import { callHome } from '../../../src/enroll/call-home.ts';
+import { NodeState } from '../../../src/enroll/state.ts';
+import { openTower } from '../../../src/tower/init.ts';
+import { systemClock, systemTimers } from '../../../src/transport/system.ts';
+import { freshDirectory, rejectsWith } from '../../compliance/store.ts';
+import { HOUR_MS, makeTower, random, serve, shiftedClock, unseal } from '../tower/support.ts';
+
+const bytesOf = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
+
+t.test('a node takes a newer snapshot of its own and keeps it; an older one, a foreign one and a changed one it does not', async (t) => {
+  const clock = shiftedClock();
+  const tower = await makeTower(t, { clock });
+  const served = await serve(t, tower);
+  const { text: token } = await tower.createToken({ uses: 2, life_ms: HOUR_MS });
+  const parent = freshDirectory(t);
+  const common = { unseal, tower: served, fingerprint: tower.rootFingerprint, token, listen: [], timers: systemTimers, random, attempts_max: 1 };
+  const node = await callHome({ ...common, state: join(parent, 'a'), name: 'a' });
+  const first = readFileSync(join(node.path, 'snapshot.json'));
+  const now = () => systemClock.wall();
+
+  const other = await callHome({ ...common, state: join(parent, 'b'), name: 'b' });
+  const newer = bytesOf((await tower.snapshot(node.identity.node)).envelope);
+  t.equal(await node.saveSnapshot(newer, now()), true);
+  t.strictSame(
+    node.snapshot.peers.map((peer) => peer.name),
+    ['b'],
+  );
+  t.strictSame((await NodeState.load(node.path, unseal, now())).snapshot, node.snapshot);
+  t.equal(node.snapshotExpires_ms, node.snapshot.issued_ms + limits.snapshot_ttl_s * 1_000);
+
+  t.equal(await node.saveSnapshot(newer, now()), false, 'the same again');
+  t.equal(await node.saveSnapshot(first, now()), false, 'an older one');
+  t.strictSame((await NodeState.load(node.path, unseal, now())).snapshot, node.snapshot, 'what is on disk is the newest');
+
+  clock.offset_ms = HOUR_MS;
+  const before = node.snapshotExpires_ms;
+  t.equal(await node.saveSnapshot(bytesOf((await tower.snapshot(node.identity.node)).envelope), now()), true, 'the same version issued later');
+  t.ok(node.snapshotExpires_ms >= before + HOUR_MS);
+
+  const held = node.snapshot;
+  const { envelope } = await tower.snapshot(node.identity.node);
+  const payload = Buffer.from(Buffer.from(envelope.payload, 'base64').toString().replace('"version":', '"version":9')).toString('base64');
+  await rejectsWith(t, node.saveSnapshot(bytesOf({ ...envelope, payload }), now()), 'document_invalid');
+  await rejectsWith(t, node.saveSnapshot(bytesOf((await tower.snapshot(other.identity.node)).envelope), now()), 'wrong_node');
+  const stranger = await makeTower(t);
+  const { text } = await stranger.createToken({ uses: 1, life_ms: HOUR_MS });
+  const foreign = await callHome({
+    ...common,
+    tower: await serve(t, stranger),
+    fingerprint: stranger.rootFingerprint,
+    token: text,
+    state: join(parent, 'c'),
+    name: 'c',
+  });
+  await rejectsWith(t, node.saveSnapshot(readFileSync(join(foreign.path, 'snapshot.json')), now()), 'document_invalid');
+  await rejectsWith(t, node.saveSnapshot(bytesOf({}), now()), 'request_invalid');
+  await rejectsWith(t, node.saveSnapshot(new Uint8Array(limits.message_bytes_max + 1), now()), 'body_too_large');
+  t.strictSame(node.snapshot, held);
+});
+
+t.test('a node that was away takes up where the tower is, also after a restart of the tower', async (t) => {
+  const tower = await makeTower(t);
+  const served = await serve(t, tower);
+  const { text: token } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
+  const request = {
+    state: join(freshDirectory(t), 'a'),
+    unseal,
+    tower: served,
+    fingerprint: tower.rootFingerprint,
+    token,
+    name: 'a',
+    listen: [],
+    timers: systemTimers,
+    random,
+  };
+  const node = await callHome(request);
+  await tower.close();
+  const endpoints = [{ host: '198.51.100.1', tcp: 443, udp: 443 }];
+  const again = await openTower({ state: tower.state, unseal, endpoints, clock: systemClock, random });
+  t.teardown(() => again.close());
+  const { version, envelope } = await again.snapshot(node.identity.node);
+  t.ok(version > node.snapshot.version);
+  t.equal(await node.saveSnapshot(bytesOf(envelope), systemClock.wall()), true);
+  t.strictSame(node.snapshot.tower.endpoints, endpoints);
+});
