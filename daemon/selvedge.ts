@@ -19,7 +19,7 @@ async function main(argv: readonly string[]): Promise<number> {
     return Number(process.exitCode ?? exitCodes.ok);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
-    if (isInterruption(error)) return exitCodes.interrupted;
+    if (error instanceof Interrupted) return exitCodes.interrupted;
     return reportError(error, asJson);
   }
 }
@@ -55,10 +55,6 @@ function versionCommand(): Command {
 function* everyCommand(command: Command): Generator<Command> {
   yield command;
   for (const child of command.commands) yield* everyCommand(child);
-}
-
-function isInterruption(error: unknown): boolean {
-  return error instanceof Interrupted || (error instanceof Error && (error.name === 'AbortError' || error.cause instanceof Interrupted));
 }
 
 process.exitCode = await main(process.argv.slice(2));

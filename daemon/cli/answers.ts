@@ -26,7 +26,8 @@ const shape =
     const given = new Map<string, unknown>(Object.entries(value));
     return Object.fromEntries(Object.entries(fields).map(([key, read]) => [key, read(given.get(key), `${path}/${key}`)])) as Shape<F>;
   };
-const facts: Read<Readonly<Record<string, unknown>>> = (value, path) => (typeof value === 'object' && value !== null ? { ...value } : refuse(path, 'an object'));
+const facts: Read<Readonly<Record<string, unknown>>> = (value, path) =>
+  typeof value === 'object' && value !== null ? { ...value } : refuse(path, 'an object');
 
 const channel = shape({
   peer: text,
@@ -55,7 +56,15 @@ export const readTokens = whole(list(token));
 export const readCreated = whole(shape({ text, token }));
 export const readSample = whole(shape({ sequence: number, rtt_ms: number, at_ms: number }));
 export const readSummary = whole(
-  shape({ sent: number, received: number, samples_ms: list(number), min_ms: maybe(number), p50_ms: maybe(number), p99_ms: maybe(number), max_ms: maybe(number) }),
+  shape({
+    sent: number,
+    received: number,
+    samples_ms: list(number),
+    min_ms: maybe(number),
+    p50_ms: maybe(number),
+    p99_ms: maybe(number),
+    max_ms: maybe(number),
+  }),
 );
 export const readProgress = whole(shape({ bytes: number, total: number, rate_mbit: number, transport: maybe(text), left_s: maybe(number), at_ms: number }));
 export const readSent = whole(shape({ sha256: text, name: text, bytes: number, sent_bytes: number, seconds: number, mbit: number }));
@@ -66,5 +75,8 @@ function whole<T>(read: Read<T>): (value: unknown) => T {
 }
 
 function refuse(path: string, expected: string): never {
-  throw new SelvedgeError('version_unsupported', { found: `an answer where ${path || 'the whole'} is not ${expected}`, expected: 'answers of its own version' });
+  throw new SelvedgeError('version_unsupported', {
+    found: `an answer where ${path || 'the whole'} is not ${expected}`,
+    expected: 'answers of its own version',
+  });
 }

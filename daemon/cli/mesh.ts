@@ -50,7 +50,7 @@ const statusHeads = ['PEER', 'STATE', 'TRANSPORT', 'RTT', 'SENT', 'RECEIVED', 'C
 
 function statusRow(channel: Channel): string[] {
   const { name, peer, site, state, suspect, transport, why, rtt_ms, classes, bytes_sent, bytes_received, certificate_days } = channel;
-  const carried = transport === null ? `- (${why})` : `${transport}${why === '' ? '' : ` (${why})`}`;
+  const carried = transport === null ? `- (${why})` : `${transport}${why === '' || why === transport ? '' : ` (${why})`}`;
   return [
     printable(name === peer ? name : `${name}.${site} (${peer})`),
     suspect ? `${state}, suspect` : state,
@@ -186,4 +186,5 @@ function interruption(): AbortController {
   return controller;
 }
 
+/** SIGINT or SIGTERM ended the command. */
 export class Interrupted extends Error {}

@@ -21,7 +21,7 @@ export async function callControl(call: ControlCall): Promise<unknown> {
   return parse(call, await readWhole(response));
 }
 
-/** The objects of an answer in lines, as they come. An `{error}` line is thrown. @throws daemon_unreachable, or what the daemon answered */
+/** The objects of an answer in lines, as they come. An `{error}` line is thrown. @throws daemon_unreachable, what the daemon answered, or the reason of `signal` */
 export async function* streamControl(call: ControlCall): AsyncGenerator<Json> {
   const response = await open(call);
   let last: Json | null = null;
@@ -33,12 +33,13 @@ export async function* streamControl(call: ControlCall): AsyncGenerator<Json> {
       yield last;
     }
   } catch (error) {
-    if (error instanceof SelvedgeError || call.signal?.aborted) throw error;
-    throw unreachable(call, error);
+    call.signal?.throwIfAborted();
+    throw error instanceof SelvedgeError ? error : unreachable(call, error);
   } finally {
     response.destroy();
   }
-  if (last?.done !== true && !call.signal?.aborted) throw unreachable(call, new Error('it ended in the middle of its answer'));
+  call.signal?.throwIfAborted();
+  if (last?.done !== true) throw unreachable(call, new Error('it ended in the middle of its answer'));
 }
 
 async function open(call: ControlCall): Promise<IncomingMessage> {
@@ -56,12 +57,13 @@ async function open(call: ControlCall): Promise<IncomingMessage> {
   try {
     [response] = (await once(outgoing, 'response')) as [IncomingMessage];
   } catch (error) {
-    if (call.signal?.aborted) throw error;
+    call.signal?.throwIfAborted();
     throw unreachable(call, error);
   }
   // An abort after the response ends the reading of it, which says so itself.
   outgoing.on('error', () => undefined);
   if ((response.statusCode ?? 500) < 400) return response;
+  if (response.statusCode === 503) throw unreachable(call, new Error('it is shutting down'));
   throw errorOf(parse(call, await readWhole(response)));
 }
 

@@ -46,6 +46,11 @@ function makeControlApi(): ControlApi {
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false } },
   }).withTypeProvider<TypeBoxTypeProvider>();
   api.server.maxConnections = limits.control_connections_max;
+  // It was not fastify that made the server listen, so it does not close it either.
+  api.addHook('onClose', async ({ server }) => {
+    server.closeAllConnections();
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  });
   api.setErrorHandler(async (error: FastifyError | SelvedgeError, _request, reply) => {
     const refusal = asRefusal(error);
     return await reply.code(refusal.code === 'internal_error' ? 500 : 400).send(refusal.toJSON());

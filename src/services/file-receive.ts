@@ -58,7 +58,7 @@ class Receiver implements FileReceiver {
   /** By peer and transfer: one flow at a time may write to a part file. */
   readonly #active = new Map<string, Active>();
   readonly #flows = new Map<FlowHandle, Promise<void>>();
-  /** Transfers that are done, for a sender that did not hear of it; oldest first. */
+  /** Transfers that are done, for a sender that did not hear of it and asks again; oldest first. */
   readonly #done = new Map<string, Done>();
   #isClosed = false;
 
@@ -98,7 +98,7 @@ class Receiver implements FileReceiver {
   async #receive(flow: FlowHandle, reader: WordReader, header: Header): Promise<Done> {
     const key = `${flow.peer} ${header.transfer}`;
     const before = this.#done.get(key);
-    if (before !== undefined) return before;
+    if (before !== undefined && header.again) return before;
     // The sender opened another flow before this end noticed that the old one is dead.
     for (let other = this.#active.get(key); other !== undefined; other = this.#active.get(key)) {
       other.flow.reset('replaced', 'the transfer goes on over another flow');

@@ -136,7 +136,7 @@ class Sending {
     try {
       this.#checkAborted();
       const reader = new WordReader(flow);
-      const header = encodeWord({ v: FILES_VERSION, transfer, name, size });
+      const header = encodeWord({ v: FILES_VERSION, transfer, name, size, again: this.#resumedAt !== null });
       flow.write(header);
       const answer = await reader.word(words.answer);
       if ('error' in answer) throw errorOf(answer);

@@ -2,7 +2,7 @@
  * The words of a file transfer, on one `stream` flow of service `files` (docs/cli.md, "How a file travels"). A word is JSON behind
  * its length (u32); between the words runs the file's content, bare.
  *
- *     sender    {v: 1, transfer, name, size}
+ *     sender    {v: 1, transfer, name, size, again}   again: this run has tried before
  *     receiver  {have}                        what it holds on disk already; or done, or error
  *     sender    content from `have` to `size`, then {sha256}
  *     receiver  {done: true, sha256, name}    verified, synced, in its place; or error
@@ -25,6 +25,7 @@ const HeaderSchema = Type.Object(
     transfer: Type.String({ pattern: '^[0-9a-f]{32}$' }),
     name: Type.String({ minLength: 1, maxLength: limits.transfer_name_bytes_max }),
     size: Type.Integer({ minimum: 0, maximum: limits.transfer_file_bytes_max }),
+    again: Type.Boolean(),
   },
   strict,
 );

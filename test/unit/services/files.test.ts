@@ -131,10 +131,10 @@ t.test('the receiver refuses garbage, an oversized word and an impossible size',
   const garbage = [
     Buffer.from([0xff, 0xff, 0xff, 0xff, 1, 2, 3]),
     Buffer.concat([Buffer.from([0, 0, 0, 4]), Buffer.from('nope')]),
-    encodeWord({ v: 1, transfer: 'x', name: 'n', size: 1 }),
-    encodeWord({ v: 1, transfer: '0'.repeat(32), name: 'n', size: -1 }),
-    encodeWord({ v: 1, transfer: '0'.repeat(32), name: 'n', size: 2 ** 60 }),
-    encodeWord({ v: 99, transfer: '0'.repeat(32), name: 'n', size: 1 }),
+    encodeWord({ v: 1, transfer: 'x', name: 'n', size: 1, again: false }),
+    encodeWord({ v: 1, transfer: '0'.repeat(32), name: 'n', size: -1, again: false }),
+    encodeWord({ v: 1, transfer: '0'.repeat(32), name: 'n', size: 2 ** 60, again: false }),
+    encodeWord({ v: 99, transfer: '0'.repeat(32), name: 'n', size: 1, again: false }),
   ];
   for (const bytes of garbage) {
     const flow = mesh.open(RECEIVER, 'file_transfer', 'stream', 'files');
@@ -153,7 +153,7 @@ t.test('the receiver refuses garbage, an oversized word and an impossible size',
 t.test('a sender cannot leave the inbox by a name', async (t) => {
   const { mesh, inboxPath } = await setUp(t, new Uint8Array(0));
   const flow = mesh.open(RECEIVER, 'file_transfer', 'stream', 'files');
-  flow.write(encodeWord({ v: 1, transfer: '1'.repeat(32), name: '../../etc/cron.d/evil', size: 2 }));
+  flow.write(encodeWord({ v: 1, transfer: '1'.repeat(32), name: '../../etc/cron.d/evil', size: 2, again: false }));
   flow.write(Buffer.from('hi'));
   flow.write(encodeWord({ sha256: sha256(Buffer.from('hi')) }));
   flow.end();
@@ -161,9 +161,25 @@ t.test('a sender cannot leave the inbox by a name', async (t) => {
   t.same(readdirSync(inboxPath), ['evil']);
 });
 
+t.test('the answer to a finished transfer that was lost is given again, without a second copy', async (t) => {
+  const { mesh, inboxPath } = await setUp(t, new Uint8Array(0));
+  const run = async (again: boolean) => {
+    const flow = mesh.open(RECEIVER, 'file_transfer', 'stream', 'files');
+    flow.write(encodeWord({ v: 1, transfer: '5'.repeat(32), name: 'once', size: 0, again }));
+    flow.write(encodeWord({ sha256: sha256(new Uint8Array(0)) }));
+    flow.end();
+    while (await flow.readable()) flow.read();
+  };
+  await run(false);
+  await run(true);
+  t.same(readdirSync(inboxPath), ['once'], 'asked again');
+  await run(false);
+  t.same(readdirSync(inboxPath).sort(), ['once', 'once-1'], 'sent anew');
+});
+
 t.test('a second flow of a transfer takes over from the first', async (t) => {
   const { mesh, inboxPath } = await setUp(t, new Uint8Array(0));
-  const header = encodeWord({ v: 1, transfer: '2'.repeat(32), name: 'taken', size: 4 });
+  const header = encodeWord({ v: 1, transfer: '2'.repeat(32), name: 'taken', size: 4, again: false });
   const first = mesh.open(RECEIVER, 'file_transfer', 'stream', 'files');
   first.write(header);
   await first.readable();
