@@ -1,0 +1,108 @@
+/** The yardstick: `node:tls` with mutual TLS as it comes, one connection, no framing. */
+import { once } from 'node:events';
+import { connect, createServer, type TLSSocket } from 'node:tls';
+import type { Credentials } from '../src/transport/session.ts';
+import { type Acceptor, CHUNK_BYTES, type Dialer, ECHO_BYTES, inParallel, type Pki } from './subject.ts';
+
+function pem(label: string, der: Uint8Array): string {
+  return `-----BEGIN ${label}-----\n${Buffer.from(der).toString('base64')}\n-----END ${label}-----\n`;
+}
+
+function tlsOptions(pki: Pki, { chain, key }: Credentials) {
+  return {
+    cert: chain.map((der) => pem('CERTIFICATE', der)).join(''),
+    key: pem('PRIVATE KEY', key),
+    ca: pem('CERTIFICATE', pki.root),
+    minVersion: 'TLSv1.3' as const,
+  };
+}
+
+/** The first byte of a connection says what it is for. */
+const purposes = { bulk: 1, echo: 2, hold: 3 } as const;
+
+export async function acceptTls(pki: Pki): Promise<Acceptor> {
+  const server = createServer({ ...tlsOptions(pki, pki.acceptor), requestCert: true, rejectUnauthorized: true, allowHalfOpen: true }, serve);
+  const sockets = new Set<TLSSocket>();
+  server.on('secureConnection', (socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return {
+    port: address.port,
+    async close() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}
+
+function serve(socket: TLSSocket): void {
+  let purpose = 0;
+  socket.setNoDelay(true);
+  socket.on('error', () => socket.destroy());
+  // Confirms that the client's certificate was judged: the dialer's `secureConnect` comes before that.
+  socket.write('.');
+  socket.on('data', (bytes) => {
+    if (purpose === 0) purpose = bytes[0] ?? 0;
+    else if (purpose === purposes.echo) socket.write(bytes);
+  });
+  socket.on('end', () => socket.end('.'));
+}
+
+export async function dialTls(pki: Pki, port: number): Promise<Dialer> {
+  const first = pki.dialers[0];
+  if (first === undefined) throw new Error('no identity');
+  const options = { ...tlsOptions(pki, first.credentials), host: '127.0.0.1', port, checkServerIdentity: () => undefined };
+  const open = async (): Promise<TLSSocket> => {
+    const socket = connect(options);
+    socket.setNoDelay(true);
+    await once(socket, 'data');
+    return socket;
+  };
+  const held: TLSSocket[] = [];
+  return {
+    async bulk(bytes) {
+      const socket = await open();
+      socket.write(Uint8Array.of(purposes.bulk));
+      const chunk = new Uint8Array(CHUNK_BYTES);
+      for (let sent = 0; sent < bytes; sent += CHUNK_BYTES) if (!socket.write(chunk)) await once(socket, 'drain');
+      const confirmed = once(socket, 'data');
+      socket.end();
+      await confirmed;
+      socket.destroy();
+    },
+    async echo(count) {
+      const socket = await open();
+      socket.write(Uint8Array.of(purposes.echo));
+      const times: number[] = [];
+      const message = new Uint8Array(ECHO_BYTES);
+      for (let index = 0; index < count; index++) {
+        const at = performance.now();
+        const back = once(socket, 'data');
+        socket.write(message);
+        await back;
+        times.push(performance.now() - at);
+      }
+      socket.destroy();
+      return times;
+    },
+    establish: (count, atOnce) =>
+      inParallel(count, atOnce, async () => {
+        (await open()).destroy();
+      }),
+    async hold() {
+      await inParallel(pki.dialers.length, 8, async () => {
+        held.push(await open());
+      });
+      return held.length;
+    },
+    async close() {
+      for (const socket of held) socket.destroy();
+    },
+  };
+}
