@@ -9,6 +9,9 @@ import type { Store } from '../../src/tower/store.ts';
 import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
 import { freshDirectory, rejectsWith, storeCompliance, tokenNamed } from './store.ts';
 
+// Each commit waits for the disk, which others may be using.
+t.setTimeout(120_000);
+
 const NOW_MS = 1_800_000_000_000;
 
 async function open(t: Test, path: string, pages_max?: number): Promise<Store> {

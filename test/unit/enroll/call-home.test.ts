@@ -15,6 +15,9 @@ import type { Tower } from '../../../src/tower/tower.ts';
 import { freshDirectory, rejectsWith } from '../../compliance/store.ts';
 import { DAY_MS, endpoints, HOUR_MS, makeTower, random, type Served, serve, serveTls, shiftedClock, unseal } from '../tower/support.ts';
 
+// Each commit waits for the disk, which others may be using.
+t.setTimeout(120_000);
+
 const nodeEndpoints = [{ host: '192.0.2.7', tcp: 443, udp: 443 }];
 
 async function joinRequest(t: Test, tower: Tower, served: Served, more: Partial<CallHomeRequest> = {}): Promise<CallHomeRequest> {

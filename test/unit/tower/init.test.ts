@@ -11,6 +11,9 @@ import { initTower, openTower } from '../../../src/tower/init.ts';
 import { freshDirectory, rejectsWith } from '../../compliance/store.ts';
 import { DAY_MS, endpoints, HOUR_MS, makeTower, random, shiftedClock, unseal } from './support.ts';
 
+// Each commit waits for the disk, which others may be using.
+t.setTimeout(120_000);
+
 t.test('one command makes a cluster, whose tower proves its identity against the printed fingerprint', async (t) => {
   const state = join(freshDirectory(t), 'deep', 'tower');
   const made = await initTower({ state, cluster: 'alpha', unseal, endpoints, clock: systemClock, random });
