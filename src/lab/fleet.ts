@@ -2,6 +2,7 @@
  * Selvedge in a lab: the tower and the nodes of a topology, driven the way an operator does it, by their programs and their `--json`.
  * Knows the command lines and nothing of what is measured.
  */
+import { readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -55,6 +56,7 @@ export interface PingRun {
   readonly samples: readonly RttSample[];
   /** All samples; rejects with `lab_failed` if it failed. Unless somebody waits for it, a failure is silent. */
   readonly ended: Promise<readonly RttSample[]>;
+  readonly running: boolean;
   stop(): void;
 }
 
@@ -99,6 +101,26 @@ export class Fleet {
 
   stateOf(host: string): string {
     return join(this.#lab.directory, `state-${host}`);
+  }
+
+  keyFileOf(host: string): string {
+    return `${this.stateOf(host)}.key`;
+  }
+
+  /** Of the daemon that runs there. */
+  pidOf(host: string): number | null {
+    return this.#running.get(host)?.pid ?? null;
+  }
+
+  /** The last lines that each daemon logged, for whoever looks for the cause of a failure. */
+  async lastWords(lines: number): Promise<string[]> {
+    const tail = async (host: string) =>
+      (await readFile(join(this.#lab.directory, `${host}.log`), 'utf8'))
+        .trim()
+        .split('\n')
+        .slice(-lines)
+        .map((line) => `${host}: ${line}`);
+    return (await Promise.all([...this.#running.keys()].map((host) => tail(host).catch(() => [])))).flat();
   }
 
   get inbox(): string {
@@ -198,7 +220,14 @@ export class Fleet {
     });
     const ended = child.succeeded().then(() => samples);
     ended.catch(() => {});
-    return { samples, ended, stop: () => child.kill('SIGTERM') };
+    return {
+      samples,
+      ended,
+      get running() {
+        return child.running;
+      },
+      stop: () => child.kill('SIGTERM'),
+    };
   }
 
   /** One echo through the channel, or null if it did not come back in time. */
@@ -239,7 +268,7 @@ export class Fleet {
   }
 
   #stateArguments(host: string): string[] {
-    return ['--state', this.stateOf(host), '--key-file', `${this.stateOf(host)}.key`];
+    return ['--state', this.stateOf(host), '--key-file', this.keyFileOf(host)];
   }
 
   /** Starts a daemon and waits until its local socket answers. */

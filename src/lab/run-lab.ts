@@ -31,6 +31,9 @@ export interface LabRunOptions {
   readonly terminal: boolean;
 }
 
+/** Of each daemon's log, shown when a step does not hold. */
+const LAST_WORDS_LINES = 4;
+
 /** The exit code: 0 if every step held, 1 if one did not, 130 if it was interrupted before the table. @throws config_invalid, not_found, lab_failed, permission_denied … */
 export async function runLab(options: LabRunOptions): Promise<number> {
   const topology = await loadTopology(await findTopology(options.file), stepSchemas);
@@ -91,9 +94,18 @@ async function runSteps(topology: Topology, world: World, options: LabRunOptions
         ? await runStep(call, world, options)
         : { name: call.name, ok: false, figures: {}, failures: [`not run, since ${broken} did not hold`], seconds: 0 };
     outcomes.push(outcome);
+    if (!outcome.ok && broken === null) await tellLastWords(world, options);
     if (!outcome.ok && steps.get(call.name)?.essential) broken ??= call.name;
   }
   return outcomes;
+}
+
+/** What the daemons logged last: the run's directory goes with the run. */
+async function tellLastWords(world: World, options: LabRunOptions): Promise<void> {
+  const lines = await Promise.resolve()
+    .then(() => world.fleet().lastWords(LAST_WORDS_LINES))
+    .catch(() => []);
+  for (const line of lines) options.print(`    ${line}`);
 }
 
 async function runStep(call: StepCall, world: World, options: LabRunOptions): Promise<StepOutcome> {

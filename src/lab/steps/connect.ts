@@ -21,7 +21,7 @@ export const connect = defineStep(
     for (const node of fleet.nodes) {
       const started = performance.now();
       await fleet.startNode(node.name);
-      const channel = await fleet.established(node.name, fleet.tower.name, within_s * 1000);
+      const channel = await fleet.established(node.name, fleet.tower.name, within_s * 1000, (found) => found.transport !== null);
       connect_ms[node.name] = Math.round(performance.now() - started);
       transports[node.name] = channel.transport ?? 'none';
       why[node.name] = channel.why;

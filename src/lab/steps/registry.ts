@@ -6,11 +6,12 @@ import { fallback } from './fallback.ts';
 import { peers } from './peers.ts';
 import { link, ping, run, udp } from './plain.ts';
 import { qosQuic, qosTcp } from './qos.ts';
+import { refuse } from './refuse.ts';
 import { restartTower } from './restart-tower.ts';
 import type { Step } from './step.ts';
 
 export const steps: ReadonlyMap<string, Step> = new Map(
-  [enroll, connect, peers, qosQuic, qosTcp, fallback, restartTower, ping, run, udp, link].map((step) => [step.name, step]),
+  [enroll, connect, peers, qosQuic, qosTcp, fallback, restartTower, refuse, ping, run, udp, link].map((step) => [step.name, step]),
 );
 
 export const stepSchemas: StepSchemas = new Map([...steps.values()].map((step) => [step.name, step.parameters]));
