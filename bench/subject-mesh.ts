@@ -1,5 +1,5 @@
 /** Channels of the product: a listening host, and dialing meshes that share one dialer's transports. */
-import type { Endpoint } from '../src/peering/mesh.ts';
+import type { Endpoint, FlowHandle } from '../src/peering/mesh.ts';
 import { Host } from '../src/peering/host.ts';
 import { PeerMesh } from '../src/peering/peer-mesh.ts';
 import { verifyPeer } from '../src/identity/verify.ts';
@@ -22,18 +22,23 @@ export async function acceptMesh(pki: Pki, transport: 'tcp' | 'quic'): Promise<A
     onHttp: null,
     onChange: () => {},
   });
-  host.mesh.handle('sink', async (flow) => {
-    while (await flow.readable()) while (flow.read() !== null);
-    flow.write(Uint8Array.of(1));
-    flow.end();
-  });
-  host.mesh.handle('echo', async (flow) => {
-    for (let message = await flow.receive(); message !== null; message = await flow.receive()) flow.send(message);
-    flow.end();
-  });
+  host.mesh.handle('sink', (flow) => void sink(flow));
+  host.mesh.handle('echo', (flow) => void echo(flow));
   const port = transport === 'quic' ? host.listener?.udp?.port : host.listener?.tcp.port;
   if (port === undefined) throw new Error('no port');
   return { port, close: () => host.close() };
+}
+
+/** Reads all, then confirms. */
+async function sink(flow: FlowHandle): Promise<void> {
+  while (await flow.readable()) while (flow.read() !== null);
+  flow.write(Uint8Array.of(1));
+  flow.end();
+}
+
+async function echo(flow: FlowHandle): Promise<void> {
+  for (let message = await flow.receive(); message !== null; message = await flow.receive()) flow.send(message);
+  flow.end();
 }
 
 /** One dialing identity: its mesh, and its one channel. */
