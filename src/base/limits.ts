@@ -57,6 +57,7 @@ export const limits = {
   // Dialing and reconnecting.
   quic_head_start_ms: 300,
   dial_ms_max: 8_000,
+  dial_quic_ms_max: 2_500,
   dial_memory_destinations_max: 4_096,
   dial_endpoints_max: 16,
   dial_endpoint_stagger_ms: 250,

@@ -105,8 +105,13 @@ export function candidatesOf(snapshot: Snapshot, self: string, joinedAt: Endpoin
   return [tower, ...peers];
 }
 
+/**
+ * The tower renews its own leaf, and a node that was away then must still be able to hear of it: root, cluster and node id are what it is
+ * held to. A peer's leaf must be the one that the tower recorded.
+ */
 function recordedIn(snapshot: Snapshot, peer: NodeIdentity): RecordedFingerprint {
-  const recorded = peer.node === TOWER_ID ? snapshot.tower.fingerprint : snapshot.peers.find(({ id, site }) => id === peer.node && site === peer.site)?.fingerprint;
+  if (peer.node === TOWER_ID) return 'any';
+  const recorded = snapshot.peers.find(({ id, site }) => id === peer.node && site === peer.site)?.fingerprint;
   return (recorded === undefined ? null : fromHex(recorded)) ?? 'unknown';
 }
 

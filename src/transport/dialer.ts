@@ -76,17 +76,15 @@ export class Dialer {
     const quic = this.#routes(destination, transports.quic, memory);
     const legs = [quic, tcp].filter((routes) => routes.length > 0);
     let quicError: unknown;
-    const attempts = legs.map(
-      (routes): Attempt<Won<Peer>> =>
-        async (signal) => {
-          try {
-            return await this.#leg(routes, credentials, verify, signal);
-          } catch (error) {
-            if (routes === quic && !signal.aborted) quicError = error;
-            throw error;
-          }
-        },
-    );
+    const attempts = legs.map((routes): Attempt<Won<Peer>> => async (signal) => {
+      if (routes === tcp) return this.#leg(routes, credentials, verify, signal);
+      try {
+        return await this.#quicLeg(routes, tcp.length > 0, credentials, verify, signal);
+      } catch (error) {
+        if (!signal.aborted) quicError = error;
+        throw error;
+      }
+    });
     const deadline = this.#deadline(limits.dial_ms_max, signal);
     try {
       const stagger_ms = memory.udpWhy === null ? limits.quic_head_start_ms : 0;
@@ -148,6 +146,20 @@ export class Dialer {
       else routes.push(route);
     }
     return routes;
+  }
+
+  /** Beside a TCP leg QUIC has less time: where TCP was refused too, waiting out a silent UDP would only hold up the next dial. */
+  async #quicLeg<Peer>(routes: readonly Route[], hasTcp: boolean, credentials: Credentials, verify: Verify<Peer>, outer: AbortSignal): Promise<Won<Peer>> {
+    if (!hasTcp) return this.#leg(routes, credentials, verify, outer);
+    const { signal, clear } = this.#deadline(limits.dial_quic_ms_max, outer);
+    try {
+      return await this.#leg(routes, credentials, verify, signal);
+    } catch (error) {
+      if (outer.aborted || !signal.aborted) throw error;
+      throw new SelvedgeError('network_unreachable', { peer: routes[0]?.host ?? 'peer', why: `no answer within ${limits.dial_quic_ms_max} ms` });
+    } finally {
+      clear();
+    }
   }
 
   #leg<Peer>(routes: readonly Route[], credentials: Credentials, verify: Verify<Peer>, signal: AbortSignal): Promise<Won<Peer>> {

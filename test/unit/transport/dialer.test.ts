@@ -105,6 +105,22 @@ t.test('where UDP is refused, TCP starts at once', async (t) => {
   t.match(await result, { transport: 'tcp', why: 'udp: connection refused' });
 });
 
+t.test('where TCP is refused and UDP is silent, a dial ends after dial_quic_ms_max, so that the next can begin', async (t) => {
+  const { timers, tcp, dialer, abort } = setUp();
+  tcp.answer = () => ({ after_ms: 1, error: new SelvedgeError('network_unreachable', { peer: 'a', why: 'connection refused' }) });
+  let ended: unknown = null;
+  const result = dialer.dial(destination, credentials, () => 'peer', abort.signal).catch((error: unknown) => {
+    ended = error;
+  });
+  await timers.advance(limits.dial_quic_ms_max - 1);
+  t.equal(ended, null);
+  await timers.advance(1);
+  await result;
+  t.match(ended, { code: 'network_unreachable' });
+  t.match(String(ended), /udp: no answer within 2500 ms; tcp: connection refused/);
+  t.equal(timers.waiting, 0);
+});
+
 t.test('where QUIC is not offered, TCP is dialed at once', async (t) => {
   const { timers, tcp, quic, dial } = setUp();
   tcp.answer = () => ({ after_ms: 10 });
