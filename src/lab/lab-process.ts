@@ -1,13 +1,10 @@
 /** A program that runs in a host of the lab, owned by the lab: its lines are heard and logged, and it ends at the latest with the lab. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, type WriteStream } from 'node:fs';
-import { setPriority } from 'node:os';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
+import { goFirst } from './command.ts';
 import { killQuietly } from './run-record.ts';
-
-/** Of the lab's programs, as `nice` counts. */
-const PRIORITY = -10;
 
 export interface SpawnOptions {
   /** Of its log file; one name may be used again after a restart. */
@@ -37,7 +34,7 @@ export class LabProcess {
     // A process group of its own: Ctrl-C reaches the lab, which then ends everything in order.
     this.#child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: true, env: { ...process.env, ...options.env } });
     this.#child.stdin?.on('error', () => {});
-    this.#goFirst();
+    goFirst(this.#child);
     this.#hear('stdout', log, options);
     this.#hear('stderr', log, options);
     this.ended = new Promise((resolve) => {
@@ -93,15 +90,6 @@ export class LabProcess {
     const { code, signal } = await this.ended;
     if (code !== 0)
       throw new SelvedgeError('lab_failed', { why: `${this.name} ended with ${signal ?? `exit code ${code}`}: ${this.#lastError || 'no message'}` });
-  }
-
-  /** What is measured goes before whatever else the machine does; every thread of the program inherits it. */
-  #goFirst(): void {
-    try {
-      if (this.#child.pid !== undefined) setPriority(this.#child.pid, PRIORITY);
-    } catch {
-      // Without the right to it, figures are a little less steady on a busy machine.
-    }
   }
 
   #hear(stream: 'stdout' | 'stderr', log: WriteStream, options: SpawnOptions): void {

@@ -50,9 +50,9 @@ t.test('an idle ping over 20 ms each way takes 40 to 41 ms, and a delay changed 
 t.test('the line carries its rate at the Ethernet layer, and its queue is as long as asked', { skip }, async (t) => {
   await using lab = await Lab.up(await twoHosts());
   const link = lab.link('wire');
-  // Datagrams of 1472 bytes are frames of 1514; half again as many as fit keep the queue full.
+  // Datagrams of 1472 bytes are frames of 1514; three times as many as fit keep the queue full.
   const flood = `const s = require('node:dgram').createSocket('udp4'); const b = Buffer.alloc(1472);
-    setInterval(() => { for (let i = 0; i < 32; i++) s.send(b, 9, '192.0.2.2'); }, 5)`;
+    setInterval(() => { for (let i = 0; i < 64; i++) s.send(b, 9, '192.0.2.2'); }, 5)`;
   const sender = lab.spawn('left', [process.execPath, '-e', flood], { name: 'flood' });
   const progress: { at_ms: number; bytes: number }[] = [];
   let peak = 0;
