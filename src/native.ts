@@ -537,7 +537,12 @@ export class QuicConnection {
   /** For the endpoint: why it ended. */
   takeEnd(): QuicEnd {
     this.#forget();
-    return call('QUIC connection', (native) => native.quicTakeEnd(this.#endpoint, this.#id));
+    try {
+      return call('QUIC connection', (native) => native.quicTakeEnd(this.#endpoint, this.#id));
+    } catch {
+      // The endpoint was closed before this was told: with it went the reason.
+      return { kind: 'endpoint', code: 0, why: 'the endpoint is closed' };
+    }
   }
 }
 

@@ -49,7 +49,12 @@ export async function listenQuic(options: QuicListenOptions): Promise<SessionLis
           sessions.delete(session);
           if (closing && sessions.size === 0) endpoint.close();
         });
-        session.establish();
+        try {
+          session.establish();
+        } catch {
+          // The peer was gone again before this was told: there is nobody to serve.
+          return session.lost();
+        }
         sessions.add(session);
         if (closing) session.close('shutting_down', 'the listener is closed');
         else options.onSession(session);
@@ -99,8 +104,13 @@ export class QuicTransport implements Transport {
       ...ignoring,
       connected() {
         if (!session) return;
-        session.establish();
-        done.resolve(session);
+        try {
+          session.establish();
+          done.resolve(session);
+        } catch (error) {
+          session.lost();
+          done.reject(error);
+        }
       },
       closed(end) {
         session?.lost();
