@@ -18,6 +18,8 @@ use crate::blocks;
 pub const CONTROL_FLOW: u32 = 0;
 /// The connection's receive window starts here and doubles while the path fills half of it in a round trip.
 const RECEIVE_WINDOW_START: u64 = 1024 * 1024;
+/// Streams that the peer may have open at first; the stack keeps a table entry for each that is allowed, so credit follows use.
+const STREAMS_START: u32 = 32;
 /// Taken from the wire error table of the caller: `handshake_timeout`, `frame_invalid`.
 const CODE_HANDSHAKE_TIMEOUT: u32 = 35;
 const CODE_FRAME_INVALID: u32 = 32;
@@ -68,6 +70,7 @@ pub struct Driver {
     staged_bulk: usize,
     finish: Finish,
     sources_open: usize,
+    streams_allowed: u32,
     control_ended: bool,
     told_finished: bool,
     window: u64,
@@ -96,6 +99,7 @@ impl Driver {
             staged_bulk: 0,
             finish: Finish::No,
             sources_open: 0,
+            streams_allowed: 0,
             control_ended: false,
             told_finished: false,
             window: RECEIVE_WINDOW_START,
@@ -150,7 +154,8 @@ impl Driver {
         }
         self.approved = true;
         self.deadline = None;
-        self.conn.set_max_concurrent_streams(Dir::Uni, options.streams_max.into());
+        self.streams_allowed = STREAMS_START.min(options.streams_max);
+        self.conn.set_max_concurrent_streams(Dir::Uni, self.streams_allowed.into());
         while self.conn.datagrams().recv().is_some() {}
         self.pulled_since = now;
         flow_of(&mut self.flows, CONTROL_FLOW, i32::MAX, &Arc::default(), Lane::Urgent);
@@ -312,6 +317,7 @@ impl Driver {
                     self.sources_open += 1;
                     self.pull(stream, now, options, out);
                 }
+                self.allow_streams(options);
             }
             StreamEvent::Readable { id } => self.pull(id, now, options, out),
             StreamEvent::Available { dir: Dir::Uni } => {}
@@ -325,6 +331,14 @@ impl Driver {
         let Some(known) = self.by_stream.remove(&stream).and_then(|flow| self.flows.remove(&flow)) else { return };
         if known.lane == Lane::Bulk {
             self.staged_bulk -= known.queue.iter().map(Bytes::len).sum::<usize>();
+        }
+    }
+
+    /// Doubles what the peer may open once it has used half of it.
+    fn allow_streams(&mut self, options: &Options) {
+        if self.sources_open * 2 > self.streams_allowed as usize && self.streams_allowed < options.streams_max {
+            self.streams_allowed = (self.streams_allowed * 2).min(options.streams_max);
+            self.conn.set_max_concurrent_streams(Dir::Uni, self.streams_allowed.into());
         }
     }
 
