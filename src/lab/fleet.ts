@@ -112,15 +112,16 @@ export class Fleet {
     return this.#running.get(host)?.pid ?? null;
   }
 
-  /** The last lines that each daemon logged, for whoever looks for the cause of a failure. */
+  /** The last lines that each daemon logged, and how it ended if it did, for whoever looks for the cause of a failure. */
   async lastWords(lines: number): Promise<string[]> {
-    const tail = async (host: string) =>
-      (await readFile(join(this.#lab.directory, `${host}.log`), 'utf8'))
-        .trim()
-        .split('\n')
-        .slice(-lines)
-        .map((line) => `${host}: ${line}`);
-    return (await Promise.all([...this.#running.keys()].map((host) => tail(host).catch(() => [])))).flat();
+    const tail = async ([host, daemon]: readonly [string, LabProcess]) => {
+      const text = await readFile(join(this.#lab.directory, `${host}.log`), 'utf8').catch(() => '');
+      const end = daemon.running ? null : await daemon.ended;
+      return [...text.trim().split('\n').slice(-lines), ...(end ? [`ended with ${end.signal ?? `exit code ${end.code}`}`] : [])].map(
+        (line) => `${host}: ${line}`,
+      );
+    };
+    return (await Promise.all([...this.#running].map(tail))).flat();
   }
 
   get inbox(): string {
