@@ -8,9 +8,9 @@ import { type Static, Type } from 'typebox';
 import { asSelvedgeError } from '../src/base/errors.ts';
 import { YamlFile } from '../src/lab/yaml-file.ts';
 
-const Text = Type.String({ minLength: 1, maxLength: 4096 });
-const Port = Type.Integer({ minimum: 1, maximum: 65_535 });
-const Address = Type.String({ pattern: '^[A-Za-z0-9.:-]+$', maxLength: 255 });
+const Text = Type.String({ minLength: 1, maxLength: 4096, description: 'a path' });
+const Port = Type.Integer({ minimum: 1, maximum: 65_535, description: 'a whole number from 1 to 65535' });
+const Address = Type.String({ pattern: '^[A-Za-z0-9.:-]+$', maxLength: 255, description: 'an IP address or host name' });
 
 const shared = {
   state: Type.Optional(Text),
@@ -18,8 +18,8 @@ const shared = {
   passphrase_file: Type.Optional(Text),
   listen: Type.Optional(Address),
   port: Type.Optional(Port),
-  advertise: Type.Optional(Type.Array(Address, { minItems: 1, maxItems: 8 })),
-  governor: Type.Optional(Type.Boolean()),
+  advertise: Type.Optional(Type.Array(Address, { minItems: 1, maxItems: 8, description: 'a list of 1 to 8 addresses' })),
+  governor: Type.Optional(Type.Boolean({ description: 'true or false' })),
 };
 
 export const NodeConfig = Type.Object(shared, { additionalProperties: false });

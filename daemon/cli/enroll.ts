@@ -87,7 +87,7 @@ export function joinCommand(): Command {
     .requiredOption('--fingerprint <sha256:hex>', "fingerprint of the cluster's root, as `tower init` printed it")
     .requiredOption('--token-file <file>', 'file with the token; - reads it from standard input')
     .option('--name <name>', "the node's name (default: the host's)")
-    .option('--site <name>', "the node's site (default: the token's)")
+    .option('--site <name>', "the node's site (default: the token's, else `default`)")
     .option('--state <dir>', 'state directory to make', DEFAULT_NODE_STATE)
     .option('--key-file <file>', 'key file that seals the secrets; made if it is missing')
     .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
