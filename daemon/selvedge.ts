@@ -12,7 +12,8 @@ Exit codes: ${exitCodes.ok} done, ${exitCodes.failed} failed (the code in bracke
 ${exitCodes.unreachable} no daemon answers, ${exitCodes.interrupted} interrupted.`;
 
 async function main(argv: readonly string[]): Promise<number> {
-  const asJson = argv.includes('--json');
+  // For the lab it is a file to write; errors stay for people there.
+  const asJson = argv[0] !== 'lab' && argv.includes('--json');
   const program = await makeProgram(argv);
   try {
     await program.parseAsync(argv, { from: 'user' });
