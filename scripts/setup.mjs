@@ -110,6 +110,11 @@ async function systemPackages() {
     report.failed();
     throw new Missing(`${error.message}\n${what}. Install ${names.join(', ')} by hand, then run this again.`);
   }
+  const still = absent.filter(([program]) => findProgram(program) === null);
+  if (still.length > 0) {
+    report.failed();
+    throw new Missing(`${names.join(', ')} installed, and yet these are not on PATH: ${still.map(([program]) => program).join(', ')}`);
+  }
   report.done(`installed ${names.join(', ')}`);
 }
 
