@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
-import { goFirst } from './command.ts';
+import { goFirstAsGroup } from './command.ts';
 import { killQuietly } from './run-record.ts';
 
 export interface SpawnOptions {
@@ -34,7 +34,7 @@ export class LabProcess {
     // A process group of its own: Ctrl-C reaches the lab, which then ends everything in order.
     this.#child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: true, env: { ...process.env, ...options.env } });
     this.#child.stdin?.on('error', () => {});
-    goFirst(this.#child);
+    goFirstAsGroup(this.#child);
     this.#hear('stdout', log, options);
     this.#hear('stderr', log, options);
     this.ended = new Promise((resolve) => {
