@@ -5,4 +5,4 @@ export type { LabProcess } from './lab-process.ts';
 export { type LabEntry, listLabs } from './list.ts';
 export { type LabRunOptions, runLab } from './run-lab.ts';
 export { stepSchemas } from './steps/registry.ts';
-export { loadTopology, parseTopology, type Shape, type Topology } from './topology.ts';
+export { loadTopology, type Shape, type Topology } from './topology.ts';
