@@ -11,7 +11,15 @@ import { limits } from './base/limits.ts';
 /** What the addon exports. Its functions throw an `Error` whose message is a sentence; this file turns it into a code. */
 interface Addon {
   verifyChain(chain: Uint8Array, roots: Uint8Array, nowMs: number, asClient: boolean): NativeFacts;
-  quicOpen(wake: () => void, options: NativeQuicOptions, host: string, port: number, resetKey: Uint8Array, chain: Uint8Array | null, key: Uint8Array | null): number;
+  quicOpen(
+    wake: () => void,
+    options: NativeQuicOptions,
+    host: string,
+    port: number,
+    resetKey: Uint8Array,
+    chain: Uint8Array | null,
+    key: Uint8Array | null,
+  ): number;
   quicLocal(endpoint: number): QuicAddress;
   quicListen(endpoint: number, chain: Uint8Array | null, key: Uint8Array | null): void;
   quicDial(endpoint: number, host: string, port: number, chain: Uint8Array, key: Uint8Array): number;
@@ -132,7 +140,8 @@ function call<T>(what: string, run: (native: Addon) => T): T {
     const why = error instanceof Error ? error.message : String(error);
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code === 'Closing') throw new SelvedgeError('handle_closed', { what }, { cause: error });
-    if (typeof code === 'string' && (code === 'InvalidArg' || code.endsWith('Expected'))) throw new SelvedgeError('argument_invalid', { name: what, why }, { cause: error });
+    if (typeof code === 'string' && (code === 'InvalidArg' || code.endsWith('Expected')))
+      throw new SelvedgeError('argument_invalid', { name: what, why }, { cause: error });
     throw new SelvedgeError('native_failed', { what, why }, { cause: error });
   }
 }
@@ -206,7 +215,12 @@ export function verifyChain(input: ChainInput): ChainFacts {
   checkCertificates(input.roots, ROOTS_MAX, 'roots');
   const native = addon();
   try {
-    const { notBeforeMs, notAfterMs, keyCurve, keyUsage, eku, ...facts } = native.verifyChain(packBlocks(input.chain), packBlocks(input.roots), input.now_ms, input.usage === 'client');
+    const { notBeforeMs, notAfterMs, keyCurve, keyUsage, eku, ...facts } = native.verifyChain(
+      packBlocks(input.chain),
+      packBlocks(input.roots),
+      input.now_ms,
+      input.usage === 'client',
+    );
     return { ...facts, notBefore_ms: notBeforeMs, notAfter_ms: notAfterMs, keyCurve: keyCurve ?? null, keyUsage: keyUsage ?? null, eku: eku ?? null };
   } catch (error) {
     throw certificateInvalid(error instanceof Error ? error.message : String(error));
@@ -217,7 +231,8 @@ function checkCertificates(certificates: readonly Uint8Array[], max: number, wha
   if (certificates.length === 0 || certificates.length > max) throw certificateInvalid(`${certificates.length} ${what}, 1 to ${max} allowed`);
   for (const der of certificates) {
     if (!(der instanceof Uint8Array)) throw certificateInvalid('a certificate is not a byte array');
-    if (der.length > limits.certificate_bytes_max) throw certificateInvalid(`a certificate of ${der.length} octets, at most ${limits.certificate_bytes_max} allowed`);
+    if (der.length > limits.certificate_bytes_max)
+      throw certificateInvalid(`a certificate of ${der.length} octets, at most ${limits.certificate_bytes_max} allowed`);
   }
 }
 
@@ -304,7 +319,8 @@ export class QuicEndpoint {
 
   /** @throws native_missing, port_in_use, permission_denied, argument_invalid, native_failed */
   constructor(options: QuicOptions, handler: QuicEndpointHandler) {
-    if (options.resetKey.length < RESET_KEY_BYTES_MIN) throw new SelvedgeError('argument_invalid', { name: 'resetKey', why: `at least ${RESET_KEY_BYTES_MIN} octets` });
+    if (options.resetKey.length < RESET_KEY_BYTES_MIN)
+      throw new SelvedgeError('argument_invalid', { name: 'resetKey', why: `at least ${RESET_KEY_BYTES_MIN} octets` });
     this.#handler = handler;
     const { credentials } = options;
     try {
@@ -573,6 +589,7 @@ function bindError(error: unknown, options: QuicOptions): unknown {
   const [, errno, why] = /^(\d+) (.*)$/.exec(String(error.facts.why)) ?? [];
   if (errno === '98') return new SelvedgeError('port_in_use', { proto: 'UDP', port: options.port, address: options.host }, { cause: error });
   if (errno === '13' || errno === '1') return new SelvedgeError('permission_denied', { what: `UDP port ${options.port}` }, { cause: error });
-  if (errno === '99') return new SelvedgeError('argument_invalid', { name: 'host', why: `${options.host} is not an address of this machine (${why})` }, { cause: error });
+  if (errno === '99')
+    return new SelvedgeError('argument_invalid', { name: 'host', why: `${options.host} is not an address of this machine (${why})` }, { cause: error });
   return error;
 }

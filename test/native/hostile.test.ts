@@ -79,7 +79,11 @@ await t.test('wrong arguments are refused by name', async (t) => {
   t.throws(() => new QuicEndpoint({ ...bad, credentials: { chain: [], key: credentials.key } }, handler), { code: 'argument_invalid' });
   t.throws(() => new QuicEndpoint({ ...bad, credentials: { chain: credentials.chain, key: new Uint8Array(10) } }, handler), { code: 'argument_invalid' });
   const other = await authority.issue({ node: '0000000000bb' });
-  t.throws(() => new QuicEndpoint({ ...bad, credentials: { chain: credentials.chain, key: other.key } }, handler), { code: 'argument_invalid' }, 'a key that is not the certificate’s');
+  t.throws(
+    () => new QuicEndpoint({ ...bad, credentials: { chain: credentials.chain, key: other.key } }, handler),
+    { code: 'argument_invalid' },
+    'a key that is not the certificate’s',
+  );
   const { endpoint, closed } = open();
   t.throws(() => new QuicEndpoint({ ...bad, port: endpoint.address.port }, handler), { code: 'port_in_use' });
   endpoint.close();
@@ -88,7 +92,23 @@ await t.test('wrong arguments are refused by name', async (t) => {
 
 await t.test('the raw addon takes anything without a crash', async (t) => {
   const addon = createRequire(import.meta.url)('../../native/session/build/selvedge-session.node') as Record<string, (...args: unknown[]) => unknown>;
-  const junk: unknown[] = [undefined, null, -1, 1e300, Number.NaN, 'text', {}, [], () => {}, Symbol('s'), new Uint8Array(3), new Uint8Array(0), new Float64Array(1), 7n, new ArrayBuffer(4)];
+  const junk: unknown[] = [
+    undefined,
+    null,
+    -1,
+    1e300,
+    Number.NaN,
+    'text',
+    {},
+    [],
+    () => {},
+    Symbol('s'),
+    new Uint8Array(3),
+    new Uint8Array(0),
+    new Float64Array(1),
+    7n,
+    new ArrayBuffer(4),
+  ];
   let refused = 0;
   for (const [name, entry] of Object.entries(addon)) {
     if (typeof entry !== 'function') continue;
