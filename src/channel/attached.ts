@@ -25,8 +25,12 @@ export class Attached {
   readonly ready: Record<Lane, boolean> = { urgent: true, bulk: true };
   /** Flows whose own pipe is full. */
   readonly blocked = new Set<number>();
-  /** Control frames, encoded, that leave before any flow's. */
-  readonly control: Uint8Array[] = [];
+  /** Parts of a resume frame, encoded, that leave one after another. */
+  readonly resumeParts: Uint8Array[] = [];
+  /** The peer has to be told where its flows go on. */
+  owesResume = false;
+  /** One that waits: a newer one takes its place. */
+  heartbeat: Uint8Array | null = null;
   /** Until the peer has said where flows resume, none of their octets leave. */
   awaitsResume: boolean;
   resumed = new Set<number>();

@@ -9,6 +9,7 @@
  * After any call of the first or last group, ask all three of the second again.
  */
 import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
+import { equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Random } from '../base/seam.ts';
 import { Attached, type Lane, type SessionShape } from './attached.ts';
@@ -43,8 +44,6 @@ export interface Transmit {
   readonly priority: number;
   readonly head: Uint8Array;
   readonly body: Uint8Array | null;
-  /** The flow sends nothing after this. */
-  readonly isLast: boolean;
   /** May leave as a datagram of the transport, if it fits. */
   readonly isDatagram: boolean;
 }
@@ -68,8 +67,13 @@ export type ChannelEvent =
 const GOVERNED_MS_AFTER = 5_000;
 /** Octets that were read are acknowledged after this long at the latest. */
 const LAZY_ACK_MS = 25;
-/** Ended flows that are remembered, for a peer that missed their last acknowledgement. */
-const RECENT_FLOWS_MAX = 256;
+/** Ended flows that are remembered, for a peer that missed how they ended: as many as may end, and for as long as a peer may take to come back. */
+const RECENT_FLOWS_MAX = 2 * limits.flows_per_channel_max;
+const RECENT_MS_MAX = 2 * limits.carrier_ms_max;
+/** Flows in one resume, over all of its frames. */
+const RESUMED_FLOWS_MAX = limits.flows_per_channel_max + RECENT_FLOWS_MAX;
+/** Resets that wait for a session which does not take them. */
+const RESETS_MAX = 2 * limits.flows_per_channel_max;
 
 export class Channel implements FlowOwner {
   readonly side: Side;
@@ -82,7 +86,9 @@ export class Channel implements FlowOwner {
   readonly #states = new StateMachine();
   readonly #ids: FlowIds;
   readonly #flows = new Map<number, Flow>();
-  readonly #recent = new Map<number, ResumeEntry>();
+  readonly #recent = new Map<number, { readonly entry: ResumeEntry; readonly at: number }>();
+  /** Reset frames by flow, until they have left. */
+  readonly #resets = new Map<number, Uint8Array>();
   readonly #sessions = new Map<number, Attached>();
   readonly #scheduler = new Scheduler<Flow>();
   readonly #ackDue = new Set<Flow>();
@@ -91,6 +97,7 @@ export class Channel implements FlowOwner {
   readonly classBytes = new Map<TrafficClass, { sent: number; received: number }>();
   #current: Attached | null = null;
   #lazyAckAt: number | null = null;
+  #openedWhileSuspended = 0;
   #carrierLostAt: number | null = null;
   #carrierError: SelvedgeError | null = null;
   #governor: Governor | null = null;
@@ -165,7 +172,7 @@ export class Channel implements FlowOwner {
     if (this.#states.hasEnded) return;
     const error = new SelvedgeError(code, { why, peer: this.peer });
     this.#endAll(error);
-    if (this.#states.isCarrying) this.move('close', error);
+    if (this.#states.allows('close') && this.#states.isCarrying) this.move('close', error);
     this.move(this.#states.allows('closed') ? 'closed' : 'close', error);
   }
 
@@ -178,12 +185,19 @@ export class Channel implements FlowOwner {
 
   /**
    * A session that passed handshake, identity and hello carries the channel from now on. `new`: the first one. `resume`: the others are gone.
-   * `migrate`: the one before still works and drains.
+   * `migrate`: the one before still works and drains. `key` is larger than that of any session before.
    */
   attach(now: number, key: number, shape: SessionShape, mode: 'new' | 'resume' | 'migrate'): void {
     this.#now = now;
     const isResume = mode === 'resume';
+    if (!this.#states.isCarrying) {
+      this.#events.push({ type: 'drop', key, error: new SelvedgeError('channel_closed', { why: this.state }) });
+      return;
+    }
     const attached: Attached = new Attached(key, shape, this.#sink(() => attached), this.#options.random, now, isResume);
+    const before = this.#current;
+    // Something was lost before, or what would have healed it never left: this session heals it, though it was not dialed for that.
+    attached.owesResume = isResume || this.#carrierLostAt !== null || (before !== null && (before.owesResume || before.awaitsResume || before.resumeParts.length > 0));
     for (const older of [...this.#sessions.keys()]) {
       if (isResume) this.#drop(older, new SelvedgeError('replaced'));
       else this.#events.push({ type: 'finish', key: older });
@@ -192,10 +206,13 @@ export class Channel implements FlowOwner {
     this.#current = attached;
     this.#carrierLostAt = null;
     this.#carrierError = null;
+    this.#openedWhileSuspended = 0;
     this.#releaseGovernor();
-    for (const flow of this.#flows.values()) if (!flow.isConfirmed) flow.mustOpen = true;
-    for (const flow of this.#flows.values()) if (flow.receive?.hasUnacknowledged) this.#ackDue.add(flow);
-    if (isResume) this.#tellResume(attached);
+    for (const flow of this.#flows.values()) {
+      if (flow.knownSince === null) flow.mustOpen = true;
+      if (flow.receive?.hasUnacknowledged) this.#ackDue.add(flow);
+      flow.latestOut?.sessionReplaced();
+    }
     this.#updateGovernor(now);
   }
 
@@ -206,12 +223,11 @@ export class Channel implements FlowOwner {
     if (!attached) return;
     this.#sessions.delete(key);
     if (attached !== this.#current) {
-      if (this.#current) this.#tellResume(this.#current);
+      if (this.#current) this.#current.owesResume = true;
       return;
     }
     this.#current = null;
     this.#releaseGovernor();
-    for (const flow of this.#flows.values()) flow.latestOut?.sessionLost();
     this.#carrierLostAt = now;
     this.#carrierError = error;
   }
@@ -226,10 +242,7 @@ export class Channel implements FlowOwner {
     const attached = this.#sessions.get(key);
     if (!attached) return;
     this.#sessions.delete(key);
-    if (attached === this.#current) {
-      this.#current = null;
-      for (const flow of this.#flows.values()) flow.latestOut?.sessionLost();
-    }
+    if (attached === this.#current) this.#current = null;
     this.#events.push({ type: 'drop', key, error });
   }
 
@@ -262,8 +275,11 @@ export class Channel implements FlowOwner {
   }
 
   sourceEnded(now: number, key: number, source: number): void {
-    if (this.#sessions.get(key)?.endSource(source)) this.#drop(key, new SelvedgeError('frame_invalid', { why: 'source ended in the middle of a frame' }));
     this.#now = now;
+    if (!this.#sessions.get(key)?.endSource(source)) return;
+    const error = new SelvedgeError('session_closed', { why: 'source ended in the middle of a frame' });
+    this.#events.push({ type: 'drop', key, error });
+    this.sessionLost(now, key, error);
   }
 
   /** One datagram of the session: a datagram frame. */
@@ -287,7 +303,7 @@ export class Channel implements FlowOwner {
   #sink(attached: () => Attached) {
     return {
       data: (head: DataHead, offset: number, piece: Uint8Array, last: boolean) => this.#onData(attached(), head, offset, piece, last),
-      latest: (head: LatestHead, piece: Uint8Array) => this.#onLatest(head, piece),
+      latest: (head: LatestHead, piece: Uint8Array) => this.#onLatest(attached(), head, piece),
       datagram: (flow: number, bytes: Uint8Array) => this.#onDatagram(flow, bytes),
       hello: () => {
         throw new SelvedgeError('frame_invalid', { why: 'a second hello' });
@@ -299,17 +315,23 @@ export class Channel implements FlowOwner {
   #onData(attached: Attached, head: DataHead, offset: number, piece: Uint8Array, last: boolean): void {
     const flow = this.#flows.get(head.flow);
     if (head.stamp_us !== null) attached.reports.onBulkFrame(this.#now, head.stamp_us, piece.length);
-    if (!flow) return;
+    if (!flow) return this.#checkGiven(head.flow);
     if (!flow.receive) throw new SelvedgeError('flow_violation', { why: `data on a flow of kind ${flow.kind}` });
-    flow.isConfirmed = true;
+    flow.knownSince ??= attached.key;
     this.#countIn(flow, piece.length);
     if (!head.fin) attached.liveness.expect();
     if (flow.receive.push(offset, piece, head.fin && last)) this.#tellReadable(flow);
   }
 
-  #onLatest(head: LatestHead, piece: Uint8Array): void {
+  /** What comes late for a flow that has ended is nothing; for one that never was, it is a lie. */
+  #checkGiven(id: number): void {
+    if (!this.#ids.wasGiven(id)) throw new SelvedgeError('flow_violation', { why: `flow ${id} was never opened` });
+  }
+
+  #onLatest(attached: Attached, head: LatestHead, piece: Uint8Array): void {
     const flow = this.#flows.get(head.flow);
-    if (!flow) return;
+    if (!flow) return this.#checkGiven(head.flow);
+    flow.knownSince ??= attached.key;
     if (!flow.latestIn) throw new SelvedgeError('flow_violation', { why: `latest frame on a flow of kind ${flow.kind}` });
     this.#countIn(flow, piece.length);
     if (flow.latestIn.push(head, piece)) this.#tellReadable(flow);
@@ -334,7 +356,7 @@ export class Channel implements FlowOwner {
   #onControl(attached: Attached, frame: ControlFrame): void {
     switch (frame.type) {
       case 'open':
-        return this.#onOpen(frame.flow, frame.class, frame.kind, frame.service);
+        return this.#onOpen(attached, frame.flow, frame.class, frame.kind, frame.service);
       case 'ack':
         return this.#onAck(attached, frame.flow, frame.consumed, frame.limit);
       case 'reset':
@@ -353,13 +375,14 @@ export class Channel implements FlowOwner {
     }
   }
 
-  #onOpen(id: number, cls: TrafficClass, kind: FlowKind, service: string): void {
+  #onOpen(attached: Attached, id: number, cls: TrafficClass, kind: FlowKind, service: string): void {
     if (!this.#ids.admit(id)) return;
     const flow = new Flow(this, id, cls, kind, service, false);
+    flow.knownSince = attached.key;
     const refusal = this.#judge(flow);
     if (refusal) {
       this.#remember(flow, 'reset', 0);
-      this.#control({ type: 'reset', flow: id, code: refusal.code, reason: refusal.message });
+      this.#refuse(id, refusal.code, refusal.message);
       return;
     }
     this.#flows.set(id, flow);
@@ -367,17 +390,31 @@ export class Channel implements FlowOwner {
     this.#events.push({ type: 'flow', flow });
   }
 
-  #judge(flow: Flow): SelvedgeError | null {
+  /** Flows are opened and ended here faster than the peer can be told. */
+  #judgeHaste(): SelvedgeError | null {
+    const isHasty = this.#openedWhileSuspended >= limits.flows_per_channel_max || this.#resets.size >= limits.flows_per_channel_max;
+    return isHasty ? new SelvedgeError('limit_reached', { limit: 'flows_per_channel_max', max: limits.flows_per_channel_max }) : null;
+  }
+
+  #judge(flow: Pick<Flow, 'class' | 'kind' | 'service'>): SelvedgeError | null {
     if (this.#flows.size >= limits.flows_per_channel_max) return new SelvedgeError('limit_reached', { limit: 'flows_per_channel_max', max: limits.flows_per_channel_max });
     if (this.state === 'draining') return new SelvedgeError('peer_draining', { peer: this.self });
+    if (flow.kind === 'latest' && this.#countLatest() >= limits.latest_flows_per_channel_max) return new SelvedgeError('limit_reached', { limit: 'latest_flows_per_channel_max', max: limits.latest_flows_per_channel_max });
     if (!classAllowsKind(flow.class, flow.kind)) return new SelvedgeError('flow_refused', { why: `class ${flow.class} has no flows of kind ${flow.kind}` });
     return this.#options.authorize(flow.class, flow.kind, flow.service);
   }
 
+  #countLatest(): number {
+    let count = 0;
+    for (const flow of this.#flows.values()) if (flow.kind === 'latest') count++;
+    return count;
+  }
+
   #onAck(attached: Attached, id: number, consumed: number, limit: number): void {
     const flow = this.#flows.get(id);
-    if (!flow?.send) return;
-    flow.isConfirmed = true;
+    if (!flow) return this.#checkGiven(id);
+    if (!flow.send) throw new SelvedgeError('flow_violation', { why: `acknowledgement of a flow of kind ${flow.kind}` });
+    flow.knownSince ??= attached.key;
     if (!flow.send.acknowledge(consumed, limit)) return;
     attached.liveness.outstanding(this.#now, flow.send.unacknowledged > 0 || this.#hasOutstanding, true);
     if (flow.wantsDrain && flow.send.wantsMore) {
@@ -392,74 +429,87 @@ export class Channel implements FlowOwner {
     if (!flow) {
       // It may have overtaken the flow's opening, which then must not open it.
       if (this.#ids.isPeers(id)) this.#ids.admit(id);
-      return;
+      return this.#checkGiven(id);
     }
     const error = code === 'session_closed' ? new SelvedgeError('flow_reset', { why: reason }) : new SelvedgeError(code, { why: reason, class: flow.class, peer: this.peer });
     this.#endFlow(flow, error, 'reset');
   }
 
   #onHeartbeat(attached: Attached, frame: HeartbeatFrame): void {
-    if (frame.from !== this.peer || frame.to !== this.self) throw new SelvedgeError('frame_invalid', { why: 'heartbeat of another channel' });
+    if (frame.from !== this.peer || frame.to !== this.self || !equalBytes(frame.channel, this.id)) throw new SelvedgeError('frame_invalid', { why: 'heartbeat of another channel' });
     attached.echo = { sequence: frame.sequence, stamp_us: frame.stamp_us, at: this.#now };
   }
 
   // ---- resuming
 
+  /** Acknowledgements may have been lost with the session: they are told again, too. */
   #tellResume(attached: Attached): void {
-    const entries: ResumeEntry[] = [...this.#recent.values()];
-    for (const flow of this.#flows.values()) entries.push({ flow: flow.id, status: 'live', received: flow.receive?.received ?? 0 });
+    attached.owesResume = false;
+    for (const [id, { at }] of this.#recent) if (this.#now - at > RECENT_MS_MAX) this.#recent.delete(id);
+    const entries: ResumeEntry[] = Array.from(this.#recent.values(), ({ entry }) => entry);
+    for (const flow of this.#flows.values()) {
+      entries.push({ flow: flow.id, status: 'live', received: flow.receive?.received ?? 0 });
+      if (flow.receive?.retell()) this.#ackDue.add(flow);
+    }
     do {
       const part = entries.splice(0, limits.resume_flows_per_frame_max);
-      attached.control.push(encodeControl({ type: 'resume', more: entries.length > 0, entries: part }));
+      attached.resumeParts.push(encodeControl({ type: 'resume', more: entries.length > 0, entries: part }));
     } while (entries.length > 0);
   }
 
   #onResume(attached: Attached, entries: readonly ResumeEntry[], more: boolean): void {
-    if (attached.resumed.size > 2 * limits.flows_per_channel_max + RECENT_FLOWS_MAX) throw new SelvedgeError('frame_invalid', { why: 'too many flows to resume' });
+    if (attached.resumed.size + entries.length > RESUMED_FLOWS_MAX) throw new SelvedgeError('frame_invalid', { why: 'too many flows to resume' });
     for (const entry of entries) {
       attached.resumed.add(entry.flow);
-      this.#resumeFlow(entry);
+      this.#resumeFlow(attached, entry);
     }
     if (more) return;
-    for (const flow of [...this.#flows.values()]) if (!attached.resumed.has(flow.id)) this.#resumeUnknown(flow);
+    for (const flow of [...this.#flows.values()]) if (!attached.resumed.has(flow.id)) this.#resumeUnknown(attached, flow);
     attached.resumed.clear();
     attached.awaitsResume = false;
   }
 
-  #resumeFlow(entry: ResumeEntry): void {
+  #resumeFlow(attached: Attached, entry: ResumeEntry): void {
     const flow = this.#flows.get(entry.flow);
-    const recent = this.#recent.get(entry.flow);
     if (!flow) {
-      // The peer still holds a flow that ended here by a reset which it never got.
-      if (entry.status === 'live' && recent?.status === 'reset') this.#control({ type: 'reset', flow: entry.flow, code: 'flow_lost', reason: 'ended before the session was replaced' });
+      // The peer ended a flow whose opening never came: it must not open any more.
+      if (entry.status === 'reset' && this.#ids.isPeers(entry.flow)) this.#ids.admit(entry.flow);
+      if (!this.#ids.isPeers(entry.flow)) this.#checkGiven(entry.flow);
       return;
     }
     if (entry.status === 'reset') return this.#endFlow(flow, new SelvedgeError('flow_lost', { why: 'the peer had ended it' }), 'reset');
-    flow.isConfirmed = true;
+    flow.knownSince ??= attached.key;
     flow.mustOpen = false;
     if (!flow.send) return;
     if (entry.status === 'done') {
       flow.send.acknowledge(entry.received, entry.received);
-      this.#checkDone(flow);
-      if (!flow.isEnded && flow.send.isDone) return this.#endFlow(flow, null, 'done');
+      if (!flow.send.isDone || !flow.receive?.isDone) throw new SelvedgeError('flow_violation', { why: `flow ${flow.id} is done there at ${entry.received}, not here` });
+      this.#endFlow(flow, null, 'done');
     } else if (entry.received >= flow.send.acknowledged) flow.send.rewind(entry.received);
   }
 
-  /** The peer does not know this flow: its opening was lost on the way, or the flow is gone there. */
-  #resumeUnknown(flow: Flow): void {
-    if (flow.isConfirmed) return this.#endFlow(flow, new SelvedgeError('flow_lost', { why: 'the peer knows it no more' }), 'reset');
-    flow.mustOpen = true;
-    flow.send?.rewind(0);
+  /**
+   * The peer does not know this flow: its opening was lost on the way, or the flow is gone there. What became known on this session, or was opened on it,
+   * is newer than the peer's list: that travels in a stream of its own and may come late.
+   */
+  #resumeUnknown(attached: Attached, flow: Flow): void {
+    if (flow.knownSince === null) {
+      if (flow.openedOn === attached.key) return;
+      flow.mustOpen = true;
+      flow.send?.rewind(0);
+    } else if (flow.knownSince < attached.key) this.#endFlow(flow, new SelvedgeError('flow_lost', { why: 'the peer knows it no more' }), 'reset');
   }
 
   // ---- flows
 
-  /** @throws not_connected, peer_draining, limit_reached, channel_class_denied */
+  /** @throws not_connected, peer_draining, limit_reached, channel_class_denied, argument_invalid */
   open(cls: TrafficClass, kind: FlowKind, service: string): Flow {
     if (!this.#states.isCarrying || this.state === 'closing') throw new SelvedgeError('not_connected', { peer: this.peer, why: `channel is ${this.state}` });
-    const flow = new Flow(this, this.#ids.next(), cls, kind, service, true);
-    const refusal = this.#judge(flow);
+    if (!fitsService(service)) throw new SelvedgeError('argument_invalid', { name: 'service', why: `longer than ${limits.service_name_bytes_max} octets` });
+    const refusal = this.#judge({ class: cls, kind, service }) ?? this.#judgeHaste();
     if (refusal) throw refusal;
+    const flow = new Flow(this, this.#ids.next(), cls, kind, service, true);
+    if (this.#current === null) this.#openedWhileSuspended++;
     this.#flows.set(flow.id, flow);
     this.#began(flow);
     return flow;
@@ -487,6 +537,7 @@ export class Channel implements FlowOwner {
   flowConsumed(flow: Flow): void {
     this.#hasNewWork = true;
     flow.wasTold = false;
+    if (flow.isEnded) return;
     if (flow.receive?.owesAck) this.#ackDue.add(flow);
     else {
       this.#ackLazy.add(flow);
@@ -495,7 +546,8 @@ export class Channel implements FlowOwner {
   }
 
   flowReset(flow: Flow, code: ErrorCode, reason: string): void {
-    if (!flow.mustOpen) this.#control({ type: 'reset', flow: flow.id, code, reason });
+    // Told even if the opening never left: the peer counts the numbers of flows.
+    this.#refuse(flow.id, code, reason);
     this.#endFlow(flow, new SelvedgeError(code, { why: reason, class: flow.class, peer: this.peer }), 'reset');
     this.#hasNewWork = true;
   }
@@ -510,6 +562,7 @@ export class Channel implements FlowOwner {
     flow.error = error;
     this.#flows.delete(flow.id);
     this.#scheduler.remove(flow);
+    if (flow.send && flow.send.unacknowledged > 0 && !this.#hasOutstanding) this.#current?.liveness.outstanding(this.#now, false);
     this.#ackDue.delete(flow);
     this.#ackLazy.delete(flow);
     for (const attached of this.#sessions.values()) attached.blocked.delete(flow.id);
@@ -522,15 +575,17 @@ export class Channel implements FlowOwner {
   }
 
   #remember(flow: Flow, status: 'done' | 'reset', received: number): void {
-    this.#recent.set(flow.id, { flow: flow.id, status, received });
+    this.#recent.set(flow.id, { entry: { flow: flow.id, status, received }, at: this.#now });
     if (this.#recent.size > RECENT_FLOWS_MAX) this.#recent.delete(this.#recent.keys().next().value as number);
   }
 
   // ---- what goes out
 
-  /** Control frames are few: one reset per flow, one resume per session; acknowledgements, echoes and reports are kept as what is due. */
-  #control(frame: ControlFrame): void {
-    this.#current?.control.push(encodeControl(frame));
+  /** Tells the peer that a flow has ended. While no session carries the channel, the resume tells it as well. */
+  #refuse(flow: number, code: ErrorCode, reason: string): void {
+    this.#resets.set(flow, encodeControl({ type: 'reset', flow, code, reason }));
+    if (this.#current === null || this.#resets.size <= RESETS_MAX) return;
+    this.fail(new SelvedgeError('limit_reached', { limit: 'resets that the peer does not take', max: RESETS_MAX }));
   }
 
   /** The next frame to hand over, or null. */
@@ -540,7 +595,7 @@ export class Channel implements FlowOwner {
     if (!attached || !this.#states.isCarrying) return null;
     if (attached.ready.urgent) {
       const head = this.#nextControl(now, attached);
-      if (head) return { key: attached.key, flow: 0, lane: 'urgent', priority: CONTROL_PRIORITY, head, body: null, isLast: false, isDatagram: false };
+      if (head) return { key: attached.key, flow: 0, lane: 'urgent', priority: CONTROL_PRIORITY, head, body: null, isDatagram: false };
     }
     if (attached.awaitsResume) return null;
     const flow = this.#scheduler.next(this.#canSend);
@@ -555,8 +610,16 @@ export class Channel implements FlowOwner {
   }
 
   #nextControl(now: number, attached: Attached): Uint8Array | null {
-    const queued = attached.control.shift();
-    if (queued) return queued;
+    for (const [flow, reset] of this.#resets) {
+      this.#resets.delete(flow);
+      return reset;
+    }
+    if (attached.owesResume && attached.resumeParts.length === 0) this.#tellResume(attached);
+    const queued = attached.resumeParts.shift() ?? attached.heartbeat;
+    if (queued) {
+      if (queued === attached.heartbeat) attached.heartbeat = null;
+      return queued;
+    }
     if (attached.echo) {
       const { sequence, stamp_us, at } = attached.echo;
       attached.echo = null;
@@ -586,7 +649,8 @@ export class Channel implements FlowOwner {
     const to = { key: attached.key, flow: flow.id, lane, priority: streamPriority(flow.class) };
     if (flow.mustOpen) {
       flow.mustOpen = false;
-      return { ...to, head: encodeControl({ type: 'open', flow: flow.id, class: flow.class, kind: flow.kind, service: flow.service }), body: null, isLast: false, isDatagram: false };
+      flow.openedOn = attached.key;
+      return { ...to, head: encodeControl({ type: 'open', flow: flow.id, class: flow.class, kind: flow.kind, service: flow.service }), body: null, isDatagram: false };
     }
     const max = this.#chunkMax(now, attached, flow);
     if (flow.send) {
@@ -598,17 +662,17 @@ export class Channel implements FlowOwner {
           this.#events.push({ type: 'drained', flow });
         }
         const head = encodeDataHead(flow.id, chunk.offset, chunk.bytes.length, chunk.fin, flow.isBulk ? stampOf(now) : null);
-        return { ...to, head, body: chunk.bytes.length > 0 ? chunk.bytes : null, isLast: chunk.fin, isDatagram: false };
+        return { ...to, head, body: chunk.bytes.length > 0 ? chunk.bytes : null, isDatagram: false };
       }
     }
     const latest = flow.latestOut?.take(max);
     if (latest) {
       this.#countOut(now, attached, flow, latest.bytes.length);
-      return { ...to, head: encodeLatestHead({ flow: flow.id, ...latest.head }, latest.bytes.length), body: latest.bytes, isLast: false, isDatagram: false };
+      return { ...to, head: encodeLatestHead({ flow: flow.id, ...latest.head }, latest.bytes.length), body: latest.bytes, isDatagram: false };
     }
     const datagram = flow.datagramsOut?.shift() ?? new Uint8Array(0);
     this.#countOut(now, attached, flow, datagram.length);
-    return { ...to, head: encodeDatagramHead(flow.id, datagram.length), body: datagram, isLast: false, isDatagram: true };
+    return { ...to, head: encodeDatagramHead(flow.id, datagram.length), body: datagram, isDatagram: true };
   }
 
   #chunkMax(now: number, attached: Attached, flow: Flow): number {
@@ -681,7 +745,9 @@ export class Channel implements FlowOwner {
     if (this.#carrierLostAt !== null) at = this.#carrierLostAt + limits.carrier_ms_max;
     if (this.#lazyAckAt !== null && this.#current) at = Math.min(at, this.#lazyAckAt);
     if (this.#current) {
-      at = Math.min(at, this.#current.liveness.pollTimeout(), this.#current.reports.nextTime(now) ?? at);
+      at = Math.min(at, this.#current.liveness.pollTimeout());
+      // A lane that takes nothing wakes the driver itself; a time that has come already would wake it for ever.
+      if (this.#current.ready.urgent) at = Math.min(at, this.#current.reports.nextTime(now) ?? at);
       if (this.#governor && this.#current.ready.bulk && !this.#current.awaitsResume && this.#hasBulkWork) at = Math.min(at, this.#governor.nextTime(now) ?? at);
       if (this.#governor && this.#interactive === 0) at = Math.min(at, this.#interactiveUntil);
     }
@@ -707,7 +773,7 @@ export class Channel implements FlowOwner {
   #checkLiveness(now: number, attached: Attached): void {
     switch (attached.liveness.handleTimeout(now)) {
       case 'send_heartbeat':
-        attached.control.push(this.#heartbeat(now, attached));
+        attached.heartbeat = this.#heartbeat(now, attached);
         return;
       case 'suspect':
         this.#events.push({ type: 'suspect', key: attached.key });
@@ -750,6 +816,10 @@ export class Channel implements FlowOwner {
     const used = new Set([...this.#flows.values()].map((flow) => flow.class));
     return trafficClassNames.filter((name) => used.has(name));
   }
+}
+
+function fitsService(service: string): boolean {
+  return new TextEncoder().encode(service).length <= limits.service_name_bytes_max;
 }
 
 /** Source number under which datagrams are decoded: none of a session's own. */

@@ -29,9 +29,13 @@ export class FlowIds {
     return id;
   }
 
-  /** Whether a number is the peer's to give, and near enough to be given now. */
+  /** Whether this number has been given, by either end. */
+  wasGiven(id: number): boolean {
+    return id % 2 === this.#peerParity ? id < this.#watermark || this.#above.has(id) : id < this.#nextOwn;
+  }
+
   isPeers(id: number): boolean {
-    return id % 2 === this.#peerParity && id <= this.#watermark + AHEAD_MAX;
+    return id % 2 === this.#peerParity;
   }
 
   /** True the first time. @throws flow_violation for a number that is not the peer's to give, or far ahead */

@@ -35,8 +35,10 @@ export class Flow {
 
   /** The opening frame has to leave on the current session. */
   mustOpen: boolean;
-  /** The peer has shown that it knows the flow. */
-  isConfirmed: boolean;
+  /** The session on which the opening frame left last. */
+  openedOn: number | null = null;
+  /** The session on which the peer first showed that it knows the flow; null until then. */
+  knownSince: number | null = null;
   /** Why the flow ended; null while it lives or when it ended well. */
   error: SelvedgeError | null = null;
   isEnded = false;
@@ -56,7 +58,6 @@ export class Flow {
     this.isOwn = isOwn;
     this.isBulk = classRow(cls).bulk;
     this.mustOpen = isOwn;
-    this.isConfirmed = !isOwn;
     const isReliable = kind === 'stream' || kind === 'messages';
     this.send = isReliable ? new SendHalf() : null;
     this.receive = isReliable ? new ReceiveHalf() : null;
@@ -124,8 +125,12 @@ export class Flow {
     for (;;) {
       const message = messages.next();
       if (message !== null) return message;
-      const bytes = this.receive.read();
-      if (bytes === null) return null;
+      const bytes = messages.isOversize ? null : this.receive.read();
+      if (bytes === null) {
+        if (messages.isOversize) this.reset('flow_violation', `message of more than ${limits.message_bytes_max} octets`);
+        else if (this.receive.isDone && messages.isMidMessage) this.reset('flow_violation', 'ended in the middle of a message');
+        return null;
+      }
       messages.push(bytes);
       this.#owner.flowConsumed(this);
     }
@@ -181,12 +186,12 @@ export class BoundedQueue {
   }
 
   push(item: Uint8Array): boolean {
-    if (this.#bytes + item.length > this.#bytesMax) {
+    if (this.#bytes + sizeOf(item) > this.#bytesMax) {
       this.#dropped++;
       return false;
     }
     this.#items.push(item);
-    this.#bytes += item.length;
+    this.#bytes += sizeOf(item);
     return true;
   }
 
@@ -198,10 +203,12 @@ export class BoundedQueue {
       this.#items.splice(0, this.#head);
       this.#head = 0;
     }
-    this.#bytes -= item.length;
+    this.#bytes -= sizeOf(item);
     return item;
   }
 }
+
+const sizeOf = (item: Uint8Array): number => item.length + limits.queued_piece_bytes_overhead;
 
 /** Cuts a stream's octets into messages, each behind its length; holds at most one unfinished message. */
 class MessageAssembler {
@@ -215,6 +222,15 @@ class MessageAssembler {
     return size !== null && this.#bytes.length >= size.prefix + size.length;
   }
 
+  /** The message that begins here is longer than any may be: nothing more can be read. */
+  get isOversize(): boolean {
+    return this.#partial === null && (this.#lengthPrefix()?.length ?? 0) > limits.message_bytes_max;
+  }
+
+  get isMidMessage(): boolean {
+    return this.#partial !== null || this.#bytes.length > 0;
+  }
+
   push(bytes: Uint8Array): void {
     if (this.#bytes.length === 0) {
       this.#bytes = bytes;
@@ -226,12 +242,11 @@ class MessageAssembler {
     this.#bytes = joined;
   }
 
-  /** @throws flow_violation */
+  /** The next whole message, or null. */
   next(): Uint8Array | null {
     if (this.#partial === null) {
       const size = this.#lengthPrefix();
-      if (size === null) return null;
-      if (size.length > limits.message_bytes_max) throw new SelvedgeError('flow_violation', { why: `message of ${size.length} octets` });
+      if (size === null || size.length > limits.message_bytes_max) return null;
       const rest = this.#bytes.subarray(size.prefix);
       if (rest.length >= size.length) {
         this.#bytes = rest.subarray(size.length);
@@ -255,6 +270,7 @@ class MessageAssembler {
     if (this.#bytes.length === 0) return null;
     const prefix = 1 << ((this.#bytes[0] as number) >> 6);
     if (this.#bytes.length < prefix) return null;
-    return { prefix, length: new ByteReader(this.#bytes).varint() };
+    // No length that matters needs eight octets; a varint beyond 2^53 must not throw here.
+    return { prefix, length: prefix === 8 ? Number.POSITIVE_INFINITY : new ByteReader(this.#bytes).varint() };
   }
 }

@@ -43,16 +43,20 @@ export class LatestSender {
     return { head: { sequence: this.#sequence, total: frame.length, offset }, bytes };
   }
 
-  /** The session is gone: a frame that had begun cannot be finished elsewhere. */
-  sessionLost(): void {
-    if (this.#current !== null) this.#dropped++;
+  /** The session is gone or replaced: a frame that had begun cannot be finished elsewhere. It begins anew, unless a newer one waits. */
+  sessionReplaced(): void {
+    if (this.#current === null) return;
+    if (this.#next === null) this.#next = this.#current;
+    else this.#dropped++;
     this.#current = null;
   }
 }
 
 export class LatestReceiver {
   #sequence = 0;
+  /** The frame that is arriving: it grows with what has come, whatever total is claimed, and keeps none of the buffers that it came in. */
   #building: Uint8Array | null = null;
+  #total = 0;
   #filled = 0;
   #newest: Uint8Array | null = null;
   #dropped = 0;
@@ -69,11 +73,13 @@ export class LatestReceiver {
   push(head: LatestHead, piece: Uint8Array): boolean {
     if (head.offset === 0 && head.sequence > this.#sequence) {
       this.#sequence = head.sequence;
-      this.#building = head.total === piece.length ? piece : new Uint8Array(head.total);
+      this.#building = EMPTY;
+      this.#total = head.total;
       this.#filled = 0;
     }
-    if (this.#building === null || head.sequence !== this.#sequence || head.offset !== this.#filled || head.total !== this.#building.length || head.offset + piece.length > head.total) return false;
-    if (this.#building !== piece) this.#building.set(piece, head.offset);
+    if (this.#building === null || head.sequence !== this.#sequence || head.offset !== this.#filled || head.total !== this.#total || head.offset + piece.length > head.total) return false;
+    this.#building = fits(this.#building, this.#filled + piece.length, head.total);
+    this.#building.set(piece, this.#filled);
     this.#filled += piece.length;
     if (this.#filled < head.total) return false;
     if (this.#newest !== null) this.#dropped++;
@@ -87,4 +93,14 @@ export class LatestReceiver {
     this.#newest = null;
     return frame;
   }
+}
+
+const EMPTY = new Uint8Array(0);
+
+/** `bytes` itself, or its content in the front of a larger array: twice as large, as far as `total` needs it. */
+function fits(bytes: Uint8Array, need: number, total: number): Uint8Array {
+  if (need <= bytes.length) return bytes;
+  const larger = new Uint8Array(Math.min(total, Math.max(need, 2 * bytes.length)));
+  larger.set(bytes);
+  return larger;
 }

@@ -5,13 +5,14 @@
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 
-interface Segment {
-  readonly offset: number;
-  readonly bytes: Uint8Array;
-}
+/** Pieces smaller than this are copied out of the buffers that they came in, and gathered: a small piece must not keep a large buffer alive. */
+const SMALL_PIECE_BYTES = 4 * 1024;
+/** With more than this unread, the reader is slow, and larger pieces are copied too if they are a small part of their buffer. */
+const COMPACT_BYTES_MIN = 64 * 1024;
+const COMPACT_PART = 4;
 
 export class ReceiveHalf {
-  #queue: Uint8Array[] = [];
+  readonly #queue = new PieceList();
   #queueHead = 0;
   #received = 0;
   #consumed = 0;
@@ -19,12 +20,14 @@ export class ReceiveHalf {
   #window: number = limits.flow_window_bytes_initial;
   #acknowledged = 0;
   #end: number | null = null;
-  /** Ahead of `received`, by offset, not overlapping what is before them. */
-  #ahead: Segment[] = [];
-  #aheadBytes = 0;
+  /** Ahead of `received`, by offset; they neither touch the queue nor overlap each other. */
+  readonly #ahead = new PieceList();
+  /** No octet at or behind this offset has come. */
+  #highest = 0;
   #windowSince = 0;
   #windowConsumed = 0;
   #endTold = false;
+  #mustTell = false;
 
   /** The next offset that is missing: what a new session resumes at. */
   get received(): number {
@@ -56,51 +59,68 @@ export class ReceiveHalf {
   push(offset: number, bytes: Uint8Array, fin: boolean): boolean {
     const upTo = offset + bytes.length;
     if (upTo > this.#limit) throw new SelvedgeError('flow_violation', { why: `octet ${upTo} sent, credit up to ${this.#limit}` });
+    this.#highest = Math.max(this.#highest, upTo);
     if (fin) this.#setEnd(upTo);
-    if (this.#end !== null && upTo > this.#end) throw new SelvedgeError('flow_violation', { why: 'octets after the end' });
+    if (this.#end !== null && this.#highest > this.#end) throw new SelvedgeError('flow_violation', { why: 'octets after the end' });
     if (offset > this.#received) {
       this.#keepAhead(offset, bytes);
       return false;
     }
     const before = this.#received;
     this.#append(offset, bytes);
-    while (this.#ahead.length > 0 && (this.#ahead[0] as Segment).offset <= this.#received) {
-      const segment = this.#ahead.shift() as Segment;
-      this.#aheadBytes -= segment.bytes.length;
-      this.#append(segment.offset, segment.bytes);
-    }
+    this.#takeAhead();
     return this.#received > before || (this.#end !== null && this.#received === this.#end);
   }
 
   #setEnd(end: number): void {
-    if ((this.#end !== null && this.#end !== end) || end < this.#received) throw new SelvedgeError('flow_violation', { why: 'the end moved' });
+    if (this.#end !== null && this.#end !== end) throw new SelvedgeError('flow_violation', { why: 'the end moved' });
     this.#end = end;
   }
 
   #append(offset: number, bytes: Uint8Array): void {
     const known = this.#received - offset;
     if (known >= bytes.length) return;
-    this.#queue.push(known > 0 ? bytes.subarray(known) : bytes);
+    const piece = known > 0 ? bytes.subarray(known) : bytes;
+    const isPinning = this.buffered >= COMPACT_BYTES_MIN && piece.length * COMPACT_PART < piece.buffer.byteLength;
+    this.#queue.insert(this.#queue.length, this.#received, isPinning ? piece.slice() : piece, this.#queue.length > this.#queueHead);
     this.#received = offset + bytes.length;
   }
 
+  #takeAhead(): void {
+    let count = 0;
+    while (count < this.#ahead.length && this.#ahead.startOf(count) <= this.#received) {
+      this.#append(this.#ahead.startOf(count), this.#ahead.bytesOf(count));
+      count++;
+    }
+    if (count > 0) this.#ahead.removeFirst(count);
+  }
+
+  /** Keeps what of the octets is not there yet, in the gaps between what is. */
   #keepAhead(offset: number, bytes: Uint8Array): void {
-    if (bytes.length === 0) return;
-    if (this.#ahead.length >= limits.flow_segments_out_of_order_max) throw new SelvedgeError('limit_reached', { limit: 'flow_segments_out_of_order_max', max: limits.flow_segments_out_of_order_max });
-    this.#aheadBytes += bytes.length;
-    if (this.#aheadBytes > limits.flow_window_bytes_max) throw new SelvedgeError('limit_reached', { limit: 'flow_window_bytes_max', max: limits.flow_window_bytes_max });
-    let index = this.#ahead.length;
-    while (index > 0 && (this.#ahead[index - 1] as Segment).offset > offset) index--;
-    this.#ahead.splice(index, 0, { offset, bytes });
+    const upTo = offset + bytes.length;
+    let index = this.#ahead.indexBehind(offset);
+    for (let at = offset; at < upTo; ) {
+      const start = index < this.#ahead.length ? this.#ahead.startOf(index) : upTo;
+      if (start > at) {
+        const end = Math.min(start, upTo);
+        if (this.#ahead.insert(index, at, bytes.subarray(at - offset, end - offset), true)) index++;
+        at = end;
+      } else {
+        at = Math.max(at, start + this.#ahead.bytesOf(index).length);
+        index++;
+      }
+    }
+    if (this.#ahead.length <= limits.flow_segments_out_of_order_max) return;
+    throw new SelvedgeError('limit_reached', { limit: 'flow_segments_out_of_order_max', max: limits.flow_segments_out_of_order_max });
   }
 
   /** The next octets in order, or null. */
   read(): Uint8Array | null {
     if (!this.hasData) return null;
-    const bytes = this.#queue[this.#queueHead] as Uint8Array;
+    const bytes = this.#queue.take(this.#queueHead);
     this.#queueHead++;
     if (this.#queueHead === this.#queue.length || this.#queueHead > 256) {
-      this.#queue.splice(0, this.#queueHead);
+      this.#queue.removeFirst(this.#queueHead);
       this.#queueHead = 0;
     }
     this.#consumed += bytes.length;
@@ -113,7 +133,14 @@ export class ReceiveHalf {
   }
 
   get hasUnacknowledged(): boolean {
-    return this.#consumed > this.#acknowledged || (this.isDone && !this.#endTold);
+    return this.#consumed > this.#acknowledged || this.#mustTell || (this.isDone && !this.#endTold);
+  }
+
+  /** The last acknowledgement may have been lost: it is to be told again. False if there was none. */
+  retell(): boolean {
+    if (this.#consumed === 0 && !this.isDone) return false;
+    this.#mustTell = true;
+    return true;
   }
 
   /**
@@ -128,6 +155,7 @@ export class ReceiveHalf {
     }
     this.#limit = Math.max(this.#limit, this.#consumed + this.#window);
     this.#acknowledged = this.#consumed;
+    this.#mustTell = false;
     if (this.isDone) {
       this.#endTold = true;
       return { consumed: this.#consumed, limit: this.#consumed };
@@ -135,3 +163,79 @@ export class ReceiveHalf {
     return { consumed: this.#consumed, limit: this.#limit };
   }
 }
+
+/** Pieces of a flow by offset, in order. Small ones that follow each other closely share one buffer of this list's own. */
+class PieceList {
+  #starts: number[] = [];
+  #pieces: Uint8Array[] = [];
+  /** Whether the last piece lies in a buffer of ours, with room behind it. */
+  #isLastOurs = false;
+
+  get length(): number {
+    return this.#pieces.length;
+  }
+
+  startOf(index: number): number {
+    return this.#starts[index] as number;
+  }
+
+  bytesOf(index: number): Uint8Array {
+    return this.#pieces[index] as Uint8Array;
+  }
+
+  /** Index of the first piece that ends behind `offset`. */
+  indexBehind(offset: number): number {
+    let low = 0;
+    let high = this.#pieces.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.startOf(middle) + this.bytesOf(middle).length > offset) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  /** True if it became a piece of its own; false if the last one took it in, as `mayJoin` lets it. */
+  insert(index: number, start: number, bytes: Uint8Array, mayJoin: boolean): boolean {
+    const isLast = index === this.#pieces.length;
+    if (isLast && mayJoin && this.#join(start, bytes)) return false;
+    const isPinning = bytes.length < SMALL_PIECE_BYTES || (!isLast && bytes.length * COMPACT_PART < bytes.buffer.byteLength);
+    const piece = isPinning ? bytes.slice() : bytes;
+    if (isLast) {
+      this.#starts.push(start);
+      this.#pieces.push(piece);
+      this.#isLastOurs = false;
+    } else {
+      this.#starts.splice(index, 0, start);
+      this.#pieces.splice(index, 0, piece);
+    }
+    return true;
+  }
+
+  #join(start: number, bytes: Uint8Array): boolean {
+    const index = this.#pieces.length - 1;
+    const last = this.#pieces[index];
+    if (last === undefined || last.length + bytes.length > 2 * SMALL_PIECE_BYTES || this.startOf(index) + last.length !== start) return false;
+    const buffer = this.#isLastOurs ? new Uint8Array(last.buffer) : new Uint8Array(2 * SMALL_PIECE_BYTES);
+    if (!this.#isLastOurs) buffer.set(last);
+    buffer.set(bytes, last.length);
+    this.#pieces[index] = buffer.subarray(0, last.length + bytes.length);
+    this.#isLastOurs = true;
+    return true;
+  }
+
+  /** The piece for whoever reads it; its place stays until `removeFirst`. */
+  take(index: number): Uint8Array {
+    const piece = this.bytesOf(index);
+    this.#pieces[index] = EMPTY;
+    if (index === this.#pieces.length - 1) this.#isLastOurs = false;
+    return piece;
+  }
+
+  removeFirst(count: number): void {
+    this.#starts.splice(0, count);
+    this.#pieces.splice(0, count);
+  }
+}
+
+const EMPTY = new Uint8Array(0);

@@ -18,7 +18,7 @@ const PASSED_OVER_BYTES_MAX = 16 * limits.chunk_bytes_max;
 
 class ClassQueue<T extends Schedulable> {
   readonly weight: number;
-  readonly tier: number;
+  readonly tier: 0 | 1 | 2;
   virtual = 0;
   flows: T[] = [];
   turn = 0;
@@ -45,8 +45,8 @@ class ClassQueue<T extends Schedulable> {
 
 export class Scheduler<T extends Schedulable> {
   readonly #classes = new Map<TrafficClass, ClassQueue<T>>();
-  /** Virtual time of tier 2: the start of the class served last. A class that was idle joins here and has saved nothing. */
-  #virtual = 0;
+  /** Virtual time of each tier: the start of the class served last. A class that was idle joins here and has saved nothing. */
+  readonly #virtual: [number, number, number] = [0, 0, 0];
   #passedOver: [number, number, number] = [0, 0, 0];
 
   add(flow: T): void {
@@ -64,7 +64,7 @@ export class Scheduler<T extends Schedulable> {
     if (!queue || index < 0) return;
     queue.flows.splice(index, 1);
     if (queue.turn > index) queue.turn--;
-    if (queue.flows.length === 0) this.#classes.delete(flow.class);
+    // An empty class is kept with its virtual time: else one flow after another would always be first.
   }
 
   /** The flow whose chunk leaves next, or null. `canSend`: it has octets and credit, and its lane takes them now. Tell `sent` what it took before asking again. */
@@ -73,9 +73,9 @@ export class Scheduler<T extends Schedulable> {
     for (const queue of this.#classes.values()) {
       const flow = queue.next(canSend);
       if (flow === null) continue;
-      const start = Math.max(queue.virtual, this.#virtual);
-      const held = best[queue.tier] as Candidate<T> | null;
-      if (held === null || start < held.start) best[queue.tier as 0 | 1 | 2] = { flow, start };
+      const start = Math.max(queue.virtual, this.#virtual[queue.tier]);
+      const held: Candidate<T> | null = best[queue.tier];
+      if (held === null || start < held.start) best[queue.tier] = { flow, start };
     }
     for (const tier of [2, 1] as const) if (best[tier] !== null && this.#passedOver[tier] >= PASSED_OVER_BYTES_MAX) return best[tier].flow;
     for (const tier of [1, 2] as const) if (best[tier] === null) this.#passedOver[tier] = 0;
@@ -85,11 +85,11 @@ export class Scheduler<T extends Schedulable> {
   sent(flow: T, bytes: number): void {
     const queue = this.#classes.get(flow.class);
     if (!queue) return;
-    const start = Math.max(queue.virtual, this.#virtual);
-    if (queue.tier === 2) this.#virtual = start;
+    const start = Math.max(queue.virtual, this.#virtual[queue.tier]);
+    this.#virtual[queue.tier] = start;
     queue.virtual = start + bytes / queue.weight;
     queue.turn = queue.flows.length === 0 ? 0 : (queue.turn + 1) % queue.flows.length;
-    this.#passedOver[queue.tier as 0 | 1 | 2] = 0;
+    this.#passedOver[queue.tier] = 0;
     for (let lower = queue.tier + 1; lower <= 2; lower++) this.#passedOver[lower as 1 | 2] += bytes;
   }
 }

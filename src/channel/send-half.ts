@@ -108,7 +108,7 @@ export class SendHalf {
     const endsNow = !this.#finAcknowledged && limit === consumed && this.#finished && consumed === this.#end;
     if (endsNow) this.#finAcknowledged = true;
     const isNews = endsNow || consumed > this.#base || limit > this.#limit;
-    if (limit > this.#limit) this.#limit = Math.min(limit, consumed + limits.flow_window_bytes_max);
+    if (limit > this.#limit) this.#limit = Math.max(this.#limit, Math.min(limit, consumed + limits.flow_window_bytes_max));
     if (consumed > this.#base) {
       this.#base = consumed;
       if (this.#next < consumed) this.#seek(consumed);
@@ -119,6 +119,7 @@ export class SendHalf {
 
   /** Sends again from `offset`, which the peer asked for: what it received before the session was lost. */
   rewind(offset: number): void {
+    if (this.#finAcknowledged) return;
     if (offset < this.#base || offset > this.#highest) throw new SelvedgeError('flow_violation', { why: `resumes at ${offset}, held are ${this.#base} to ${this.#highest}` });
     this.#seek(offset);
     this.#finSent = false;

@@ -15,7 +15,7 @@ export type Cause =
 
 /** State, then cause, gives the next state. What is not here is not allowed. */
 export const transitions: Record<ChannelState, Partial<Record<Cause, ChannelState>>> = {
-  idle: { dial: 'connecting', accept: 'handshaking', close: 'closed' },
+  idle: { dial: 'connecting', accept: 'handshaking', close: 'closed', failure: 'failed' },
   connecting: { connected: 'handshaking', failure: 'failed', close: 'closed' },
   handshaking: { handshaken: 'authenticating', failure: 'failed', close: 'closed' },
   authenticating: { authenticated: 'authorizing', failure: 'failed', close: 'closed' },

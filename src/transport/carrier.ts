@@ -32,6 +32,8 @@ const FRAMES_PER_TURN_MAX = 256;
 /** A replaced session that has not finished after this is dropped. */
 const FINISH_MS_MAX = 15_000;
 const FINISH_LOOK_MS = 50;
+/** The end of one session and the accept of the next travel apart: so much later may the accept come. */
+const HANDOVER_MS_MAX = 2_000;
 
 interface Carried {
   readonly key: number;
@@ -125,13 +127,7 @@ export class Carrier {
       finished: () => {
         carried.hasFinished = true;
         if (carried.isFinishing) this.#settleFinished(carried);
-        else if (this.channel.currentKey === key) {
-          // The peer writes no more on the session in use: it has moved on, or goes away.
-          this.channel.sessionFinished(this.#now, key);
-          carried.isFinishing = true;
-          carried.session.finish();
-          this.pump();
-        }
+        else if (this.channel.currentKey === key) carried.cancelFinish = this.#timers.after(HANDOVER_MS_MAX, () => this.#abandoned(carried));
       },
       closed: (error) => this.#closed(carried, error),
     };
@@ -148,9 +144,20 @@ export class Carrier {
     this.pump();
   }
 
+  /** The peer writes no more on the session in use, and the one that it has moved on to never came. */
+  #abandoned(carried: Carried): void {
+    if (this.channel.currentKey !== carried.key) return;
+    const error = new SelvedgeError('session_closed', { why: 'finished by the peer' });
+    this.#drop(carried.key, error);
+    this.channel.sessionLost(this.#now, carried.key, error);
+    this.#owner.suspended(error);
+    this.pump();
+  }
+
   #finish(carried: Carried): void {
     if (carried.isFinishing) return;
     carried.isFinishing = true;
+    carried.cancelFinish?.();
     carried.session.finish();
     carried.cancelFinish = this.#timers.after(FINISH_MS_MAX, () => carried.session.close('replaced', 'did not finish in time'));
     if (carried.hasFinished) this.#settleFinished(carried);
@@ -213,7 +220,6 @@ export class Carrier {
       return;
     }
     if (!session.write(frame.flow, frame.lane, frame.priority, frame.head, frame.body)) this.channel.setWritable(frame.key, frame.flow, false);
-    if (frame.isLast) session.endFlow(frame.flow);
     if (!session.ready(frame.lane)) this.channel.setReady(frame.key, frame.lane, false);
   }
 
@@ -274,6 +280,8 @@ export class Carrier {
       case 'ended':
         this.#handles.get(event.flow)?.tellEnded();
         this.#handles.delete(event.flow);
+        // Not with its last octets: they may have to leave again.
+        for (const { session } of this.#sessions.values()) session.endFlow(event.flow.id);
         return;
       case 'suspect':
         if (event.key === this.channel.currentKey) this.#owner.suspect(true);

@@ -5,6 +5,7 @@
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { CONTROL_PRIORITY } from '../channel/classes.ts';
+import { frameTypes } from '../channel/frames.ts';
 import { decodeHello, encodeHello, type Hello, splitHello } from '../channel/hello.ts';
 import { CONTROL_FLOW, type LaneName, type Session, type SessionHandler } from './session.ts';
 import type { Timers } from './system.ts';
@@ -41,17 +42,21 @@ export class Relay implements SessionHandler {
     return this.#earlyBytes;
   }
 
-  /** Octets of the first source that spoke, joined. */
-  firstSource(): Uint8Array {
-    const source = this.#early[0]?.source;
+  /** Sources that have spoken, and the type of frame that each began with. */
+  beginnings(): Map<number, number> {
+    const types = new Map<number, number>();
+    for (const { source, bytes } of this.#early) if (bytes?.[0] !== undefined && !types.has(source)) types.set(source, bytes[0]);
+    return types;
+  }
+
+  /** Octets of one source, joined. */
+  octetsOf(source: number): Uint8Array {
     const parts = this.#early.flatMap((piece) => (piece.source === source && piece.bytes ? [piece.bytes] : []));
     return parts.length === 1 ? (parts[0] as Uint8Array) : new Uint8Array(Buffer.concat(parts));
   }
 
   /** The hello's octets are taken; `rest` stands in their place. */
-  replaceFirstSource(rest: Uint8Array): void {
-    const source = this.#early[0]?.source;
-    if (source === undefined) return;
+  replaceOctets(source: number, rest: Uint8Array): void {
     const others = this.#early.filter((piece) => piece.source !== source || piece.bytes === null);
     this.#early = rest.length > 0 ? [{ source, bytes: rest }, ...others] : others;
   }
@@ -99,6 +104,17 @@ export class Relay implements SessionHandler {
   }
 }
 
+/** What a flow's source may begin with. It may overtake the accept, which comes on a source of its own; nothing overtakes a hello. */
+const flowFrames: ReadonlySet<number> = new Set([frameTypes.open, frameTypes.data, frameTypes.latest, frameTypes.datagram]);
+
+/** The source on which the hello or accept comes; null while none has spoken but those of flows. */
+function helloSource(relay: Relay, expected: 'hello' | 'accept'): number | null {
+  for (const [source, type] of relay.beginnings()) {
+    if (expected === 'hello' || !flowFrames.has(type)) return source;
+  }
+  return null;
+}
+
 /** Waits for the first frame. @throws what closed the session, handshake_timeout, frame_invalid */
 function awaitHello(session: Session, relay: Relay, timers: Timers, expected: 'hello' | 'accept'): Promise<Hello> {
   return new Promise((resolve, reject) => {
@@ -112,11 +128,12 @@ function awaitHello(session: Session, relay: Relay, timers: Timers, expected: 'h
     const look = (): void => {
       try {
         if (relay.earlyBytes > EARLY_BYTES_MAX) throw new SelvedgeError('limit_reached', { limit: 'octets before the accept', max: EARLY_BYTES_MAX });
-        const split = splitHello(relay.firstSource());
-        if (split) {
+        const source = helloSource(relay, expected);
+        const split = source === null ? null : splitHello(relay.octetsOf(source));
+        if (source !== null && split) {
           if (split.type !== expected) throw new SelvedgeError('frame_invalid', { why: `${split.type} where ${expected} belongs` });
           const hello = decodeHello(split.body);
-          relay.replaceFirstSource(split.rest);
+          relay.replaceOctets(source, split.rest);
           cancel();
           relay.whenEarly(() => {});
           resolve(hello);
