@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { type Static, Type } from 'typebox';
 import { asSelvedgeError } from '../src/base/errors.ts';
-import { YamlFile } from '../src/lab/yaml-file.ts';
+import { YamlFile } from '../src/config/yaml-file.ts';
 
 const Text = Type.String({ minLength: 1, maxLength: 4096, description: 'a path' });
 const Port = Type.Integer({ minimum: 1, maximum: 65_535, description: 'a whole number from 1 to 65535' });

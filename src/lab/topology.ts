@@ -6,7 +6,7 @@ import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { type ShapeFile, TopologyFile } from './schema.ts';
 import { LOSS_FORM, parseLoss, parseQueue, parseRate, parseTime, QUEUE_FORM, type QueueLength, RATE_FORM, TIME_FORM } from './units.ts';
-import { type KeyPath, YamlFile } from './yaml-file.ts';
+import { type KeyPath, YamlFile } from '../config/yaml-file.ts';
 
 export interface Shape {
   /** Null: as fast as the machine goes. */

@@ -12,7 +12,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 /** From the bottom up; a module may import from rows below its own, and from itself. */
 const rows: readonly (readonly string[])[] = [
   ['base'],
-  ['policy'],
+  ['config', 'policy'],
   ['channel'],
   ['native.ts'],
   ['identity'],
