@@ -185,6 +185,8 @@ class QuicSession implements Session {
   #state: State = 'dialing';
   #finishing = false;
   #handler: SessionHandler | null = null;
+  /** Why it ended: the cause of what `approve` throws then. */
+  #ended: SelvedgeError | null = null;
   #remote = '';
   #local = '';
   #peerChain: readonly Uint8Array[] = [];
@@ -235,7 +237,7 @@ class QuicSession implements Session {
   }
 
   approve(handler: SessionHandler): void {
-    if (this.#state !== 'pending') throw new SelvedgeError('handle_closed', { what: `pending session with ${this.#remote}` });
+    if (this.#state !== 'pending') throw new SelvedgeError('handle_closed', { what: `pending session with ${this.#remote}` }, { cause: this.#ended });
     this.#state = 'open';
     this.#handler = handler;
     this.#connection.handler = {
@@ -305,6 +307,7 @@ class QuicSession implements Session {
   #end(error: SelvedgeError): void {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
+    this.#ended = error;
     const handler = this.#handler;
     this.#handler = null;
     this.#slab = new Uint8Array(0);

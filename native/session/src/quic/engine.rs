@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
-    AckFrequencyConfig, ClientConfig, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig, IdleTimeout, Incoming, MtuDiscoveryConfig, ServerConfig, Transmit,
+    AckFrequencyConfig, ClientConfig, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig, HashedConnectionIdGenerator, IdleTimeout, Incoming, MtuDiscoveryConfig, ServerConfig, Transmit,
     TransportConfig, VarInt,
 };
 
@@ -63,7 +63,10 @@ impl Engine {
     pub fn new(shared: Arc<Shared>, wake: Arc<dyn Wake>, socket: UdpSocket, reset_key: &[u8], server: Option<Arc<QuicServerConfig>>) -> io::Result<Self> {
         let socket = Socket::new(socket)?;
         let local = socket.local_addr()?;
-        let mut config = EndpointConfig::new(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, reset_key)));
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, reset_key);
+        let cid_key = cid_key(&key);
+        let mut config = EndpointConfig::new(Arc::new(key));
+        config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
         config.max_udp_payload_size(65_527).map_err(io::Error::other)?;
         let endpoint = Endpoint::new(Arc::new(config), None, !socket.may_fragment(), None);
         let mut engine = Engine {
@@ -496,6 +499,13 @@ impl Engine {
         }
         polled[0].revents & (libc::POLLIN | libc::POLLERR) != 0
     }
+}
+
+/// Connection ids are recognised as our own by this key; it follows from the reset key, so that a restarted endpoint still does, and
+/// answers with a reset.
+fn cid_key(key: &ring::hmac::Key) -> u64 {
+    let tag = ring::hmac::sign(key, b"connection ids");
+    tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// One connection's settings: the controller is its own, the rest is the endpoint's.
