@@ -27,10 +27,10 @@ export function untilStopped(): Promise<NodeJS.Signals> {
   });
 }
 
-/** What was to be closed is closed; whatever still holds the process is a bug, is named, and does not keep a host from restarting it. */
+/** Call it before closing: closing that does not come to its end, or what still holds the process after it, is a bug, is named, and does not keep a host from restarting it. */
 export function endSoon(log: Log): void {
   setTimeout(() => {
-    log('still open after closing', { resources: process.getActiveResourcesInfo().join(' ') });
+    log('closing took too long', { resources: process.getActiveResourcesInfo().join(' ') });
     process.exit(1);
   }, END_MS_MAX).unref();
 }

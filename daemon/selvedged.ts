@@ -35,8 +35,8 @@ async function run({ state, listen, port, advertise, governor, ...source }: Flag
     const signal = await untilStopped();
     log('node stops', { signal });
   } finally {
-    await closers.close();
     endSoon(log);
+    await closers.close();
   }
 }
 

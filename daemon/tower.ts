@@ -51,8 +51,8 @@ async function run(flags: RunFlags): Promise<void> {
     const signal = await untilStopped();
     log('tower stops', { signal });
   } finally {
-    await closers.close();
     endSoon(log);
+    await closers.close();
   }
 }
 

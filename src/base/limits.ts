@@ -20,7 +20,11 @@ export const limits = {
   flow_window_bytes_initial: 256 * KIB,
   flow_window_bytes_max: 16 * MIB,
   flow_send_queue_bytes_max: 1 * MIB,
+  /** What all flows of a channel may have of windows beyond their initial ones, each way. */
+  channel_window_bytes_extra_max: 64 * MIB,
   flow_datagram_queue_bytes_max: 256 * KIB,
+  /** What each queued piece counts beside its octets: an array of its own takes that much memory, also around nothing. */
+  queued_piece_bytes_overhead: 256,
   flows_per_channel_max: 1024,
   resume_flows_per_frame_max: 512,
   flow_segments_out_of_order_max: 8192,
@@ -38,6 +42,8 @@ export const limits = {
   pending_sessions_max: 1_024,
   pending_sessions_per_address_max: 64,
   sessions_max: 20_000,
+  greetings_per_node_max: 4,
+  sessions_per_channel_max: 4,
   certificate_chain_certs_max: 4,
   certificate_bytes_max: 8 * KIB,
   peer_name_bytes_max: 256,

@@ -154,11 +154,13 @@ export class PeerLink implements PeerChannelOwner {
     fresh.channel.move('dial');
     try {
       const dialed = await this.#context.dialer.dial(this.#candidate, signal);
+      if (this.#isClosed || !fresh.isUsable) return dialed.session.close('session_closed', 'no longer needed');
       fresh.channel.move('connected');
       fresh.channel.move('handshaken');
       fresh.channel.move('authenticated');
       const { accept, relay } = await greet(dialed.session, fresh.hello(this.#context, 'new'), this.#context.timers);
       this.#checkAccept(accept, dialed);
+      if (this.#isClosed || !fresh.isUsable) return dialed.session.close('session_closed', 'no longer needed');
       fresh.establish(accept, accept, dialed.session, relay, dialed.peer, dialed.why);
       this.#established(fresh);
     } catch (error) {
@@ -181,9 +183,10 @@ export class PeerLink implements PeerChannelOwner {
 
   /** Another session for a living channel; `migrate` when the one before still works. */
   async #carryOn(channel: PeerChannel, dialed: Dialed, mode: HelloMode, signal: AbortSignal): Promise<void> {
-    if (signal.aborted || !channel.isUsable) return dialed.session.close('session_closed', 'no longer needed');
+    if (this.#isClosed || signal.aborted || !channel.isUsable) return dialed.session.close('session_closed', 'no longer needed');
     const { accept, relay } = await greet(dialed.session, channel.hello(this.#context, mode), this.#context.timers);
     this.#checkAccept(accept, dialed);
+    if (this.#isClosed) return dialed.session.close('session_closed', 'no longer needed');
     const knows = accept.mode === mode && equalBytes(accept.channel, channel.channel.id);
     if (knows && channel.isUsable) {
       channel.carry(dialed.session, relay, mode, dialed.peer, dialed.why);

@@ -44,6 +44,8 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
   readonly #links = new Map<string, PeerLink>();
   /** Channels that the peer dialed, by node. */
   readonly #accepted = new Map<string, PeerChannel>();
+  /** Sessions of which the hello has not come, with their nodes. */
+  readonly #greeting = new Map<Session, string>();
   readonly #services = new Map<string, (flow: FlowHandle) => void>();
   readonly #refusals = new Map<ErrorCode, number>();
   #isClosed = false;
@@ -94,7 +96,7 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
   async #accept(session: Session): Promise<void> {
     if (this.#isClosed) throw new SelvedgeError('shutting_down');
     const verified = this.#context.judge(session);
-    const { hello, relay, accept } = await hearHello(session, this.#context.timers);
+    const { hello, relay, accept } = await this.#hearHello(session, verified);
     checkHello(hello, verified);
     if (this.#isClosed) throw new SelvedgeError('shutting_down');
     const existing = this.#accepted.get(verified.identity.node);
@@ -105,6 +107,20 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
     else channel.establish(answer, hello, session, relay, verified, why);
     this.#context.log('channel accepted', { peer: this.#context.nameOf(verified.identity.node), transport: session.transport, mode: answer.mode });
     this.#context.onChange();
+  }
+
+  /** A node has as many sessions waiting for its hello as a dialer could need: one that goes, one that comes, each once more. */
+  async #hearHello(session: Session, verified: VerifiedPeer): ReturnType<typeof hearHello> {
+    const { node } = verified.identity;
+    const waiting = [...this.#greeting.values()].filter((other) => other === node).length;
+    const max = limits.greetings_per_node_max;
+    if (waiting >= max) throw new SelvedgeError('limit_reached', { limit: 'greetings_per_node_max', max });
+    this.#greeting.set(session, node);
+    try {
+      return await hearHello(session, this.#context.timers);
+    } finally {
+      this.#greeting.delete(session);
+    }
   }
 
   /** The channel that a hello belongs to: the one that it names and proves to know, or a new one. */
@@ -195,6 +211,7 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
     this.#isClosed = true;
     for (const link of this.#links.values()) link.close('shutting_down', 'the daemon stops');
     for (const channel of [...this.#accepted.values()]) channel.close('shutting_down', 'the daemon stops');
+    for (const session of [...this.#greeting.keys()]) session.close('shutting_down', 'the daemon stops');
     this.#links.clear();
     this.#accepted.clear();
   }
