@@ -10,8 +10,8 @@ import { authorizeFlow } from '../policy/authorize.ts';
 import { Carrier } from '../transport/carrier.ts';
 import type { Relay } from '../transport/greeting.ts';
 import type { Session } from '../transport/session.ts';
+import type { MeshContext } from './context.ts';
 import type { ChannelStatus, FlowHandle } from './mesh.ts';
-import type { MeshContext } from './peer-mesh.ts';
 
 const DAY_MS = 86_400_000;
 

@@ -8,9 +8,9 @@ import { Backoff } from '../channel/backoff.ts';
 import type { HelloMode } from '../channel/hello.ts';
 import type { Dialed } from '../transport/dialer.ts';
 import { greet } from '../transport/greeting.ts';
+import type { MeshContext } from './context.ts';
 import type { Candidate, FlowHandle } from './mesh.ts';
 import { checkHello, PeerChannel, type PeerChannelOwner } from './peer-channel.ts';
-import type { MeshContext } from './peer-mesh.ts';
 
 /** A channel that has lived this long has earned a fresh start of the backoff. */
 const SETTLED_MS = 10_000;

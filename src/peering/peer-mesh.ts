@@ -2,42 +2,15 @@
 import { asSelvedgeError, type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { equalBytes, type NodeIdentity } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
-import type { Random } from '../base/seam.ts';
 import type { FlowKind, TrafficClass } from '../channel/classes.ts';
 import { CHANNEL_ID_BYTES, CHANNEL_SECRET_BYTES, type Hello } from '../channel/hello.ts';
 import type { VerifiedPeer } from '../identity/verify.ts';
-import type { Dialed } from '../transport/dialer.ts';
 import { hearHello } from '../transport/greeting.ts';
-import type { Session, TransportName } from '../transport/session.ts';
-import type { Timers } from '../transport/system.ts';
+import type { Session } from '../transport/session.ts';
+import type { MeshContext } from './context.ts';
 import type { Candidate, ChannelStatus, FlowHandle, Mesh } from './mesh.ts';
 import { checkHello, PeerChannel, type PeerChannelOwner } from './peer-channel.ts';
 import { PeerLink } from './peer-link.ts';
-
-/** How sessions to a candidate come about; `transport/dialer.ts` behind this host's credentials and verification. */
-export interface MeshDialer {
-  dial(candidate: Candidate, signal: AbortSignal): Promise<Dialed>;
-  /** Keeps trying QUIC until it works; null when the candidate does not offer it. */
-  probe(candidate: Candidate, signal: AbortSignal): Promise<Dialed | null>;
-  /** The transport in use has gone silent. */
-  noteSilent(candidate: Candidate, transport: TransportName): void;
-}
-
-export interface MeshContext {
-  readonly self: NodeIdentity;
-  readonly timers: Timers;
-  readonly random: Random;
-  readonly dialer: MeshDialer;
-  /** The chain decision for a session that was accepted. @throws as verifyPeer */
-  readonly judge: (session: Session) => VerifiedPeer;
-  readonly versions: () => { readonly directory: number; readonly trust: number };
-  /** Name of a node, for status and log. */
-  readonly nameOf: (node: string) => string;
-  readonly isGoverned: boolean;
-  readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
-  /** The set or state of channels changed. */
-  readonly onChange: () => void;
-}
 
 export class PeerMesh implements Mesh, PeerChannelOwner {
   readonly #context: MeshContext;

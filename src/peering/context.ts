@@ -1,0 +1,33 @@
+/** What the rooms of peering are given by the host: identity, time, randomness, and how sessions come about. */
+import type { NodeIdentity } from '../base/ids.ts';
+import type { Random } from '../base/seam.ts';
+import type { VerifiedPeer } from '../identity/verify.ts';
+import type { Dialed } from '../transport/dialer.ts';
+import type { Session, TransportName } from '../transport/session.ts';
+import type { Timers } from '../transport/system.ts';
+import type { Candidate } from './mesh.ts';
+
+/** How sessions to a candidate come about; `transport/dialer.ts` behind this host's credentials and verification. */
+export interface MeshDialer {
+  dial(candidate: Candidate, signal: AbortSignal): Promise<Dialed>;
+  /** Keeps trying QUIC until it works; null when the candidate does not offer it. */
+  probe(candidate: Candidate, signal: AbortSignal): Promise<Dialed | null>;
+  /** The transport in use has gone silent. */
+  noteSilent(candidate: Candidate, transport: TransportName): void;
+}
+
+export interface MeshContext {
+  readonly self: NodeIdentity;
+  readonly timers: Timers;
+  readonly random: Random;
+  readonly dialer: MeshDialer;
+  /** The chain decision for a session that was accepted. @throws as verifyPeer */
+  readonly judge: (session: Session) => VerifiedPeer;
+  readonly versions: () => { readonly directory: number; readonly trust: number };
+  /** Name of a node, for status and log. */
+  readonly nameOf: (node: string) => string;
+  readonly isGoverned: boolean;
+  readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+  /** The set or state of channels changed. */
+  readonly onChange: () => void;
+}
