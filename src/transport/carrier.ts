@@ -106,7 +106,7 @@ export class Carrier {
     return {
       data: (source, bytes) => {
         this.channel.receive(this.#now, key, source, bytes);
-        this.schedulePump();
+        this.#received();
       },
       sourceEnd: (source) => {
         this.channel.sourceEnded(this.#now, key, source);
@@ -122,7 +122,7 @@ export class Carrier {
       },
       datagram: (bytes) => {
         this.channel.receiveDatagram(this.#now, key, bytes);
-        this.schedulePump();
+        this.#received();
       },
       finished: () => {
         carried.hasFinished = true;
@@ -178,15 +178,27 @@ export class Carrier {
     };
   }
 
+  /** Readers are answered first, so that what they write in turn leaves with the one pump that follows. */
+  #received(): void {
+    if (!this.#isPumping) this.#runEvents();
+    this.schedulePump();
+  }
+
   /** Runs soon, once, whatever number of changes asks for it. */
   schedulePump(): void {
     if (this.#pumpQueued) return;
     this.#pumpQueued = true;
-    queueMicrotask(() => {
-      this.#pumpQueued = false;
-      this.pump();
-    });
+    queueMicrotask(this.#runQueuedPump);
   }
+
+  readonly #runQueuedPump = (): void => {
+    this.#pumpQueued = false;
+    this.pump();
+  };
+
+  readonly #pumpForWork = (): void => {
+    if (this.channel.takeNewWork()) this.schedulePump();
+  };
 
   /** Moves everything that can move now. */
   pump(): void {
@@ -319,7 +331,7 @@ export class Carrier {
   }
 
   #handle(flow: Flow): CarriedFlow {
-    const handle = new CarriedFlow(flow, this.channel.peer, () => this.schedulePump());
+    const handle = new CarriedFlow(flow, this.channel.peer, this.#pumpForWork);
     this.#handles.set(flow, handle);
     return handle;
   }

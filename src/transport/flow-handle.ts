@@ -30,15 +30,22 @@ export interface FlowHandle {
   readonly closed: Promise<SelvedgeError | null>;
 }
 
-/** The handle of one core flow; `pump` is called after each change, so that the carrier moves what there is. */
+/** What a reader waits for: told what `#readableNow` or `#take` says once that is not "wait". */
+type Waiter<T> = (answer: T) => void;
+
+/**
+ * The handle of one core flow; `pump` is called after what may have made work for the carrier. A waiting reader is answered with what it
+ * waits for, not woken to look: between the octets' arrival and the application lies one turn of the microtask queue.
+ */
 export class CarriedFlow implements FlowHandle {
   readonly #flow: Flow;
   readonly #pump: () => void;
   readonly peer: string;
   readonly closed: Promise<SelvedgeError | null>;
   #close: (error: SelvedgeError | null) => void = () => {};
-  #drainWaiters: (() => void)[] = [];
-  #readWaiters: (() => void)[] = [];
+  #drainWaiters: Waiter<void>[] = [];
+  #readers: Waiter<boolean>[] = [];
+  #receivers: Waiter<Uint8Array | null>[] = [];
 
   constructor(flow: Flow, peer: string, pump: () => void) {
     this.#flow = flow;
@@ -87,22 +94,30 @@ export class CarriedFlow implements FlowHandle {
     return bytes;
   }
 
-  async readable(): Promise<boolean> {
-    for (;;) {
-      if (this.#flow.isReadable) return true;
-      if (this.#flow.isReadDone || this.#flow.isEnded) return false;
-      await new Promise<void>((resolve) => this.#readWaiters.push(resolve));
-    }
+  readable(): Promise<boolean> {
+    const now = this.#readableNow();
+    return now === 'wait' ? new Promise((resolve) => this.#readers.push(resolve)) : Promise.resolve(now);
   }
 
-  async receive(): Promise<Uint8Array | null> {
-    for (;;) {
-      const message = this.#flow.readMessage();
-      this.#pump();
-      if (message) return message;
-      if (this.#flow.isReadDone || this.#flow.isEnded) return null;
-      await new Promise<void>((resolve) => this.#readWaiters.push(resolve));
-    }
+  receive(): Promise<Uint8Array | null> {
+    const now = this.#receivers.length > 0 ? 'wait' : this.#take();
+    return now === 'wait' ? new Promise((resolve) => this.#receivers.push(resolve)) : Promise.resolve(now);
+  }
+
+  #readableNow(): boolean | 'wait' {
+    if (this.#flow.isReadable) return true;
+    return this.#isOver ? false : 'wait';
+  }
+
+  #take(): Uint8Array | null | 'wait' {
+    const message = this.#flow.readMessage();
+    this.#pump();
+    if (message) return message;
+    return this.#isOver ? null : 'wait';
+  }
+
+  get #isOver(): boolean {
+    return this.#flow.isReadDone || this.#flow.isEnded;
   }
 
   end(): void {
@@ -118,7 +133,15 @@ export class CarriedFlow implements FlowHandle {
   // ---- the carrier's side
 
   tellReadable(): void {
-    for (const wake of this.#readWaiters.splice(0)) wake();
+    if (this.#readers.length > 0) {
+      const now = this.#readableNow();
+      if (now !== 'wait') for (const answer of this.#readers.splice(0)) answer(now);
+    }
+    while (this.#receivers.length > 0) {
+      const now = this.#take();
+      if (now === 'wait') return;
+      this.#receivers.shift()?.(now);
+    }
   }
 
   tellDrained(): void {
