@@ -111,6 +111,7 @@ export const limits = {
   api_header_bytes_max: 16 * KIB,
   api_request_ms_max: 10_000,
   api_connections_max: 2_048,
+  api_connections_per_address_max: 128,
   api_enroll_per_address_per_minute_max: 600,
   snapshot_bytes_max: 4 * MIB,
 

@@ -14,6 +14,7 @@ import { limits } from '../base/limits.ts';
 import type { Clock } from '../base/seam.ts';
 import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema, Label, NodeId } from '../enroll/wire.ts';
 import { type Api, ErrorSchema, type FailureListener, makeApi } from './http.ts';
+import { addressGroup } from '../transport/address-group.ts';
 import { RateLimit } from './rate-limit.ts';
 import type { NodeRow } from './store.ts';
 import type { TokenView, Tower } from './tower.ts';
@@ -81,7 +82,7 @@ export async function publicApi(
     const schema = { body: EnrollRequestSchema, response: { 200: EnrollAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
     api.post('/v1/enroll', { schema }, (request) => tower.enroll(request.body));
   };
-  return await makeApi({ title: 'Selvedge tower, public', routes, admit: (address) => rate.take(address), ...(onFailure && { onFailure }) });
+  return await makeApi({ title: 'Selvedge tower, public', routes, admit: (address) => rate.take(addressGroup(address)), ...(onFailure && { onFailure }) });
 }
 
 export interface AdminApiOptions {

@@ -6,6 +6,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { type SecureContext, TLSSocket } from 'node:tls';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
+import { addressGroup } from './address-group.ts';
 import { type Credentials, FABRIC_ALPN, type Session, type SessionListener } from './session.ts';
 import { systemTimers, type Timers } from './system.ts';
 import { TcpAcceptor } from './tcp.ts';
@@ -48,6 +49,7 @@ class TcpListener implements SessionListener {
   readonly #unopened = new Set<Socket>();
   readonly #pendingByAddress = new Map<string, number>();
   readonly #http = new Set<TLSSocket>();
+  readonly #httpByAddress = new Map<string, number>();
   #context: SecureContext;
   #address = { host: '', port: 0 };
 
@@ -88,7 +90,7 @@ class TcpListener implements SessionListener {
   }
 
   #accept(raw: Socket): void {
-    const address = raw.remoteAddress ?? '';
+    const address = addressGroup(raw.remoteAddress ?? '');
     const fromAddress = this.#pendingByAddress.get(address) ?? 0;
     const { pending_max = limits.pending_sessions_max, pending_per_address_max = limits.pending_sessions_per_address_max } = this.#options;
     if (this.#pending.size >= pending_max || fromAddress >= pending_per_address_max || this.#acceptor.sessions >= limits.sessions_max) {
@@ -98,7 +100,7 @@ class TcpListener implements SessionListener {
     }
     const socket = this.#secure(raw);
     const cancel = this.#timers.after(this.#handshake_ms, () => socket.destroy());
-    this.#pendingByAddress.set(address, fromAddress + 1);
+    add(this.#pendingByAddress, address, 1);
     const opened = (): void => {
       cancel();
       this.#unopened.delete(socket);
@@ -106,16 +108,14 @@ class TcpListener implements SessionListener {
     const settled = (): void => {
       opened();
       if (!this.#pending.delete(socket)) return;
-      const left = (this.#pendingByAddress.get(address) ?? 1) - 1;
-      if (left === 0) this.#pendingByAddress.delete(address);
-      else this.#pendingByAddress.set(address, left);
+      add(this.#pendingByAddress, address, -1);
     };
     this.#pending.add(socket);
     this.#unopened.add(socket);
     socket.once('close', settled);
     socket.once('secure', () => {
       if (socket.alpnProtocol === FABRIC_ALPN) this.#acceptor.accept(socket, { opened, settled });
-      else this.#handToHttp(socket, settled);
+      else this.#handToHttp(socket, address, settled);
     });
   }
 
@@ -132,17 +132,29 @@ class TcpListener implements SessionListener {
     return socket;
   }
 
-  #handToHttp(socket: TLSSocket, settled: () => void): void {
+  #handToHttp(socket: TLSSocket, address: string, settled: () => void): void {
     settled();
     const { onHttp } = this.#options;
-    if (onHttp === null || this.#http.size >= limits.api_connections_max) {
+    const fromAddress = this.#httpByAddress.get(address) ?? 0;
+    if (onHttp === null || this.#http.size >= limits.api_connections_max || fromAddress >= limits.api_connections_per_address_max) {
       socket.destroy();
       return;
     }
     this.#http.add(socket);
-    socket.once('close', () => this.#http.delete(socket));
+    add(this.#httpByAddress, address, 1);
+    socket.once('close', () => {
+      this.#http.delete(socket);
+      add(this.#httpByAddress, address, -1);
+    });
     onHttp(socket);
   }
+}
+
+/** A count by name that forgets names without any. */
+function add(counts: Map<string, number>, name: string, by: 1 | -1): void {
+  const count = (counts.get(name) ?? 0) + by;
+  if (count > 0) counts.set(name, count);
+  else counts.delete(name);
 }
 
 /** Why a port could not be had. */

@@ -279,7 +279,7 @@ impl Engine {
 
     fn incoming(&mut self, incoming: Incoming, now: Instant, buffer: &mut Vec<u8>) {
         let options = &self.shared.options;
-        let address = incoming.remote_address().ip();
+        let address = address_group(incoming.remote_address().ip());
         let from_address = self.pending_by_address.get(&address).copied().unwrap_or(0);
         let crowded = self.pending * RETRY_FROM_PART >= options.pending_max || from_address * RETRY_FROM_PART >= options.pending_per_address_max;
         if crowded && !incoming.remote_address_validated() {
@@ -506,6 +506,14 @@ impl Engine {
 fn cid_key(key: &ring::hmac::Key) -> u64 {
     let tag = ring::hmac::sign(key, b"connection ids");
     tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// Who counts as one sender before anything is known of him: an IPv4 address, or the /64 of an IPv6 address.
+fn address_group(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+        v4 => v4,
+    }
 }
 
 /// One connection's settings: the controller is its own, the rest is the endpoint's.
