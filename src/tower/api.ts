@@ -3,17 +3,14 @@
  * rate, and the local one over a Unix socket (tokens, nodes, status), whose file mode is its authorization. Routes only check and
  * pass on; what they mean is in tower.ts.
  */
-import { once } from 'node:events';
-import { chmod, lstat, unlink } from 'node:fs/promises';
-import { connect } from 'node:net';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import { SelvedgeError } from '../base/errors.ts';
+import { type Api, ErrorSchema, type FailureListener, makeApi } from '../api/http.ts';
+import { listenOnSocket } from '../api/local-socket.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock } from '../base/seam.ts';
 import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema, Label, NodeId } from '../enroll/wire.ts';
-import { type Api, ErrorSchema, type FailureListener, makeApi } from './http.ts';
 import { addressGroup } from '../transport/address-group.ts';
 import { RateLimit } from './rate-limit.ts';
 import type { NodeRow } from './store.ts';
@@ -93,25 +90,12 @@ export interface AdminApiOptions {
 
 /** Listens on the Unix socket, which only its owner may open. @throws state_in_use, argument_invalid, permission_denied, file_exists */
 export async function adminApi(tower: Tower, socketPath: string, { onFailure, register }: AdminApiOptions = {}): Promise<Api> {
-  if (Buffer.byteLength(socketPath) > SOCKET_PATH_BYTES_MAX) {
-    throw new SelvedgeError('argument_invalid', {
-      name: 'socket',
-      why: `${socketPath} is longer than the ${SOCKET_PATH_BYTES_MAX} octets that the system allows`,
-    });
-  }
   const routes = (scope: FastifyInstance) => {
     adminRoutes(scope.withTypeProvider<TypeBoxTypeProvider>(), tower);
     register?.(scope);
   };
   const api = await makeApi({ title: 'Selvedge tower, local', routes, ...(onFailure && { onFailure }) });
-  try {
-    await removeStale(socketPath);
-    await listenPrivately(api, socketPath);
-    return api;
-  } catch (error) {
-    await api.close();
-    throw error;
-  }
+  return await listenOnSocket(api, socketPath);
 }
 
 function adminRoutes(api: Api, tower: Tower): void {
@@ -138,45 +122,4 @@ function tokenJson({ usesMax, ...shown }: TokenView) {
 
 function nodeJson({ id, name, site, fingerprint, endpoints, disabled, created_ms, seen_ms }: NodeRow) {
   return { id, name, site, fingerprint, endpoints: [...endpoints], disabled, created_ms, seen_ms };
-}
-
-/** `sun_path` of Linux has 108 octets, the last of them 0. */
-const SOCKET_PATH_BYTES_MAX = 107;
-
-/** The socket has its mode from its first moment: binding happens inside `listen`, before it returns, so the umask is another's for no longer. */
-async function listenPrivately(api: Api, path: string): Promise<void> {
-  const { server } = api;
-  const listening = once(server, 'listening');
-  const umask = process.umask(0o177);
-  try {
-    server.listen({ path });
-  } finally {
-    process.umask(umask);
-  }
-  try {
-    await listening;
-    await chmod(path, 0o600);
-  } catch (error) {
-    throw new SelvedgeError('permission_denied', { what: `listening on ${path}: ${error instanceof Error ? error.message : error}` }, { cause: error });
-  }
-}
-
-/** A socket file that nobody listens on is what a killed tower leaves behind. */
-async function removeStale(path: string): Promise<void> {
-  const found = await lstat(path).catch(() => null);
-  if (found === null) return;
-  if (!found.isSocket()) throw new SelvedgeError('file_exists', { path });
-  if (await answers(path)) throw new SelvedgeError('state_in_use', { path });
-  await unlink(path);
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    const done = (yes: boolean) => {
-      socket.destroy();
-      resolve(yes);
-    };
-    socket.once('connect', () => done(true)).once('error', () => done(false));
-  });
 }

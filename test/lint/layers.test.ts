@@ -16,7 +16,7 @@ const rows: readonly (readonly string[])[] = [
   ['channel'],
   ['native.ts'],
   ['identity'],
-  ['transport'],
+  ['transport', 'api'],
   ['overlay', 'services', 'relay', 'enroll', 'peering'],
   ['observe'],
   ['node', 'tower', 'lab'],

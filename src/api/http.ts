@@ -1,6 +1,6 @@
 /**
- * What the tower's two APIs share: an HTTP server within bounds, one way of checking a request, and one way of answering an error. No
- * route is here.
+ * What every HTTP API of this product shares, the tower's public one and those of local sockets: a server within bounds, one way of checking
+ * a request, one way of answering an error. No route is here.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
@@ -102,7 +102,7 @@ function asRefusal(error: FastifyError | SelvedgeError): SelvedgeError {
   }
   if (error.code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new SelvedgeError('body_too_large', { max: limits.api_body_bytes_max });
   if (error.statusCode !== undefined && error.statusCode < 500) return new SelvedgeError('request_invalid', { path: '/', why: error.message });
-  return new SelvedgeError('internal_error', { what: 'the tower' });
+  return new SelvedgeError('internal_error', { what: 'the daemon' }, { cause: error });
 }
 
 /**
