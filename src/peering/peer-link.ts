@@ -181,9 +181,21 @@ export class PeerLink implements PeerChannelOwner {
     }
   }
 
-  /** Another session for a living channel; `migrate` when the one before still works. */
-  async #carryOn(channel: PeerChannel, dialed: Dialed, mode: HelloMode, signal: AbortSignal): Promise<void> {
-    if (this.#isClosed || signal.aborted || !channel.isUsable) return dialed.session.close('session_closed', 'no longer needed');
+  /**
+   * Another session for a living channel; `migrate` when the one before still works. One after another: both ends must see sessions take over in the
+   * same order, else each would send on one that the other has given up.
+   */
+  #carryOn(channel: PeerChannel, dialed: Dialed, mode: HelloMode, signal: AbortSignal): Promise<void> {
+    const turn = this.#turn.then(() => this.#carryOnNow(channel, dialed, mode, signal));
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  #turn: Promise<void> = Promise.resolve();
+
+  async #carryOnNow(channel: PeerChannel, dialed: Dialed, mode: HelloMode, signal: AbortSignal): Promise<void> {
+    const isNeeded = mode === 'migrate' || this.#needsSession;
+    if (this.#isClosed || signal.aborted || !isNeeded || !channel.isUsable) return dialed.session.close('session_closed', 'no longer needed');
     const { accept, relay } = await greet(dialed.session, channel.hello(this.#context, mode), this.#context.timers);
     this.#checkAccept(accept, dialed);
     if (this.#isClosed) return dialed.session.close('session_closed', 'no longer needed');

@@ -267,17 +267,22 @@ export class Pair {
     return end === this.a ? this.b : this.a;
   }
 
+  /** The dialer greets one session after another: until then it brings no other. */
+  isGreeting = false;
+
   /** A new session carries the channel. The acceptor attaches first; the dialer when the accept has arrived. */
   attach(mode: AttachMode, options: WireOptions = {}, accept_ms = 0): Wire {
     const wire = new Wire(this, this.#nextKey++, options);
     const shape = { transport: 'memory', chunkBytesMax: options.sources === 'lanes' ? 16 * 1024 : 64 * 1024 };
     const attachDialer = (): void => {
+      this.isGreeting = false;
       if (wire.isGone) return;
       this.a.wires.set(wire.key, wire);
       this.a.channel.attach(this.world.now, wire.key, shape, mode);
       wire.releaseEarly();
       this.a.pump();
     };
+    this.isGreeting = true;
     this.b.wires.set(wire.key, wire);
     this.b.channel.attach(this.world.now, wire.key, shape, mode);
     if (accept_ms === 0) attachDialer();

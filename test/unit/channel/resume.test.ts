@@ -126,6 +126,7 @@ function storm(seed: number): { problems: string[]; cuts: number; migrations: nu
     for (let count = random.below(4); count > 0; count--) start();
     world.run(random.below(150));
     wires = wires.filter((wire) => !wire.isGone);
+    world.runWhen(() => !pair.isGreeting, 1_000);
     const choice = random.below(10);
     if (choice < 4) {
       // Any of the sessions is cut; each end notices in its own time, and flows are opened meanwhile.
@@ -133,6 +134,7 @@ function storm(seed: number): { problems: string[]; cuts: number; migrations: nu
       wires[random.below(Math.max(1, wires.length))]?.cut({ a: random.below(60), b: random.below(60) });
       world.run(random.below(100));
       if (random.below(2) === 0) start();
+      world.runWhen(() => !pair.isGreeting, 1_000);
       if (a.channel.isSuspended || random.below(2) === 0) wires.push(pair.attach('resume', shape(), random.below(2) * random.below(80)));
     } else if (choice < 8) {
       migrations++;
@@ -141,11 +143,13 @@ function storm(seed: number): { problems: string[]; cuts: number; migrations: nu
   }
   world.run(200);
   const heal = (): void => {
+    world.runWhen(() => !pair.isGreeting, 1_000);
     for (const wire of wires) wire.cut();
     wires = [pair.attach('resume', { delay_ms: 5 })];
   };
   heal();
-  const isOver = (): boolean => finished.length === 2 * talks.length;
+  // What was consumed may still wait, as a whole message, for its reader.
+  const isOver = (): boolean => finished.length === 2 * talks.length && [...speakers.values()].every((speaker) => speaker.hasReadAll);
   if (!world.runWhen(isOver, 60_000)) problems.push(`only ${finished.length} of ${2 * talks.length} ends finished`);
   for (const speaker of speakers.values()) if (speaker.wrong) problems.push(speaker.wrong);
   const perTalk = new Map<string, number>();
