@@ -193,7 +193,7 @@ for (const figure of ['mb_per_s', 'cpu_s_per_gb', 'echo_p50_ms', 'echo_p99_ms', 
 }
 const ratios = promises.flatMap((promise) => {
   const own = results[promise.subject]?.[promise.figure];
-  const yardstick = results['tls']?.[promise.figure];
+  const yardstick = results.tls?.[promise.figure];
   if (own === undefined || yardstick === undefined) return [];
   const ratio = own / yardstick;
   return [{ ...promise, ratio, holds: ratio >= (promise.atLeast ?? 0) && ratio <= (promise.atMost ?? Number.POSITIVE_INFINITY) }];
@@ -204,7 +204,7 @@ for (const { figure, subject, ratio, atLeast, atMost, holds } of ratios) {
     `${subject} ${figure}: ${ratio.toFixed(2)} x tls, ${atLeast === undefined ? `at most ${atMost}` : `at least ${atLeast}`}: ${holds ? 'holds' : 'MISSED'}`,
   );
 }
-const memory = results['quic']?.kb_per_idle;
+const memory = results.quic?.kb_per_idle;
 if (memory !== undefined) console.log(`quic kb_per_idle: ${memory.toFixed(0)}, at most 150: ${memory <= 150 ? 'holds' : 'MISSED'}`);
 writeFileSync(
   new URL('results.json', import.meta.url),

@@ -29,7 +29,11 @@ async function run({ state, listen, port, advertise, governor, ...source }: Flag
     const agent = await Agent.start({ state, unseal, listen: at, isGoverned: governor, log });
     closers.add(() => agent.close());
     const { cluster, site, node, name } = agent.state.identity;
-    const control = await controlServer(join(state, 'selvedged.sock'), { mesh: agent.mesh, timers: systemTimers, facts: () => ({ role: 'node', cluster, site, node, name }) });
+    const control = await controlServer(join(state, 'selvedged.sock'), {
+      mesh: agent.mesh,
+      timers: systemTimers,
+      facts: () => ({ role: 'node', cluster, site, node, name }),
+    });
     closers.add(() => control.close());
     log('node runs', { cluster, site, node, name, listen: listen ?? null, port: listen === undefined ? null : port });
     const signal = await untilStopped();

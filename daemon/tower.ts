@@ -56,7 +56,11 @@ async function run(flags: RunFlags): Promise<void> {
   }
 }
 
-async function start({ state, listen, port, udpPort = port, advertise, governor, ...source }: RunFlags, closers: Closers, log: ReturnType<typeof makeLog>): Promise<Tower> {
+async function start(
+  { state, listen, port, udpPort = port, advertise, governor, ...source }: RunFlags,
+  closers: Closers,
+  log: ReturnType<typeof makeLog>,
+): Promise<Tower> {
   const unseal = await loadUnsealKey(source);
   const hosts = advertise ?? (isAny(listen) ? [] : [listen]);
   const endpoints = hosts.map((host) => ({ host, tcp: port, udp: udpPort }));
@@ -85,11 +89,15 @@ async function start({ state, listen, port, udpPort = port, advertise, governor,
   serveEcho(host.mesh);
   const inbox = await serveFiles(host.mesh, { inbox: join(state, 'inbox'), timers: systemTimers });
   closers.add(() => inbox.close());
-  const snapshots = serveSnapshots(host.mesh, tower, systemTimers, (error, node) => log('snapshot flow ended', { node, code: error.code, reason: error.message }));
+  const snapshots = serveSnapshots(host.mesh, tower, systemTimers, (error, node) =>
+    log('snapshot flow ended', { node, code: error.code, reason: error.message }),
+  );
   closers.add(() => snapshots.close());
 
   const socket = join(state, 'tower.sock');
-  const admin = await adminApi(tower, socket, { register: (routes) => registerControl(routes, { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster }) }) });
+  const admin = await adminApi(tower, socket, {
+    register: (routes) => registerControl(routes, { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster }) }),
+  });
   closers.add(() => admin.close());
   return tower;
 }

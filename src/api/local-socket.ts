@@ -12,7 +12,10 @@ const SOCKET_PATH_BYTES_MAX = 107;
 export async function listenOnSocket(api: Api, path: string): Promise<Api> {
   try {
     if (Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX) {
-      throw new SelvedgeError('argument_invalid', { name: 'state', why: `the path of ${path} is longer than the ${SOCKET_PATH_BYTES_MAX} octets that the system allows` });
+      throw new SelvedgeError('argument_invalid', {
+        name: 'state',
+        why: `the path of ${path} is longer than the ${SOCKET_PATH_BYTES_MAX} octets that the system allows`,
+      });
     }
     await removeStale(path);
     await listenPrivately(api, path);

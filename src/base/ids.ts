@@ -25,7 +25,8 @@ export function isNodeId(text: string): boolean {
 
 /** @throws argument_invalid */
 export function checkLabel(name: string, text: string): string {
-  if (!isLabel(text)) throw new SelvedgeError('argument_invalid', { name, why: `'${text}' is not a name: lower-case letters, digits and inner hyphens, 1 to 63` });
+  if (!isLabel(text))
+    throw new SelvedgeError('argument_invalid', { name, why: `'${text}' is not a name: lower-case letters, digits and inner hyphens, 1 to 63` });
   return text;
 }
 

@@ -65,7 +65,14 @@ export class Agent {
     this.#host = host;
     serveEcho(host.mesh);
     this.#files = await serveFiles(host.mesh, { inbox: join(this.#options.state, stateFiles.inbox), timers: systemTimers });
-    this.#follower = new SnapshotFollower({ mesh: host.mesh, state: this.state, timers: systemTimers, listen: this.#advertised(host), onSnapshot: () => this.#follow(host), log });
+    this.#follower = new SnapshotFollower({
+      mesh: host.mesh,
+      state: this.state,
+      timers: systemTimers,
+      listen: this.#advertised(host),
+      onSnapshot: () => this.#follow(host),
+      log,
+    });
     this.#follow(host);
   }
 

@@ -4,11 +4,10 @@
  *
  * What takes time answers in lines of JSON (NDJSON) as it happens; an error after the first line is a line `{error}`.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isAbsolute } from 'node:path';
 import { Readable } from 'node:stream';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest, RawServerDefault } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
@@ -17,8 +16,6 @@ import type { Mesh } from '../peering/mesh.ts';
 import { sendFile } from '../services/file-send.ts';
 import { ping } from '../services/ping.ts';
 import type { Timers } from '../transport/system.ts';
-
-export type ControlApi = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>;
 
 export interface Control {
   readonly mesh: Mesh;
@@ -52,7 +49,8 @@ const SendBody = Type.Object(
   strict,
 );
 
-export function registerControl(api: ControlApi, { mesh, timers, facts }: Control): void {
+export function registerControl(scope: FastifyInstance, { mesh, timers, facts }: Control): void {
+  const api = scope.withTypeProvider<TypeBoxTypeProvider>();
   api.get('/v1/channels', async () => ({ self: facts(), channels: mesh.status() }));
   api.get('/v1/peers', async () => ({ peers: mesh.status().map(({ peer, name, site, state, remote }) => ({ peer, name, site, state, remote })) }));
   api.post('/v1/ping', { schema: { body: PingBody } }, (request, reply) => {

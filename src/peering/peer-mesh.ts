@@ -1,6 +1,6 @@
 /** The channel table of this host: candidates it should have channels with, channels that others opened, and the services behind them. */
 import { asSelvedgeError, type ErrorCode, SelvedgeError } from '../base/errors.ts';
-import { equalBytes, type NodeIdentity } from '../base/ids.ts';
+import { equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { FlowKind, TrafficClass } from '../channel/classes.ts';
 import { CHANNEL_ID_BYTES, CHANNEL_SECRET_BYTES, type Hello } from '../channel/hello.ts';
@@ -98,7 +98,8 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
 
   /** The channel that a hello belongs to: the one that it names and proves to know, or a new one. */
   #place(hello: Hello, verified: VerifiedPeer, existing: PeerChannel | undefined): { answer: Hello; channel: PeerChannel } {
-    const isKnown = existing?.isUsable && hello.mode !== 'new' && equalBytes(existing.channel.id, hello.channel) && equalBytes(existing.channel.secret, hello.secret);
+    const isKnown =
+      existing?.isUsable && hello.mode !== 'new' && equalBytes(existing.channel.id, hello.channel) && equalBytes(existing.channel.secret, hello.secret);
     if (isKnown && existing) return { answer: existing.hello(this.#context, hello.mode), channel: existing };
     if (this.#accepted.size >= limits.channels_max) throw new SelvedgeError('limit_reached', { limit: 'channels_max', max: limits.channels_max });
     const fresh = new PeerChannel(this.#context, 'acceptor', verified.identity, this);
@@ -174,9 +175,26 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
     const last_error = lastError === null ? null : { code: lastError.code, message: lastError.message };
     if (link.channel) return { ...link.channel.status(candidate.name, wall), last_error };
     return {
-      peer: candidate.identity.node, name: candidate.name, site: candidate.identity.site, side: 'dialer', state: lastError ? 'failed' : 'idle', suspect: false, transport: null,
-      why: lastError?.message ?? 'waiting to dial', remote: null, rtt_ms: null, rtt_min_ms: null, loss_part: null, mtu_bytes: null, classes: [], bytes_sent: 0, bytes_received: 0,
-      certificate_days: null, reconnects: link.attempts, last_error, governor: null,
+      peer: candidate.identity.node,
+      name: candidate.name,
+      site: candidate.identity.site,
+      side: 'dialer',
+      state: lastError ? 'failed' : 'idle',
+      suspect: false,
+      transport: null,
+      why: lastError?.message ?? 'waiting to dial',
+      remote: null,
+      rtt_ms: null,
+      rtt_min_ms: null,
+      loss_part: null,
+      mtu_bytes: null,
+      classes: [],
+      bytes_sent: 0,
+      bytes_received: 0,
+      certificate_days: null,
+      reconnects: link.attempts,
+      last_error,
+      governor: null,
     };
   }
 

@@ -118,7 +118,9 @@ function helloSource(relay: Relay, expected: 'hello' | 'accept'): number | null 
 /** Waits for the first frame. @throws what closed the session, handshake_timeout, frame_invalid */
 function awaitHello(session: Session, relay: Relay, timers: Timers, expected: 'hello' | 'accept'): Promise<Hello> {
   return new Promise((resolve, reject) => {
-    const cancel = timers.after(limits.handshake_ms_max, () => end(new SelvedgeError('handshake_timeout', { peer: session.remote, ms: limits.handshake_ms_max })));
+    const cancel = timers.after(limits.handshake_ms_max, () =>
+      end(new SelvedgeError('handshake_timeout', { peer: session.remote, ms: limits.handshake_ms_max })),
+    );
     const end = (error: SelvedgeError): void => {
       cancel();
       relay.whenEarly(() => {});

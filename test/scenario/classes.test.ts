@@ -43,11 +43,27 @@ overEach(t, 'octets of a flow before the hello are refused, and nothing is opene
 });
 
 const hello = {
-  version: 1, mode: 'new', channel: new Uint8Array(16), secret: new Uint8Array(32), cluster: 'test', node: alpha.node, classes: [], transports: ['quic', 'tcp'],
-  configVersion: 0, directoryVersion: 0, trustVersion: 0, routeEpoch: 0, draining: false,
+  version: 1,
+  mode: 'new',
+  channel: new Uint8Array(16),
+  secret: new Uint8Array(32),
+  cluster: 'test',
+  node: alpha.node,
+  classes: [],
+  transports: ['quic', 'tcp'],
+  configVersion: 0,
+  directoryVersion: 0,
+  trustVersion: 0,
+  routeEpoch: 0,
+  draining: false,
 } as const;
 
-async function hostileSession(t: Parameters<Parameters<typeof overEach>[2]>[0], transport: ScenarioTransport, b: ScenarioHost, credentials: Parameters<QuicTransport['dial']>[1]): Promise<{ session: Session }> {
+async function hostileSession(
+  t: Parameters<Parameters<typeof overEach>[2]>[0],
+  transport: ScenarioTransport,
+  b: ScenarioHost,
+  credentials: Parameters<QuicTransport['dial']>[1],
+): Promise<{ session: Session }> {
   const dialer = transport === 'quic' ? new QuicTransport() : new TcpTransport();
   t.teardown(() => dialer.close());
   const { listener } = b.host;

@@ -83,7 +83,8 @@ export function dial(from: ScenarioHost, to: ScenarioHost, identity: NodeIdentit
   from.host.mesh.setCandidates([{ identity, name: identity.node, endpoints: [endpoint], isDialed: true }]);
 }
 
-export const isEstablished = (status: readonly ChannelStatus[]): boolean => status.some(({ state, transport }) => state === 'established' && transport !== null);
+export const isEstablished = (status: readonly ChannelStatus[]): boolean =>
+  status.some(({ state, transport }) => state === 'established' && transport !== null);
 export const lastError = (status: readonly ChannelStatus[]): string | undefined => status[0]?.last_error?.code;
 export const codes = (logs: readonly Log[]): unknown[] => logs.map(({ facts }) => facts.code);
 

@@ -109,9 +109,11 @@ t.test('where TCP is refused and UDP is silent, a dial ends after dial_quic_ms_m
   const { timers, tcp, dialer, abort } = setUp();
   tcp.answer = () => ({ after_ms: 1, error: new SelvedgeError('network_unreachable', { peer: 'a', why: 'connection refused' }) });
   let ended: unknown = null;
-  const result = dialer.dial(destination, credentials, () => 'peer', abort.signal).catch((error: unknown) => {
-    ended = error;
-  });
+  const result = dialer
+    .dial(destination, credentials, () => 'peer', abort.signal)
+    .catch((error: unknown) => {
+      ended = error;
+    });
   await timers.advance(limits.dial_quic_ms_max - 1);
   t.equal(ended, null);
   await timers.advance(1);
