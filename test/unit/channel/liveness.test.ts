@@ -1,0 +1,124 @@
+/** When a path is suspected, when it is dead, and when a channel gives up: each on the tick, and not one before. */
+import t from 'tap';
+import { limits } from '../../../src/base/limits.ts';
+import { Liveness } from '../../../src/channel/liveness.ts';
+import { Pair } from './pair.ts';
+
+/** Its jitter is always the middle. */
+const even = { bytes: () => new Uint8Array(0), unit: () => 0.5 };
+
+function asked(now: number): Liveness {
+  const liveness = new Liveness(even, now);
+  if (liveness.handleTimeout(now) !== 'send_heartbeat' || liveness.heartbeatSent(now) !== 1) throw new Error('the first heartbeat leaves at once');
+  return liveness;
+}
+
+t.test('one tick before its time a silent path is trusted, then it is suspected', async (t) => {
+  const liveness = asked(0);
+  t.equal(liveness.pollTimeout(), liveness.suspicion_ms);
+  t.equal(liveness.handleTimeout(liveness.suspicion_ms - 1), null);
+  t.equal(liveness.handleTimeout(liveness.suspicion_ms), 'suspect');
+  t.equal(liveness.isSuspect, true);
+  t.equal(liveness.heard(liveness.suspicion_ms + 1), true, 'and anything heard ends it');
+  t.equal(liveness.isSuspect, false);
+});
+
+t.test('an answered heartbeat leaves nothing to suspect until the next one', async (t) => {
+  const liveness = asked(0);
+  liveness.heard(20);
+  liveness.echo(1, 20);
+  t.equal(liveness.rtt_ms, 20);
+  t.equal(liveness.pollTimeout(), limits.heartbeat_ms_active);
+  t.equal(liveness.handleTimeout(limits.heartbeat_ms_active - 1), null);
+  t.equal(liveness.handleTimeout(limits.heartbeat_ms_active), 'send_heartbeat');
+});
+
+t.test('a path is dead after its retries, not one tick before', async (t) => {
+  const liveness = asked(0);
+  const at: number[] = [];
+  for (let now = 1; now <= 10_000; now++) {
+    const action = liveness.handleTimeout(now);
+    if (action === 'send_heartbeat') at.push((liveness.heartbeatSent(now), now));
+    if (action !== 'dead') continue;
+    t.equal(now, limits.heartbeat_retry_ms * (limits.heartbeat_retries_max + 1));
+    t.same(at, [1_000, 2_000, 3_000]);
+    return;
+  }
+  t.fail('never dead');
+});
+
+t.test('heartbeats keep to their cadence and its jitter', async (t) => {
+  for (const unit of [0, 0.25, 0.999]) {
+    const liveness = new Liveness({ ...even, unit: () => unit }, 0);
+    liveness.handleTimeout(0);
+    liveness.heartbeatSent(0);
+    liveness.heard(1);
+    liveness.echo(1, 1);
+    const next = liveness.pollTimeout();
+    t.ok(next >= 0.8 * limits.heartbeat_ms_active && next <= 1.2 * limits.heartbeat_ms_active, `${next} ms`);
+    t.ok(next >= 5_000 && next <= 15_000, 'within spec 7.2');
+  }
+});
+
+t.test('octets that nobody acknowledges raise the question early, but a slow reader costs few heartbeats', async (t) => {
+  const liveness = asked(0);
+  liveness.heard(10);
+  liveness.echo(1, 10);
+  liveness.outstanding(100, true);
+  let count = 0;
+  for (let now = 101; now < 60_000; now++) {
+    if (liveness.handleTimeout(now) !== 'send_heartbeat') continue;
+    if (count === 0) t.ok(now < 100 + limits.path_silent_ms_min * 2, `asked at ${now}`);
+    const sequence = liveness.heartbeatSent(now);
+    count++;
+    liveness.heard(now + 0.5);
+    liveness.echo(sequence, 10);
+    t.equal(liveness.isSuspect, false);
+  }
+  t.ok(count < 20, `${count} heartbeats in a minute`);
+});
+
+t.test('a lying echo moves nothing', async (t) => {
+  const liveness = asked(0);
+  liveness.echo(7, 1);
+  liveness.echo(1, -5);
+  liveness.echo(1, 5);
+  t.equal(liveness.rtt_ms, null, 'neither the unknown, nor the negative, nor the repeated one');
+});
+
+t.test('a session that goes silent is suspected at both ends, then dropped, and the channel waits for another', async (t) => {
+  const pair = new Pair();
+  const wire = pair.attach('new');
+  const flow = pair.a.open('clipboard', 'stream', 'x');
+  pair.world.run(1_000);
+  wire.isSilent = true;
+  pair.a.do(() => flow.write(new Uint8Array(100)));
+  t.ok(pair.world.runWhen(() => pair.a.count('suspect') === 1, 1_000), 'suspected within a second');
+  t.equal(pair.a.channel.isSuspended, false, 'and not given up');
+  t.ok(pair.world.runWhen(() => pair.a.channel.isSuspended, 8_000), 'given up after its retries');
+  t.equal(pair.a.channel.state, 'established', 'which is no state of its own');
+  pair.attach('resume');
+  pair.world.run(1_000);
+  t.equal(pair.b.accepted[0]?.receive?.received, 100);
+  t.same(pair.leftovers(), []);
+});
+
+for (const [code, how] of [['network_unreachable', 'cut'], ['heartbeat_timeout', 'silent']] as const) {
+  t.test(`without another session the channel fails with ${code} when its carrier time is over, not one tick before`, async (t) => {
+    const pair = new Pair();
+    const wire = pair.attach('new');
+    const flow = pair.a.open('clipboard', 'stream', 'x');
+    pair.world.run(1_000);
+    if (how === 'cut') wire.cut();
+    else wire.isSilent = true;
+    pair.world.runWhen(() => pair.a.channel.isSuspended, 30_000);
+    const lostAt = pair.world.now;
+    pair.world.runUntil(lostAt + limits.carrier_ms_max - 1);
+    t.equal(pair.a.channel.state, 'established');
+    pair.world.runUntil(lostAt + limits.carrier_ms_max + 1);
+    t.equal(pair.a.channel.state, 'failed');
+    t.match(pair.a.failure, { code });
+    t.match(flow.error, { code: 'flow_lost' });
+    t.same(pair.leftovers(), []);
+  });
+}
