@@ -40,7 +40,10 @@ export async function makeApi({ title, onFailure, admit, routes }: ApiOptions): 
     routerOptions: { maxParamLength: 64 },
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: false } },
   }).withTypeProvider<TypeBoxTypeProvider>();
-  if (admit !== undefined) api.addHook('onRequest', async (request) => admit(request.ip));
+  api.addHook('onRequest', async ({ ip, headers }) => {
+    admit?.(ip);
+    if (headers.host === undefined) throw new SelvedgeError('request_invalid', { path: '/headers/host', why: 'missing' });
+  });
   api.setErrorHandler(async (error: FastifyError, request, reply) => {
     const refusal = asRefusal(error);
     const where = `${request.method} ${request.routeOptions.url ?? '/'}`;
@@ -117,7 +120,8 @@ function boundedServer(handler: (request: IncomingMessage, response: ServerRespo
       requestTimeout: limits.api_request_ms_max,
       keepAliveTimeout: limits.api_request_ms_max,
       connectionsCheckingInterval: limits.api_request_ms_max / 4,
-      requireHostHeader: true,
+      // Checked with the rest, so that its refusal has a code as well.
+      requireHostHeader: false,
     },
     handler,
   );
