@@ -494,8 +494,7 @@ export class Channel implements FlowOwner {
    */
   #resumeUnknown(attached: Attached, flow: Flow): void {
     if (flow.knownSince === null) {
-      if (flow.openedOn === attached.key) return;
-      flow.mustOpen = true;
+      if (flow.openedOn !== attached.key) flow.mustOpen = true;
       flow.send?.rewind(0);
     } else if (flow.knownSince < attached.key) this.#endFlow(flow, new SelvedgeError('flow_lost', { why: 'the peer knows it no more' }), 'reset');
   }

@@ -67,6 +67,7 @@ export class End {
         if (event.type === 'flow') this.accepted.push(event.flow);
         if (event.type === 'finish') this.wires.get(event.key)?.finish(this);
         if (event.type === 'drop') this.wires.get(event.key)?.close(this, event.error);
+        if (event.type === 'ended') for (const wire of this.wires.values()) wire.endFlow(this, event.flow.id);
         this.onEvent(event);
       }
       for (let frame = this.channel.pollTransmit(this.world.now); frame !== null; frame = this.channel.pollTransmit(this.world.now)) {
@@ -191,6 +192,20 @@ export class Wire {
       }
     }
     to.pump();
+  }
+
+  /** The flow's own source ends. */
+  endFlow(from: End, flow: number): void {
+    const way = this.#ways[from.name];
+    if (this.#isGone || way.hasFinished || this.#options.sources === 'lanes' || !way.arrivals.has(flow)) return;
+    this.#arriveIn(way, flow, this.#pair.world.now, () => this.#deliverEnd(from, flow));
+    way.arrivals.delete(flow);
+  }
+
+  #deliverEnd(from: End, source: number): void {
+    const to = this.#pair.other(from);
+    if (to.name === 'a' && this.#early) this.#early.push(() => this.#deliverEnd(from, source));
+    else to.do((channel) => channel.sourceEnded(this.#pair.world.now, this.key, source));
   }
 
   /** This end writes no more; when both have said so and all has arrived, both are told. */

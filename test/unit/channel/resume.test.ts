@@ -100,6 +100,7 @@ function storm(seed: number): { problems: string[]; cuts: number; migrations: nu
     };
   }
   const start = (): void => {
+    if (a.channel.hasEnded || b.channel.hasEnded) return;
     const id = talks.length;
     const kind = random.below(2) === 0 ? 'stream' : 'messages';
     const big = random.below(3) === 0 ? 600_000 : 3_000;
