@@ -15,15 +15,36 @@ export function varintLength(value: number): 1 | 2 | 4 | 8 {
   return 8;
 }
 
+function putU32(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value >>> 24;
+  bytes[at + 1] = value >>> 16;
+  bytes[at + 2] = value >>> 8;
+  bytes[at + 3] = value;
+}
+
+/** Writes `value` at `at`, where there must be room for it; returns the index behind it. */
+export function putVarint(bytes: Uint8Array, at: number, value: number): number {
+  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`varint of ${value}`);
+  const size = varintLength(value);
+  if (size === 1) bytes[at] = value;
+  else if (size === 2) {
+    bytes[at] = (value >> 8) | 0x40;
+    bytes[at + 1] = value;
+  } else if (size === 4) putU32(bytes, at, value | 0x8000_0000);
+  else {
+    putU32(bytes, at, Math.floor(value / 0x1_0000_0000) | 0xc000_0000);
+    putU32(bytes, at + 4, value);
+  }
+  return at + size;
+}
+
 /** Writes into a buffer that grows; `finish` hands the octets over. */
 export class ByteWriter {
   #bytes: Uint8Array;
-  #view: DataView;
   #length = 0;
 
   constructor(capacity = 128) {
     this.#bytes = new Uint8Array(capacity);
-    this.#view = new DataView(this.#bytes.buffer);
   }
 
   #reserve(count: number): number {
@@ -33,7 +54,6 @@ export class ByteWriter {
       const larger = new Uint8Array(Math.max(need, this.#bytes.length * 2));
       larger.set(this.#bytes);
       this.#bytes = larger;
-      this.#view = new DataView(larger.buffer);
     }
     this.#length = need;
     return at;
@@ -41,33 +61,25 @@ export class ByteWriter {
 
   u8(value: number): this {
     const at = this.#reserve(1);
-    this.#view.setUint8(at, value);
+    this.#bytes[at] = value;
     return this;
   }
 
   u32(value: number): this {
     const at = this.#reserve(4);
-    this.#view.setUint32(at, value >>> 0);
+    putU32(this.#bytes, at, value);
     return this;
   }
 
   f64(value: number): this {
     const at = this.#reserve(8);
-    this.#view.setFloat64(at, value);
+    new DataView(this.#bytes.buffer, at).setFloat64(0, value);
     return this;
   }
 
   varint(value: number): this {
-    if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`varint of ${value}`);
-    const size = varintLength(value);
-    const at = this.#reserve(size);
-    if (size === 1) this.#view.setUint8(at, value);
-    else if (size === 2) this.#view.setUint16(at, value | 0x4000);
-    else if (size === 4) this.#view.setUint32(at, (value | 0x8000_0000) >>> 0);
-    else {
-      this.#view.setUint32(at, (Math.floor(value / 0x1_0000_0000) | 0xc000_0000) >>> 0);
-      this.#view.setUint32(at + 4, value >>> 0);
-    }
+    const at = this.#reserve(varintLength(value));
+    putVarint(this.#bytes, at, value);
     return this;
   }
 
@@ -98,13 +110,11 @@ export class ByteWriter {
 /** Reads what a peer sent: every read is checked against the end, every length against a maximum; else `frame_invalid`. */
 export class ByteReader {
   readonly #bytes: Uint8Array;
-  readonly #view: DataView;
   #at = 0;
   #isShort = false;
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   get remaining(): number {
@@ -126,34 +136,38 @@ export class ByteReader {
     return at;
   }
 
+  /** An octet whose presence was checked. */
+  #octet(at: number): number {
+    return this.#bytes[at] as number;
+  }
+
+  #u24(at: number): number {
+    return (this.#octet(at) << 16) | (this.#octet(at + 1) << 8) | this.#octet(at + 2);
+  }
+
   u8(): number {
-    return this.#view.getUint8(this.#take(1));
+    return this.#octet(this.#take(1));
   }
 
   u32(): number {
-    return this.#view.getUint32(this.#take(4));
+    const at = this.#take(4);
+    return this.#octet(at) * 0x1_000000 + this.#u24(at + 1);
   }
 
   /** A finite double; NaN and infinities are refused. */
   f64(): number {
-    const value = this.#view.getFloat64(this.#take(8));
+    const value = new DataView(this.#bytes.buffer, this.#bytes.byteOffset + this.#take(8)).getFloat64(0);
     if (!Number.isFinite(value)) throw new SelvedgeError('frame_invalid', { why: 'number is not finite' });
     return value;
   }
 
   varint(max: number = Number.MAX_SAFE_INTEGER): number {
-    const first = this.#view.getUint8(this.#take(1));
+    const first = this.u8();
     const prefix = first >> 6;
     let value = first & 0x3f;
     if (prefix === 1) value = (value << 8) | this.u8();
-    else if (prefix === 2) {
-      const at = this.#take(3);
-      value = value * 0x1_000000 + ((this.#view.getUint8(at) << 16) | this.#view.getUint16(at + 1));
-    } else if (prefix === 3) {
-      const at = this.#take(7);
-      const high = value * 0x1_000000 + ((this.#view.getUint8(at) << 16) | this.#view.getUint16(at + 1));
-      value = high * 0x1_0000_0000 + this.#view.getUint32(at + 3);
-    }
+    else if (prefix === 2) value = value * 0x1_000000 + this.#u24(this.#take(3));
+    else if (prefix === 3) value = (value * 0x1_000000 + this.#u24(this.#take(3))) * 0x1_0000_0000 + this.u32();
     if (value > max) throw new SelvedgeError('frame_invalid', { why: `number ${value} above its maximum ${max}` });
     return value;
   }

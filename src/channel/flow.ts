@@ -2,10 +2,11 @@
  * A flow: one conversation of one class and kind within a channel. It knows its octets and their bounds; of sessions it knows only
  * whether its opening has reached the peer. The channel moves frames in and out, the application reads and writes.
  */
-import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { ByteReader } from '../base/bytes.ts';
 import { assert, type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { classRow, type FlowKind, type TrafficClass } from './classes.ts';
+import { encodeMessage } from './frames.ts';
 import { LatestReceiver, LatestSender } from './latest.ts';
 import { ReceiveHalf } from './receive-half.ts';
 import { SendHalf } from './send-half.ts';
@@ -97,8 +98,7 @@ export class Flow {
     }
     assert(this.kind === 'messages' && this.send, 'message on a stream');
     if (message.length > limits.message_bytes_max) throw new SelvedgeError('frame_too_large', { found: message.length, max: limits.message_bytes_max });
-    const framed = new ByteWriter(message.length + 8).block(message).finish();
-    return this.#wrote(this.send.write(framed));
+    return this.#wrote(this.send.write(encodeMessage(message)));
   }
 
   #wrote(wantsMore: boolean): boolean {
@@ -213,18 +213,19 @@ const sizeOf = (item: Uint8Array): number => item.length + limits.queued_piece_b
 /** Cuts a stream's octets into messages, each behind its length; holds at most one unfinished message. */
 class MessageAssembler {
   #bytes: Uint8Array = new Uint8Array(0);
+  /** Of the message that begins at `#bytes`: octets of its length, 0 while that is not there, and what it says. */
+  #prefixBytes = 0;
+  #messageBytes = 0;
   #partial: Uint8Array | null = null;
   #filled = 0;
 
   get hasWhole(): boolean {
-    if (this.#partial !== null) return false;
-    const size = this.#lengthPrefix();
-    return size !== null && this.#bytes.length >= size.prefix + size.length;
+    return this.#partial === null && this.#prefixBytes > 0 && this.#bytes.length >= this.#prefixBytes + this.#messageBytes;
   }
 
   /** The message that begins here is longer than any may be: nothing more can be read. */
   get isOversize(): boolean {
-    return this.#partial === null && (this.#lengthPrefix()?.length ?? 0) > limits.message_bytes_max;
+    return this.#partial === null && this.#messageBytes > limits.message_bytes_max;
   }
 
   get isMidMessage(): boolean {
@@ -232,45 +233,47 @@ class MessageAssembler {
   }
 
   push(bytes: Uint8Array): void {
-    if (this.#bytes.length === 0) {
-      this.#bytes = bytes;
-      return;
-    }
+    if (this.#bytes.length === 0) return this.#keep(bytes);
     const joined = new Uint8Array(this.#bytes.length + bytes.length);
     joined.set(this.#bytes);
     joined.set(bytes, this.#bytes.length);
-    this.#bytes = joined;
+    this.#keep(joined);
   }
 
   /** The next whole message, or null. */
   next(): Uint8Array | null {
     if (this.#partial === null) {
-      const size = this.#lengthPrefix();
-      if (size === null || size.length > limits.message_bytes_max) return null;
-      const rest = this.#bytes.subarray(size.prefix);
-      if (rest.length >= size.length) {
-        this.#bytes = rest.subarray(size.length);
-        return rest.subarray(0, size.length);
+      const length = this.#messageBytes;
+      if (this.#prefixBytes === 0 || length > limits.message_bytes_max) return null;
+      const from = this.#prefixBytes;
+      if (this.#bytes.length >= from + length) {
+        const whole = this.#bytes.subarray(from, from + length);
+        this.#keep(this.#bytes.subarray(from + length));
+        return whole;
       }
-      this.#partial = new Uint8Array(size.length);
+      this.#partial = new Uint8Array(length);
       this.#filled = 0;
-      this.#bytes = rest;
+      this.#keep(this.#bytes.subarray(from));
     }
     const count = Math.min(this.#bytes.length, this.#partial.length - this.#filled);
     this.#partial.set(this.#bytes.subarray(0, count), this.#filled);
     this.#filled += count;
-    this.#bytes = this.#bytes.subarray(count);
-    if (this.#filled < this.#partial.length) return null;
-    const message = this.#partial;
-    this.#partial = null;
+    const message = this.#filled < this.#partial.length ? null : this.#partial;
+    if (message !== null) this.#partial = null;
+    this.#keep(this.#bytes.subarray(count));
     return message;
   }
 
-  #lengthPrefix(): { prefix: number; length: number } | null {
-    if (this.#bytes.length === 0) return null;
-    const prefix = 1 << ((this.#bytes[0] as number) >> 6);
-    if (this.#bytes.length < prefix) return null;
+  /** What is left to be cut; between messages, a length comes first. */
+  #keep(bytes: Uint8Array): void {
+    this.#bytes = bytes;
+    this.#prefixBytes = 0;
+    this.#messageBytes = 0;
+    if (this.#partial !== null || bytes.length === 0) return;
+    const prefix = 1 << ((bytes[0] as number) >> 6);
+    if (bytes.length < prefix) return;
+    this.#prefixBytes = prefix;
     // No length that matters needs eight octets; a varint beyond 2^53 must not throw here.
-    return { prefix, length: prefix === 8 ? Number.POSITIVE_INFINITY : new ByteReader(this.#bytes).varint() };
+    this.#messageBytes = prefix === 8 ? Number.POSITIVE_INFINITY : new ByteReader(bytes).varint();
   }
 }

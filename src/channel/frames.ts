@@ -3,7 +3,7 @@
  * pieces, and hands the payload of data on as it comes, without assembling or copying it. What breaks the format is `frame_invalid` or
  * `frame_too_large`, and ends the session.
  */
-import { ByteReader, ByteWriter, varintLength } from '../base/bytes.ts';
+import { ByteReader, ByteWriter, putVarint, varintLength } from '../base/bytes.ts';
 import { codeOfWire, type ErrorCode, errorTable, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { classOfWire, type FlowKind, kindNumber, kindOfNumber, type TrafficClass, trafficClasses } from './classes.ts';
@@ -114,13 +114,48 @@ export interface FrameSink {
 
 // ---- encoding
 
+/** Rooms in one buffer, one after another: a buffer of its own costs more than the few octets of a head. */
+class Slab {
+  #bytes = new Uint8Array(SLAB_BYTES);
+  #used = 0;
+
+  take(length: number): Uint8Array {
+    if (length > SLAB_PART_BYTES_MAX) return new Uint8Array(length);
+    if (this.#used + length > SLAB_BYTES) {
+      this.#bytes = new Uint8Array(SLAB_BYTES);
+      this.#used = 0;
+    }
+    return this.#bytes.subarray(this.#used, this.#used + length);
+  }
+
+  /** The first `length` octets of what was taken last; the rest of it is free again. */
+  keep(taken: Uint8Array, length: number): Uint8Array {
+    if (taken.buffer === this.#bytes.buffer) this.#used += length;
+    return taken.subarray(0, length);
+  }
+}
+
+const SLAB_BYTES = 8 * 1024;
+const SLAB_PART_BYTES_MAX = 512;
+const slab = new Slab();
+
 /** The head of a data frame; its payload of `length` octets follows as it is. */
 export function encodeDataHead(flow: number, offset: number, length: number, fin: boolean, stamp_us: number | null): Uint8Array {
   const bodyLength = varintLength(flow) + varintLength(offset) + 1 + (stamp_us === null ? 0 : 4) + length;
-  const writer = new ByteWriter(32).u8(frameTypes.data).varint(bodyLength).varint(flow).varint(offset);
-  writer.u8((fin ? DATA_FIN : 0) | (stamp_us === null ? 0 : DATA_STAMPED));
-  if (stamp_us !== null) writer.u32(stamp_us);
-  return writer.finish();
+  const head = slab.take(limits.frame_head_bytes_max);
+  head[0] = frameTypes.data;
+  let at = putVarint(head, putVarint(head, putVarint(head, 1, bodyLength), flow), offset);
+  head[at++] = (fin ? DATA_FIN : 0) | (stamp_us === null ? 0 : DATA_STAMPED);
+  if (stamp_us !== null) for (const shift of [24, 16, 8, 0]) head[at++] = stamp_us >>> shift;
+  return slab.keep(head, at);
+}
+
+/** A message of a flow: its length, then its octets. */
+export function encodeMessage(message: Uint8Array): Uint8Array {
+  const framed = slab.take(8 + message.length);
+  const at = putVarint(framed, 0, message.length);
+  framed.set(message, at);
+  return slab.keep(framed, at + message.length);
 }
 
 export function encodeLatestHead(head: LatestHead, length: number): Uint8Array {
@@ -187,7 +222,8 @@ export class FrameDecoder {
   readonly #sink: FrameSink;
   #state: DecoderState = 'type';
   #type = 0;
-  #lengthOctets: number[] = [];
+  /** Octets of the frame's length not yet seen; 0: not even the first. */
+  #lengthLeft = 0;
   /** Octets of the frame's body not yet seen. */
   #left = 0;
   #held: Uint8Array | null = null;
@@ -215,8 +251,8 @@ export class FrameDecoder {
           this.#state = 'length';
           break;
         case 'length':
-          this.#lengthOctets.push(bytes[at++] as number);
-          if (this.#lengthOctets.length === 1 << ((this.#lengthOctets[0] as number) >> 6)) this.#begin();
+          this.#takeLength(bytes[at++] as number);
+          if (this.#lengthLeft === 0) this.#begin(this.#left);
           break;
         case 'body':
           at = this.#collect(bytes, at, this.#left);
@@ -232,9 +268,18 @@ export class FrameDecoder {
     }
   }
 
-  #begin(): void {
-    const length = new ByteReader(Uint8Array.from(this.#lengthOctets)).varint();
-    this.#lengthOctets = [];
+  /** One octet of a varint. A length beyond 2^53 is not exact, and far beyond any maximum. */
+  #takeLength(octet: number): void {
+    if (this.#lengthLeft === 0) {
+      this.#left = octet & 0x3f;
+      this.#lengthLeft = (1 << (octet >> 6)) - 1;
+    } else {
+      this.#left = this.#left * 256 + octet;
+      this.#lengthLeft--;
+    }
+  }
+
+  #begin(length: number): void {
     const hasPayload = this.#type === frameTypes.data || this.#type === frameTypes.latest;
     const max = this.#type === frameTypes.datagram ? limits.datagram_bytes_max : hasPayload ? limits.frame_payload_bytes_max + PAYLOAD_HEAD_BYTES_MAX : limits.control_frame_bytes_max;
     if (length > max) throw new SelvedgeError('frame_too_large', { found: length, max });
