@@ -27,6 +27,8 @@ const CODE_FRAME_INVALID: u32 = 32;
 const CRYPTO_ERROR: u64 = 0x100;
 const CRYPTO_ERROR_END: u64 = 0x200;
 const CONNECTION_REFUSED: u64 = 0x2;
+/// Beyond what the stack's pacer paces.
+const WINDOW_WITHOUT_END: u64 = 1 << 48;
 
 struct Flow {
     shared: Arc<OutboundFlow>,
@@ -141,7 +143,7 @@ impl Driver {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.deadline = None;
             let unheard = self.link.dialed && self.conn.stats().udp_rx.datagrams == 0;
-            self.conn.close(now, CODE_HANDSHAKE_TIMEOUT.into(), Bytes::from_static(b"not approved in time"));
+            self.hang_up(now, CODE_HANDSHAKE_TIMEOUT, Bytes::from_static(b"not approved in time"));
             self.end(if unheard { End::Silent } else { End::HandshakeTimeout }, out);
         }
     }
@@ -210,9 +212,16 @@ impl Driver {
         }
     }
 
+    /// Says goodbye. The stack holds a close back like data while the congestion window is full or the pacer waits, and forgets it
+    /// after three probe timeouts, so that the peer would never learn why: a window without end lets it leave.
+    pub fn hang_up(&mut self, now: Instant, code: u32, reason: Bytes) {
+        self.link.control.set_window(Some(WINDOW_WITHOUT_END));
+        self.conn.close(now, code.into(), reason);
+    }
+
     /// Ends it from this side; nothing is told to the JavaScript thread, which knows.
     pub fn close(&mut self, now: Instant, code: u32, reason: Vec<u8>) {
-        self.conn.close(now, code.into(), reason.into());
+        self.hang_up(now, code, reason.into());
         self.told_end = true;
         self.release();
     }
@@ -517,7 +526,7 @@ impl Driver {
             self.on_source_end(source, out);
         }
         if reset {
-            self.conn.close(now, CODE_FRAME_INVALID.into(), Bytes::from_static(b"a stream was reset"));
+            self.hang_up(now, CODE_FRAME_INVALID, Bytes::from_static(b"a stream was reset"));
             self.end(End::Transport("the peer reset a stream".into()), out);
         }
     }

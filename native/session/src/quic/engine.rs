@@ -128,7 +128,7 @@ impl Engine {
         let handles: Vec<ConnectionHandle> = self.drivers.keys().copied().collect();
         for handle in handles {
             if let Some(driver) = self.drivers.get_mut(&handle) {
-                driver.conn.close(now, CODE_SHUTTING_DOWN.into(), b"endpoint closed".to_vec().into());
+                driver.hang_up(now, CODE_SHUTTING_DOWN, b"endpoint closed".to_vec().into());
                 driver.end(End::Endpoint("endpoint closed".into()), &mut self.events);
             }
             self.mark(handle);
