@@ -25,13 +25,19 @@ t.test('a stream carries octets both ways and ends each way by itself', async (t
   pair.a.do(() => near.write(Uint8Array.of(1, 2)));
   pair.a.do(() => near.end());
   pair.world.run(100);
-  t.same(pair.b.do(() => far.read()), Uint8Array.of(1, 2));
+  t.same(
+    pair.b.do(() => far.read()),
+    Uint8Array.of(1, 2),
+  );
   t.equal(far.isReadDone, true);
   t.throws(() => near.write(Uint8Array.of(3)), { code: 'handle_closed' });
   pair.b.do(() => far.write(Uint8Array.of(9)));
   pair.b.do(() => far.end());
   pair.world.run(100);
-  t.same(pair.a.do(() => near.read()), Uint8Array.of(9));
+  t.same(
+    pair.a.do(() => near.read()),
+    Uint8Array.of(9),
+  );
   pair.world.run(200);
   t.same([near.isEnded, near.error, far.isEnded, far.error], [true, null, true, null]);
   t.same(pair.leftovers(), []);
@@ -49,7 +55,10 @@ t.test('messages arrive whole, also the empty one and the largest', async (t) =>
     for (let message = far.readMessage(); message !== null; message = far.readMessage()) got.push(message);
   };
   pair.world.runWhen(() => got.length === sizes.length, 5_000);
-  t.same(got.map((message) => message.length), sizes);
+  t.same(
+    got.map((message) => message.length),
+    sizes,
+  );
   t.ok(got.every((message) => message.every((octet) => octet === (message.length & 0xff))));
   t.same(pair.leftovers(), []);
 });
@@ -66,7 +75,10 @@ t.test('the newest frame wins: a stale one that has not begun to leave is droppe
   t.ok((near.latestOut?.dropped ?? 0) > 10, `${near.latestOut?.dropped} dropped`);
   const last = pair.b.do(() => far.readMessage());
   t.equal(last?.length, 5_000);
-  t.ok(last?.every((octet) => octet === 50), 'the last frame sent is the one that is shown');
+  t.ok(
+    last?.every((octet) => octet === 50),
+    'the last frame sent is the one that is shown',
+  );
   t.equal(far.readMessage(), null);
   t.same(pair.leftovers(), []);
 });

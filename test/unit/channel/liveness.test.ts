@@ -38,7 +38,10 @@ t.test('a path is dead after its retries, not one tick before', async (t) => {
   const at: number[] = [];
   for (let now = 1; now <= 10_000; now++) {
     const action = liveness.handleTimeout(now);
-    if (action === 'send_heartbeat') at.push((liveness.heartbeatSent(now), now));
+    if (action === 'send_heartbeat') {
+      liveness.heartbeatSent(now);
+      at.push(now);
+    }
     if (action !== 'dead') continue;
     t.equal(now, limits.heartbeat_retry_ms * (limits.heartbeat_retries_max + 1));
     t.same(at, [1_000, 2_000, 3_000]);
@@ -93,9 +96,15 @@ t.test('a session that goes silent is suspected at both ends, then dropped, and 
   pair.world.run(1_000);
   wire.isSilent = true;
   pair.a.do(() => flow.write(new Uint8Array(100)));
-  t.ok(pair.world.runWhen(() => pair.a.count('suspect') === 1, 1_000), 'suspected within a second');
+  t.ok(
+    pair.world.runWhen(() => pair.a.count('suspect') === 1, 1_000),
+    'suspected within a second',
+  );
   t.equal(pair.a.channel.isSuspended, false, 'and not given up');
-  t.ok(pair.world.runWhen(() => pair.a.channel.isSuspended, 8_000), 'given up after its retries');
+  t.ok(
+    pair.world.runWhen(() => pair.a.channel.isSuspended, 8_000),
+    'given up after its retries',
+  );
   t.equal(pair.a.channel.state, 'established', 'which is no state of its own');
   pair.attach('resume');
   pair.world.run(1_000);
@@ -103,7 +112,10 @@ t.test('a session that goes silent is suspected at both ends, then dropped, and 
   t.same(pair.leftovers(), []);
 });
 
-for (const [code, how] of [['network_unreachable', 'cut'], ['heartbeat_timeout', 'silent']] as const) {
+for (const [code, how] of [
+  ['network_unreachable', 'cut'],
+  ['heartbeat_timeout', 'silent'],
+] as const) {
   t.test(`without another session the channel fails with ${code} when its carrier time is over, not one tick before`, async (t) => {
     const pair = new Pair();
     const wire = pair.attach('new');

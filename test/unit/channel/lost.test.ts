@@ -26,7 +26,15 @@ function collect(end: End): { text: string } {
 const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 for (const [end, type, nth] of [
-  ['a', 'open', 1], ['a', 'data', 1], ['a', 'data', 2], ['b', 'data', 1], ['b', 'data', 2], ['a', 'ack', 1], ['a', 'ack', 2], ['b', 'ack', 1], ['b', 'ack', 2],
+  ['a', 'open', 1],
+  ['a', 'data', 1],
+  ['a', 'data', 2],
+  ['b', 'data', 1],
+  ['b', 'data', 2],
+  ['a', 'ack', 1],
+  ['a', 'ack', 2],
+  ['b', 'ack', 1],
+  ['b', 'ack', 2],
 ] as const) {
   for (const mode of ['resume', 'migrate'] as const) {
     t.test(`a conversation ends well though ${end} loses its ${type} ${nth} with the session, then ${mode}`, async (t) => {
@@ -58,7 +66,11 @@ for (const [end, type, nth] of [
       pair.world.run(1_000);
       t.equal(got.text, 'hello world');
       t.same([flow.isEnded, flow.error], [true, null]);
-      t.same(pair.b.accepted.map((far) => [far.isEnded, far.error]), [[true, null]], 'opened once there, and ended well');
+      t.same(
+        pair.b.accepted.map((far) => [far.isEnded, far.error]),
+        [[true, null]],
+        'opened once there, and ended well',
+      );
       t.same(pair.leftovers(), []);
     });
   }

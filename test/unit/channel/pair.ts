@@ -84,7 +84,8 @@ export class End {
     // No real timer is exact to less than this.
     this.#cancelTimer = this.world.at(Math.max(at, this.world.now + TIMER_MS_MIN), () => {
       this.#wakes.push(this.world.now);
-      if (this.#wakes.length > 100 && (this.#wakes.shift() as number) > this.world.now - 1.5) throw new Error(`end ${this.name} is woken again and again at ${this.world.now}`);
+      if (this.#wakes.length > 100 && (this.#wakes.shift() as number) > this.world.now - 1.5)
+        throw new Error(`end ${this.name} is woken again and again at ${this.world.now}`);
       this.channel.handleTimeout(this.world.now);
       this.pump();
     });
@@ -131,7 +132,15 @@ export class Wire {
   constructor(pair: Pair, key: number, options: WireOptions) {
     this.#pair = pair;
     this.key = key;
-    this.#options = { sources: 'streams', delay_ms: 10, jitter_ms: 0, rate: Number.POSITIVE_INFINITY, unsent_bytes_max: 256 * 1024, isSplit: false, ...options };
+    this.#options = {
+      sources: 'streams',
+      delay_ms: 10,
+      jitter_ms: 0,
+      rate: Number.POSITIVE_INFINITY,
+      unsent_bytes_max: 256 * 1024,
+      isSplit: false,
+      ...options,
+    };
   }
 
   get isGone(): boolean {

@@ -168,8 +168,8 @@ function storm(seed: number): { problems: string[]; cuts: number; migrations: nu
 t.test('every octet arrives exactly once and in order over any number of cuts and migrations', async (t) => {
   let cuts = 0;
   let migrations = 0;
-  const seeds = Number(process.env['STORMS'] ?? 60);
-  const from = Number(process.env['STORM'] ?? 1);
+  const seeds = Number(process.env.STORMS ?? 60);
+  const from = Number(process.env.STORM ?? 1);
   for (let seed = from; seed < from + seeds; seed++) {
     const result = storm(seed);
     cuts += result.cuts;

@@ -51,7 +51,10 @@ t.test('flows of one class take turns', async (t) => {
     scheduler.sent(job, 1_000);
     job.bytes++;
   }
-  t.same(jobs.map((job) => job.bytes), [200, 200, 200, 200, 200]);
+  t.same(
+    jobs.map((job) => job.bytes),
+    [200, 200, 200, 200, 200],
+  );
 });
 
 t.test('a higher tier leaves first, and yet nobody starves: a waiting tier has one turn in sixteen chunks', async (t) => {
@@ -64,7 +67,10 @@ t.test('a higher tier leaves first, and yet nobody starves: a waiting tier has o
 });
 
 t.test('a class that was idle has saved nothing', async (t) => {
-  for (const [busy, idle] of [['file_transfer', 'storage_fetch'], ['fabric_control', 'input']] as const) {
+  for (const [busy, idle] of [
+    ['file_transfer', 'storage_fetch'],
+    ['fabric_control', 'input'],
+  ] as const) {
     const scheduler = new Scheduler<Job>();
     const early: Job = { class: busy, ready: true, bytes: 0 };
     const late: Job = { class: idle, ready: false, bytes: 0 };
@@ -110,7 +116,11 @@ t.test('input leaves before bulk that was queued earlier', async (t) => {
   pair.a.onTransmit = (frame) => void order.push(frame.flow);
   pair.world.run(20);
   pair.a.do(() => input.write(Uint8Array.of(1)));
-  t.equal(order.findLast((flow) => flow !== 0), input.id, 'at once, though bulk waits');
+  t.equal(
+    order.findLast((flow) => flow !== 0),
+    input.id,
+    'at once, though bulk waits',
+  );
   pair.b.onEvent = (event) => {
     if (event.type === 'readable') while (event.flow.read());
   };
@@ -132,5 +142,8 @@ t.test('backoff is uniform between nothing and a doubling ceiling with a cap, an
     backoff.reset();
     if (backoff.next() >= limits.backoff_ms_base) t.fail('did not start over');
   }
-  t.ok(sums.every((mean) => Math.abs(mean - 0.5) < 0.03), `means of ${sums.map((mean) => mean.toFixed(2))} of the ceiling`);
+  t.ok(
+    sums.every((mean) => Math.abs(mean - 0.5) < 0.03),
+    `means of ${sums.map((mean) => mean.toFixed(2))} of the ceiling`,
+  );
 });

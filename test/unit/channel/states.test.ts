@@ -4,7 +4,22 @@ import { SelvedgeError } from '../../../src/base/errors.ts';
 import { type Cause, type ChannelState, channelStates, StateMachine, transitions } from '../../../src/channel/states.ts';
 import { Pair } from './pair.ts';
 
-const causes: readonly Cause[] = ['dial', 'accept', 'connected', 'handshaken', 'authenticated', 'authorized', 'revalidate', 'revalidated', 'degrade', 'restore', 'drain', 'close', 'closed', 'failure'];
+const causes: readonly Cause[] = [
+  'dial',
+  'accept',
+  'connected',
+  'handshaken',
+  'authenticated',
+  'authorized',
+  'revalidate',
+  'revalidated',
+  'degrade',
+  'restore',
+  'drain',
+  'close',
+  'closed',
+  'failure',
+];
 
 /** Causes that lead to a state from idle, shortest first. */
 const paths = new Map<ChannelState, readonly Cause[]>([['idle', []]]);
