@@ -198,8 +198,11 @@ export class Channel implements FlowOwner {
     const before = this.#current;
     // Something was lost before, or what would have healed it never left: this session heals it, though it was not dialed for that.
     attached.owesResume = isResume || this.#carrierLostAt !== null || (before !== null && (before.owesResume || before.awaitsResume || before.resumeParts.length > 0));
-    for (const older of [...this.#sessions.keys()]) {
-      if (isResume) this.#drop(older, new SelvedgeError('replaced'));
+    const spare = this.#sessions.size - limits.sessions_per_channel_max + 1;
+    for (const [index, older] of [...this.#sessions.keys()].entries()) {
+      // Moves come faster than what they leave behind can drain: the oldest is given up, and what was on it leaves again.
+      attached.owesResume ||= index < spare;
+      if (isResume || index < spare) this.#drop(older, new SelvedgeError('replaced'));
       else this.#events.push({ type: 'finish', key: older });
     }
     this.#sessions.set(key, attached);
@@ -415,7 +418,7 @@ export class Channel implements FlowOwner {
     if (!flow) return this.#checkGiven(id);
     if (!flow.send) throw new SelvedgeError('flow_violation', { why: `acknowledgement of a flow of kind ${flow.kind}` });
     flow.knownSince ??= attached.key;
-    if (!flow.send.acknowledge(consumed, limit)) return;
+    if (!flow.send.acknowledge(consumed, limit, this.#sendRoom)) return;
     attached.liveness.outstanding(this.#now, flow.send.unacknowledged > 0 || this.#hasOutstanding, true);
     if (flow.wantsDrain && flow.send.wantsMore) {
       flow.wantsDrain = false;
@@ -482,7 +485,7 @@ export class Channel implements FlowOwner {
     flow.mustOpen = false;
     if (!flow.send) return;
     if (entry.status === 'done') {
-      flow.send.acknowledge(entry.received, entry.received);
+      flow.send.acknowledge(entry.received, entry.received, this.#sendRoom);
       if (!flow.send.isDone || !flow.receive?.isDone) throw new SelvedgeError('flow_violation', { why: `flow ${flow.id} is done there at ${entry.received}, not here` });
       this.#endFlow(flow, null, 'done');
     } else if (entry.received >= flow.send.acknowledged) flow.send.rewind(entry.received);
@@ -550,6 +553,19 @@ export class Channel implements FlowOwner {
     this.#endFlow(flow, new SelvedgeError(code, { why: reason, class: flow.class, peer: this.peer }), 'reset');
     this.#hasNewWork = true;
   }
+
+  /** Windows beyond the initial ones share one bound, so that many flows cannot have what one may. */
+  readonly #sendRoom = (): number => {
+    let room: number = limits.channel_window_bytes_extra_max;
+    for (const flow of this.#flows.values()) room -= flow.send?.windowExtra ?? 0;
+    return room;
+  };
+
+  readonly #receiveRoom = (): number => {
+    let room: number = limits.channel_window_bytes_extra_max;
+    for (const flow of this.#flows.values()) room -= flow.receive?.windowExtra ?? 0;
+    return room;
+  };
 
   #checkDone(flow: Flow): void {
     if (flow.send?.isDone && flow.receive?.isDone && !flow.receive.hasUnacknowledged) this.#endFlow(flow, null, 'done');
@@ -630,7 +646,7 @@ export class Channel implements FlowOwner {
       this.#ackDue.delete(flow);
       this.#ackLazy.delete(flow);
       if (!flow.receive || flow.isEnded) continue;
-      const frame = encodeControl({ type: 'ack', flow: flow.id, ...flow.receive.acknowledge(now, attached.liveness.rtt_ms ?? 0) });
+      const frame = encodeControl({ type: 'ack', flow: flow.id, ...flow.receive.acknowledge(now, attached.liveness.rtt_ms ?? 0, this.#receiveRoom) });
       this.#checkDone(flow);
       return frame;
     }

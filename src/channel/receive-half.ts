@@ -7,7 +7,7 @@ import { limits } from '../base/limits.ts';
 
 /** Pieces smaller than this are copied out of the buffers that they came in, and gathered: a small piece must not keep a large buffer alive. */
 const SMALL_PIECE_BYTES = 4 * 1024;
-/** With more than this unread, the reader is slow, and larger pieces are copied too if they are a small part of their buffer. */
+/** With more than this unread, the reader is slow, and larger pieces are copied too if they are a small part of their buffer; so are those that wait for others. */
 const COMPACT_BYTES_MIN = 64 * 1024;
 const COMPACT_PART = 4;
 
@@ -46,6 +46,11 @@ export class ReceiveHalf {
     return this.#received - this.#consumed;
   }
 
+  /** What the window has beyond the initial one. */
+  get windowExtra(): number {
+    return this.#window - limits.flow_window_bytes_initial;
+  }
+
   get hasData(): boolean {
     return this.#queueHead < this.#queue.length;
   }
@@ -81,8 +86,8 @@ export class ReceiveHalf {
     const known = this.#received - offset;
     if (known >= bytes.length) return;
     const piece = known > 0 ? bytes.subarray(known) : bytes;
-    const isPinning = this.buffered >= COMPACT_BYTES_MIN && piece.length * COMPACT_PART < piece.buffer.byteLength;
-    this.#queue.insert(this.#queue.length, this.#received, isPinning ? piece.slice() : piece, this.#queue.length > this.#queueHead);
+    const isSlow = this.buffered >= COMPACT_BYTES_MIN;
+    this.#queue.insert(this.#queue.length, this.#received, isSlow ? compact(piece) : piece, this.#queue.length > this.#queueHead);
     this.#received = offset + bytes.length;
   }
 
@@ -103,7 +108,7 @@ export class ReceiveHalf {
       const start = index < this.#ahead.length ? this.#ahead.startOf(index) : upTo;
       if (start > at) {
         const end = Math.min(start, upTo);
-        if (this.#ahead.insert(index, at, bytes.subarray(at - offset, end - offset), true)) index++;
+        if (this.#ahead.insert(index, at, compact(bytes.subarray(at - offset, end - offset)), true)) index++;
         at = end;
       } else {
         at = Math.max(at, start + this.#ahead.bytesOf(index).length);
@@ -145,11 +150,12 @@ export class ReceiveHalf {
 
   /**
    * The acknowledgement to send now; its limit equals what was consumed when that is the end. The window follows the path: when a whole window was consumed within two round trips, the path could
-   * carry more, and it doubles, up to its maximum.
+   * carry more, and it doubles, up to its maximum and to what `room` the channel has for larger windows.
    */
-  acknowledge(now: number, rtt_ms: number): { consumed: number; limit: number } {
+  acknowledge(now: number, rtt_ms: number, room: () => number): { consumed: number; limit: number } {
     if (this.#consumed - this.#windowConsumed >= this.#window) {
-      if (now - this.#windowSince < 2 * rtt_ms + 4) this.#window = Math.min(this.#window * 2, limits.flow_window_bytes_max);
+      const isFull = now - this.#windowSince < 2 * rtt_ms + 4 && this.#window < limits.flow_window_bytes_max;
+      if (isFull && room() >= this.#window) this.#window = Math.min(this.#window * 2, limits.flow_window_bytes_max);
       this.#windowSince = now;
       this.#windowConsumed = this.#consumed;
     }
@@ -162,6 +168,11 @@ export class ReceiveHalf {
     }
     return { consumed: this.#consumed, limit: this.#limit };
   }
+}
+
+/** The octets alone, if they would keep a buffer much larger than themselves. */
+function compact(piece: Uint8Array): Uint8Array {
+  return piece.length * COMPACT_PART < piece.buffer.byteLength ? piece.slice() : piece;
 }
 
 /** Pieces of a flow by offset, in order. Small ones that follow each other closely share one buffer of this list's own. */
@@ -199,8 +210,8 @@ class PieceList {
   insert(index: number, start: number, bytes: Uint8Array, mayJoin: boolean): boolean {
     const isLast = index === this.#pieces.length;
     if (isLast && mayJoin && this.#join(start, bytes)) return false;
-    const isPinning = bytes.length < SMALL_PIECE_BYTES || (!isLast && bytes.length * COMPACT_PART < bytes.buffer.byteLength);
-    const piece = isPinning ? bytes.slice() : bytes;
+    const isSmall = bytes.length < SMALL_PIECE_BYTES;
+    const piece = isSmall ? bytes.slice() : bytes;
     if (isLast) {
       this.#starts.push(start);
       this.#pieces.push(piece);

@@ -73,7 +73,8 @@ export class SendHalf {
   }
 
   get wantsMore(): boolean {
-    return this.waiting < limits.flow_send_queue_bytes_max;
+    const pieces = this.#pieces.length - this.#head;
+    return this.waiting + pieces * limits.queued_piece_bytes_overhead < limits.flow_send_queue_bytes_max;
   }
 
   finish(): void {
@@ -102,19 +103,32 @@ export class SendHalf {
     return { offset, bytes, fin };
   }
 
-  /** `limit` equal to `consumed` says that the end was consumed. True if it told something new. @throws flow_violation when the peer acknowledges what was never sent */
-  acknowledge(consumed: number, limit: number): boolean {
+  /** What the peer's credit has beyond the initial window. */
+  get windowExtra(): number {
+    return Math.max(0, this.#limit - this.#base - limits.flow_window_bytes_initial);
+  }
+
+  /** `limit` equal to `consumed` says that the end was consumed. True if it told something new. `room`: what the channel can hold for windows beyond the initial one.
+   *  @throws flow_violation when the peer acknowledges what was never sent */
+  acknowledge(consumed: number, limit: number, room: () => number): boolean {
     if (consumed > this.#highest) throw new SelvedgeError('flow_violation', { why: `acknowledges ${consumed} of ${this.#highest} octets sent` });
     const endsNow = !this.#finAcknowledged && limit === consumed && this.#finished && consumed === this.#end;
     if (endsNow) this.#finAcknowledged = true;
     const isNews = endsNow || consumed > this.#base || limit > this.#limit;
-    if (limit > this.#limit) this.#limit = Math.max(this.#limit, Math.min(limit, consumed + limits.flow_window_bytes_max));
+    if (limit > this.#limit) this.#limit = Math.max(this.#limit, Math.min(limit, consumed + this.#windowMax(limit - consumed, room)));
     if (consumed > this.#base) {
       this.#base = consumed;
       if (this.#next < consumed) this.#seek(consumed);
       this.#release();
     }
     return isNews;
+  }
+
+  /** How much of the credit given is used: what has been sent is kept until it is acknowledged, and that takes memory here. */
+  #windowMax(wanted: number, room: () => number): number {
+    const initial = limits.flow_window_bytes_initial;
+    if (wanted <= initial) return wanted;
+    return Math.min(wanted, limits.flow_window_bytes_max, initial + this.windowExtra + Math.max(0, room()));
   }
 
   /** Sends again from `offset`, which the peer asked for: what it received before the session was lost. */
