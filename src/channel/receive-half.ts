@@ -244,6 +244,11 @@ class PieceList {
   }
 
   removeFirst(count: number): void {
+    if (count === this.#pieces.length) {
+      this.#starts.length = 0;
+      this.#pieces.length = 0;
+      return;
+    }
     this.#starts.splice(0, count);
     this.#pieces.splice(0, count);
   }

@@ -3,6 +3,8 @@
  * that waits takes a `Timers`, so that a test can be the clock.
  */
 import { randomBytes } from 'node:crypto';
+// The global of that name is a getter, paid at each look at the clock.
+import { performance } from 'node:perf_hooks';
 import type { Clock, Random } from '../base/seam.ts';
 
 export const systemClock: Clock = {
