@@ -87,6 +87,11 @@ export class World {
     first.action();
   }
 
+  /** When something happens next; null if nothing will. */
+  get nextAt(): number | null {
+    return this.#agenda[0]?.at ?? null;
+  }
+
   get planned(): number {
     return this.#agenda.length;
   }

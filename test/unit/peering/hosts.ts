@@ -1,0 +1,186 @@
+/** Two hosts, each with its mesh, joined by sessions in memory under one virtual clock: what the tests of peering stand on. */
+import { SelvedgeError } from '../../../src/base/errors.ts';
+import type { NodeIdentity } from '../../../src/base/ids.ts';
+import type { VerifiedPeer } from '../../../src/identity/verify.ts';
+import type { MeshDialer } from '../../../src/peering/context.ts';
+import type { Candidate, FlowHandle } from '../../../src/peering/mesh.ts';
+import { PeerMesh } from '../../../src/peering/peer-mesh.ts';
+import type { Dialed } from '../../../src/transport/dialer.ts';
+import { type MemoryPair, memoryPair } from '../../../src/transport/memory.ts';
+import type { Session, TransportName } from '../../../src/transport/session.ts';
+import type { Timers } from '../../../src/transport/system.ts';
+import { World } from '../channel/world.ts';
+
+export const A: NodeIdentity = { cluster: 'c', site: 's', node: 'aaaaaaaaaaaa' };
+export const B: NodeIdentity = { cluster: 'c', site: 's', node: 'bbbbbbbbbbbb' };
+
+/** The session as if it were of another transport. */
+function posing(session: Session, transport: TransportName): Session {
+  return new Proxy(session, {
+    get(target, property) {
+      if (property === 'transport') return transport;
+      const value: unknown = Reflect.get(target, property, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+function verified(identity: NodeIdentity): VerifiedPeer {
+  return { identity, fingerprint: new Uint8Array(32), spkiHash: new Uint8Array(32), serial: '1', notBefore_ms: 0, notAfter_ms: 30 * 86_400_000 };
+}
+
+export interface Link extends MemoryPair {
+  readonly transport: TransportName;
+}
+
+export class Hosts {
+  readonly world: World;
+  readonly timers: Timers;
+  readonly a: PeerMesh;
+  b: PeerMesh;
+  /** Sessions that were dialed, oldest first. */
+  readonly links: Link[] = [];
+  readonly log: string[] = [];
+  /** What a dial brings: a transport, or why there is none. */
+  dialAs: TransportName | SelvedgeError = 'quic';
+  /** Whom the dialer finds at the other end, and whom the acceptor finds. */
+  identities = { dialer: A, acceptor: B };
+  /** QUIC is back: the probe of the dialer succeeds. */
+  #probes: (() => void)[] = [];
+  dials = 0;
+
+  constructor(seed = 1) {
+    this.world = new World(seed);
+    this.timers = {
+      clock: { now: () => this.world.now, wall: () => 1_000_000 + this.world.now },
+      after: (delay_ms, action) => this.world.at(this.world.now + delay_ms, action),
+    };
+    this.a = this.#mesh(A);
+    this.b = this.#mesh(B);
+  }
+
+  #mesh(self: NodeIdentity): PeerMesh {
+    const dialer: MeshDialer = {
+      dial: async () => {
+        this.dials++;
+        if (this.dialAs instanceof SelvedgeError) throw this.dialAs;
+        return this.#connect(this.dialAs);
+      },
+      probe: (_candidate, signal) =>
+        new Promise((resolve, reject) => {
+          signal.addEventListener('abort', () => reject(new SelvedgeError('session_closed', { why: 'given up' })), { once: true });
+          this.#probes.push(() => resolve(this.#connect('quic')));
+        }),
+      noteSilent: () => {},
+    };
+    return new PeerMesh({
+      self,
+      timers: this.timers,
+      random: this.world.random,
+      dialer,
+      judge: () => verified(this.identities.dialer),
+      versions: () => ({ directory: 1, trust: 1 }),
+      nameOf: (node) => (node === A.node ? 'alpha' : 'beta'),
+      isGoverned: false,
+      log: (message, facts) => void this.log.push(`${self.node[0]}: ${message} ${JSON.stringify(facts)}`),
+      onChange: () => {},
+    });
+  }
+
+  #connect(transport: TransportName): Dialed {
+    const schedule = (action: () => void): void => void this.world.at(this.world.now + 5, action);
+    const pair = memoryPair({ sources: transport === 'tcp' ? 'lanes' : 'streams', timers: this.timers, schedule });
+    this.links.push({ ...pair, transport });
+    this.world.at(this.world.now + 1, () => this.b.accept(posing(pair.acceptor, transport)));
+    return { session: posing(pair.dialer, transport), peer: verified(this.identities.acceptor), why: transport };
+  }
+
+  /** UDP passes again. */
+  quicIsBack(): void {
+    for (const probe of this.#probes.splice(0)) probe();
+  }
+
+  get isProbing(): boolean {
+    return this.#probes.length > 0;
+  }
+
+  /** The acceptor's process dies and another takes its place: it knows nothing. */
+  async restartB(): Promise<void> {
+    const before = this.b;
+    for (const link of this.links) link.cut();
+    this.b = this.#mesh(B);
+    await before.close();
+  }
+
+  connect(): void {
+    const candidate: Candidate = { identity: B, name: 'beta', endpoints: [{ host: 'b', tcp: 443, udp: 443 }], isDialed: true };
+    this.a.setCandidates([candidate]);
+  }
+
+  /** Lets `ms` pass, and whatever waits for promises between events. */
+  async run(ms: number): Promise<void> {
+    const until = this.world.now + ms;
+    for (;;) {
+      for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+      const next = this.world.nextAt;
+      if (next === null || next > until) break;
+      this.world.runUntil(next);
+    }
+    this.world.runUntil(until);
+  }
+
+  async until(isSo: () => boolean, ms = 10_000): Promise<boolean> {
+    for (const end = this.world.now + ms; this.world.now < end && !isSo(); ) await this.run(5);
+    return isSo();
+  }
+
+  get state(): string {
+    return this.a.status()[0]?.state ?? 'none';
+  }
+
+  get liveSessions(): number {
+    return this.links.filter((link) => !link.dialer.isClosed || !link.acceptor.isClosed).length;
+  }
+
+  /** Closes everything and lists what is left. */
+  async close(): Promise<string[]> {
+    // Probes that nobody asked for any more end with their signal.
+    void this.a.close();
+    void this.b.close();
+    await this.run(30_000);
+    const left: string[] = [];
+    if (this.liveSessions > 0) left.push(`${this.liveSessions} sessions`);
+    if (this.world.planned > 0) left.push(`${this.world.planned} timers`);
+    return left;
+  }
+}
+
+/** Sends back what comes, and ends when the other does. */
+export async function echo(flow: FlowHandle): Promise<void> {
+  while (await flow.readable()) {
+    for (let bytes = flow.read(); bytes !== null; bytes = flow.read()) if (!flow.write(bytes)) await flow.drained();
+  }
+  flow.end();
+}
+
+/** Writes all, ends, and counts what comes back right. */
+export async function converse(flow: FlowHandle, size: number): Promise<{ received: number; isRight: boolean }> {
+  const write = async (): Promise<void> => {
+    for (let at = 0; at < size; ) {
+      const length = Math.min(size - at, 7_000);
+      const bytes = new Uint8Array(length);
+      for (let index = 0; index < length; index++) bytes[index] = (at + index) % 251;
+      at += length;
+      if (!flow.write(bytes)) await flow.drained();
+    }
+    flow.end();
+  };
+  const writing = write();
+  let received = 0;
+  let isRight = true;
+  while (await flow.readable()) {
+    for (let bytes = flow.read(); bytes !== null; bytes = flow.read()) for (const octet of bytes) isRight &&= octet === received++ % 251;
+  }
+  await writing;
+  return { received, isRight };
+}

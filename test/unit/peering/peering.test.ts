@@ -1,0 +1,202 @@
+/** Channels over changing sessions, from both ends: greeting, resuming, moving, giving up. */
+import t from 'tap';
+import { SelvedgeError } from '../../../src/base/errors.ts';
+import { limits } from '../../../src/base/limits.ts';
+import type { FlowHandle } from '../../../src/peering/mesh.ts';
+import { converse, echo, Hosts, B } from './hosts.ts';
+
+const unreachable = new SelvedgeError('network_unreachable', { peer: 'beta', why: 'test' });
+
+async function connected(hosts: Hosts): Promise<void> {
+  hosts.b.handle('echo', (flow) => void echo(flow).catch(() => {}));
+  hosts.connect();
+  await hosts.until(() => hosts.state === 'established' && hosts.b.status()[0]?.state === 'established');
+}
+
+async function outcome<T>(hosts: Hosts, promise: Promise<T>, ms = 20_000): Promise<T | 'pending'> {
+  let result: T | 'pending' = 'pending';
+  promise.then(
+    (value) => {
+      result = value;
+    },
+    () => {},
+  );
+  await hosts.until(() => result !== 'pending', ms);
+  return result;
+}
+
+t.test('a candidate is dialed, greeted and used, by id and by name, and everything closes', async (t) => {
+  const hosts = new Hosts();
+  t.throws(() => hosts.a.open('beta', 'input', 'stream', 'echo'), { code: 'not_found' });
+  await connected(hosts);
+  t.equal(hosts.state, 'established');
+  for (const name of [B.node, 'beta'])
+    t.same(await outcome(hosts, converse(hosts.a.open(name, 'clipboard', 'stream', 'echo'), 100_000)), { received: 100_000, isRight: true });
+  t.same(await hosts.close(), []);
+});
+
+t.test('a service that is not there is refused with its name', async (t) => {
+  const hosts = new Hosts();
+  await connected(hosts);
+  t.match(await outcome(hosts, hosts.a.open('beta', 'clipboard', 'stream', 'nonesuch').closed), { code: 'flow_refused', message: /nonesuch/ });
+  t.same(await hosts.close(), []);
+});
+
+t.test('a conversation goes on over a session that is cut again and again', async (t) => {
+  const hosts = new Hosts(4);
+  await connected(hosts);
+  const talk = converse(hosts.a.open('beta', 'file_transfer', 'stream', 'echo'), 3_000_000);
+  for (let cut = 0; cut < 5; cut++) {
+    await hosts.run(40);
+    hosts.links.at(-1)?.cut();
+    await hosts.run(700);
+  }
+  t.same(await outcome(hosts, talk, 60_000), { received: 3_000_000, isRight: true });
+  t.ok(hosts.links.length >= 6);
+  t.equal(hosts.a.status()[0]?.state, 'established');
+  t.same(await hosts.close(), []);
+});
+
+t.test('a silent session is replaced while it is silent, and nothing is lost', async (t) => {
+  const hosts = new Hosts(5);
+  await connected(hosts);
+  await hosts.run(500);
+  const talk = converse(hosts.a.open('beta', 'file_transfer', 'stream', 'echo'), 1_000_000);
+  await hosts.run(20);
+  hosts.links[0]?.hold(true);
+  t.ok(await hosts.until(() => hosts.links.length > 1, 2_000), 'another was dialed within two seconds');
+  t.same(await outcome(hosts, talk, 60_000), { received: 1_000_000, isRight: true });
+  hosts.links[0]?.hold(false);
+  t.same(await hosts.close(), []);
+});
+
+t.test('back up to QUIC is make before break: nothing is lost, and the old session finishes and is gone', async (t) => {
+  const hosts = new Hosts(6);
+  hosts.dialAs = 'tcp';
+  await connected(hosts);
+  t.equal(hosts.a.status()[0]?.transport, 'tcp');
+  const talk = converse(hosts.a.open('beta', 'file_transfer', 'stream', 'echo'), 2_000_000);
+  await hosts.run(60);
+  t.equal(hosts.isProbing, true);
+  hosts.quicIsBack();
+  t.ok(await hosts.until(() => hosts.a.status()[0]?.transport === 'quic', 1_000));
+  t.same(await outcome(hosts, talk, 60_000), { received: 2_000_000, isRight: true });
+  await hosts.run(16_000);
+  t.equal(hosts.liveSessions, 1);
+  t.equal(hosts.dials, 1, 'no other session was needed');
+  t.same(await hosts.close(), []);
+});
+
+t.test('the way back up dies in the greeting: the channel stays where it is, or comes back there', async (t) => {
+  const hosts = new Hosts(7);
+  hosts.dialAs = 'tcp';
+  await connected(hosts);
+  const talk = converse(hosts.a.open('beta', 'file_transfer', 'stream', 'echo'), 2_000_000);
+  await hosts.run(60);
+  hosts.quicIsBack();
+  // The acceptor has attached and its accept is under way when the new path dies.
+  await hosts.run(8);
+  hosts.links.at(-1)?.cut();
+  t.same(await outcome(hosts, talk, 60_000), { received: 2_000_000, isRight: true });
+  t.same(await hosts.close(), []);
+});
+
+t.test('an acceptor that restarted knows nothing: flows are lost with that reason, and a new channel takes over on the same session', async (t) => {
+  const hosts = new Hosts(8);
+  await connected(hosts);
+  const flow = hosts.a.open('beta', 'file_transfer', 'stream', 'echo');
+  flow.write(new Uint8Array(1_000));
+  await hosts.run(100);
+  await hosts.restartB();
+  hosts.b.handle('echo', (accepted) => void echo(accepted).catch(() => {}));
+  t.match(await outcome(hosts, flow.closed), { code: 'flow_lost', message: /channel_unknown/ });
+  t.ok(await hosts.until(() => hosts.state === 'established'));
+  t.same(await outcome(hosts, converse(hosts.a.open('beta', 'clipboard', 'stream', 'echo'), 5_000)), { received: 5_000, isRight: true });
+  t.same(await hosts.close(), []);
+});
+
+t.test('dials that fail are repeated with growing waits, and the reason is told', async (t) => {
+  const hosts = new Hosts(9);
+  hosts.dialAs = unreachable;
+  hosts.connect();
+  await hosts.run(60_000);
+  t.match(hosts.a.status()[0], { state: 'failed', last_error: { code: 'network_unreachable' } });
+  t.ok(hosts.dials > 4 && hosts.dials < 40, `${hosts.dials} dials in a minute`);
+  t.throws(() => hosts.a.open('beta', 'input', 'stream', 'echo'), { code: 'not_connected' });
+  hosts.dialAs = 'quic';
+  t.ok(await hosts.until(() => hosts.state === 'established', limits.backoff_ms_max + 1_000));
+  t.same(await hosts.close(), []);
+});
+
+t.test('a channel without a session fails after its carrier time, with the reason', async (t) => {
+  const hosts = new Hosts(10);
+  await connected(hosts);
+  const flow = hosts.a.open('beta', 'clipboard', 'stream', 'echo');
+  hosts.dialAs = unreachable;
+  hosts.links[0]?.cut();
+  await hosts.run(limits.carrier_ms_max - 1_000);
+  t.equal(hosts.state, 'established');
+  await hosts.run(2_000);
+  t.match(await outcome(hosts, flow.closed), { code: 'flow_lost' });
+  t.equal(hosts.b.status().length, 0);
+  t.same(await hosts.close(), []);
+});
+
+t.test('an accept, and a hello, must be of the node whose certificate was judged', async (t) => {
+  for (const side of ['dialer', 'acceptor'] as const) {
+    const hosts = new Hosts(11);
+    hosts.identities[side] = { cluster: 'c', site: 's', node: 'cccccccccccc' };
+    hosts.connect();
+    await hosts.run(1_000);
+    t.not(hosts.state, 'established');
+    t.match(hosts.a.status()[0]?.last_error, { code: 'wrong_node' });
+    if (side === 'dialer') t.ok((hosts.b.refusals.get('wrong_node') ?? 0) >= 1);
+    t.same(await hosts.close(), []);
+  }
+});
+
+t.test('a peer that leaves the directory is closed, and both ends hear why', async (t) => {
+  const hosts = new Hosts(12);
+  await connected(hosts);
+  const flow = hosts.a.open('beta', 'clipboard', 'stream', 'echo');
+  await hosts.run(50);
+  hosts.a.setCandidates([]);
+  t.match(await outcome(hosts, flow.closed), { code: 'flow_lost', message: /peer_disabled/ });
+  await hosts.run(100);
+  t.equal(hosts.b.status().length, 0);
+  t.same(await hosts.close(), []);
+});
+
+t.test('a session that says nothing is closed when its handshake time is over', async (t) => {
+  const { memoryPair } = await import('../../../src/transport/memory.ts');
+  const hosts = new Hosts(13);
+  const pair = memoryPair({ timers: hosts.timers, schedule: (action) => void hosts.world.at(hosts.world.now + 1, action) });
+  hosts.b.accept(pair.acceptor);
+  await hosts.run(limits.handshake_ms_max - 1);
+  t.equal(pair.acceptor.isClosed, false);
+  await hosts.run(2);
+  t.equal(pair.acceptor.isClosed, true);
+  t.equal(hosts.b.refusals.get('handshake_timeout'), 1);
+  pair.cut();
+  t.same(await hosts.close(), []);
+});
+
+t.test('flows that were reset leave no stream behind on the session', async (t) => {
+  const hosts = new Hosts(14);
+  await connected(hosts);
+  const seen: FlowHandle[] = [];
+  hosts.b.handle('sink', (flow) => void seen.push(flow));
+  const rounds = limits.quic_streams_per_session_max + 200;
+  for (let count = 0; count < rounds; count++) {
+    const flow = hosts.a.open('beta', 'clipboard', 'stream', 'sink');
+    flow.write(Uint8Array.of(1));
+    if (count % 50 === 49) {
+      await hosts.run(20);
+      for (const open of seen.splice(0)) open.reset('session_closed', 'enough');
+      await hosts.run(20);
+    }
+  }
+  t.equal(hosts.state, 'established');
+  t.equal(hosts.links.length, 1);
+  t.same(await hosts.close(), []);
+});
