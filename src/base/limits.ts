@@ -81,6 +81,7 @@ export const limits = {
   heartbeat_jitter_part: 0.2,
   heartbeat_retry_ms: 1_000,
   heartbeat_retries_max: 3,
+  heartbeat_unanswered_ms_max: 20_000,
 
   // Channels.
   channels_max: 20_000,
@@ -131,6 +132,9 @@ export const limits = {
   transfer_file_bytes_max: 1024 * 1024 * MIB,
   transfer_name_bytes_max: 255,
   transfers_at_once_max: 64,
+  transfers_per_peer_max: 16,
+  /** What receiving files leaves free on the disk: the state of this host may lie there too. */
+  transfer_disk_reserve_bytes: 64 * MIB,
   transfer_word_bytes_max: 8 * KIB,
   transfer_patience_ms: 5 * 60_000,
   transfer_part_days_max: 7,
@@ -140,6 +144,9 @@ export const limits = {
   control_connections_max: 64,
   control_backlog_bytes_max: 1 * MIB,
   ping_count_max: 1_000_000,
+
+  // Services.
+  echo_flows_per_peer_max: 64,
 
   // The lab.
   lab_parts_max: 64,

@@ -153,7 +153,10 @@ export class Liveness {
       return 'suspect';
     }
     if (this.#retryAt !== null && now >= this.#retryAt) {
-      const isDead = this.#unanswered > limits.heartbeat_retries_max && now - this.#heard >= limits.heartbeat_retry_ms * limits.heartbeat_retries_max;
+      const isSilent = now - this.#heard >= limits.heartbeat_retry_ms * limits.heartbeat_retries_max;
+      // A transport that acknowledges by itself is alive also when the program behind it hangs, but only for so long.
+      const isHanging = this.#awaitingSince !== null && now - this.#awaitingSince >= limits.heartbeat_unanswered_ms_max;
+      const isDead = this.#unanswered > limits.heartbeat_retries_max && (isSilent || isHanging);
       return isDead ? 'dead' : 'send_heartbeat';
     }
     return now >= this.#nextHeartbeat || now >= this.#questionAt() ? 'send_heartbeat' : null;

@@ -58,6 +58,9 @@ class Receiver implements FileReceiver {
   /** By peer and transfer: one flow at a time may write to a part file. */
   readonly #active = new Map<string, Active>();
   readonly #flows = new Map<FlowHandle, Promise<void>>();
+  readonly #admitted = new Set<FlowHandle>();
+  /** What each transfer under way has still to write: promised room on the disk. */
+  readonly #promised = new Map<FlowHandle, number>();
   /** Transfers that are done, for a sender that did not hear of it and asks again; oldest first. */
   readonly #done = new Map<string, Done>();
   #isClosed = false;
@@ -81,8 +84,7 @@ class Receiver implements FileReceiver {
   async #serve(flow: FlowHandle): Promise<void> {
     try {
       if (this.#isClosed) throw new SelvedgeError('shutting_down');
-      if (this.#flows.size >= limits.transfers_at_once_max)
-        throw new SelvedgeError('limit_reached', { limit: 'transfers_at_once_max', max: limits.transfers_at_once_max });
+      this.#admit(flow);
       const reader = new WordReader(flow);
       const header = await reader.word(words.header);
       if (header.v !== FILES_VERSION) throw new SelvedgeError('version_unsupported', { found: header.v, expected: FILES_VERSION });
@@ -91,8 +93,22 @@ class Receiver implements FileReceiver {
       flow.end();
       await flow.closed;
     } catch (error) {
+      this.#admitted.delete(flow);
       await this.#refuse(flow, error);
+    } finally {
+      this.#admitted.delete(flow);
     }
+  }
+
+  /** One peer cannot take all the places, nor can flows that were refused and have not ended. */
+  #admit(flow: FlowHandle): void {
+    let ofPeer = 0;
+    for (const other of this.#admitted) if (other.peer === flow.peer) ofPeer++;
+    for (const limit of ['transfers_at_once_max', 'transfers_per_peer_max'] as const) {
+      const count = limit === 'transfers_at_once_max' ? this.#admitted.size : ofPeer;
+      if (count >= limits[limit]) throw new SelvedgeError('limit_reached', { limit, max: limits[limit] });
+    }
+    this.#admitted.add(flow);
   }
 
   async #receive(flow: FlowHandle, reader: WordReader, header: Header): Promise<Done> {
@@ -124,11 +140,12 @@ class Receiver implements FileReceiver {
     try {
       const hash = createHash('sha256');
       const have = await rehash(file, hash, header.size);
-      await checkSpace(directory, header.size - have);
+      this.#promised.set(flow, header.size - have);
+      await checkSpace(directory, [...this.#promised.values()].reduce((sum, bytes) => sum + bytes, 0));
       // What is claimed must survive a crash of this machine, since the sender forgets it.
       await file.datasync();
       flow.write(encodeWord({ have }));
-      await this.#receiveContent(reader, file, hash, have, header.size);
+      await this.#receiveContent(reader, file, hash, have, header.size, (left) => this.#promised.set(flow, left));
       const { sha256 } = await reader.word(words.trailer);
       const found = hash.digest('hex');
       if (found !== sha256) {
@@ -142,12 +159,13 @@ class Receiver implements FileReceiver {
     } catch (error) {
       throw asDiskError(error, path);
     } finally {
+      this.#promised.delete(flow);
       await file.close();
     }
   }
 
   /** While one batch is being written the next one is read and hashed; never more than these two are held. */
-  async #receiveContent(reader: WordReader, file: FileHandle, hash: Hash, from: number, size: number): Promise<void> {
+  async #receiveContent(reader: WordReader, file: FileHandle, hash: Hash, from: number, size: number, onWritten: (left: number) => void): Promise<void> {
     let position = from;
     let writing: Promise<unknown> = Promise.resolve();
     while (position < size) {
@@ -165,6 +183,7 @@ class Receiver implements FileReceiver {
         continue;
       }
       await writing;
+      onWritten(size - position);
       writing = writeAll(file, batch, position);
       // Awaited by the next turn; a failure until then is not unhandled.
       writing.catch(() => undefined);
@@ -237,9 +256,10 @@ async function writeAll(file: FileHandle, batch: Uint8Array[], position: number)
   for (let done = 0; done < rest.length; ) done += (await file.write(rest, done, rest.length - done, position + bytesWritten + done)).bytesWritten;
 }
 
+/** Room for `bytes`, and something left: files from others never fill the disk. */
 async function checkSpace(directory: string, bytes: number): Promise<void> {
   const { bavail, bsize } = await statfs(directory);
-  if (bavail * bsize < bytes) throw new SelvedgeError('disk_full', { path: directory });
+  if (bavail * bsize < bytes + limits.transfer_disk_reserve_bytes) throw new SelvedgeError('disk_full', { path: directory });
 }
 
 /** Gives the file its name, or the next free one: `link` refuses to replace. @returns the name */

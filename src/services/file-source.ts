@@ -3,7 +3,7 @@
  * under our hands.
  */
 import { createHash } from 'node:crypto';
-import type { BigIntStats } from 'node:fs';
+import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { SelvedgeError } from '../base/errors.ts';
@@ -35,7 +35,8 @@ export class FileSource {
 
   /** @throws not_found, permission_denied, argument_invalid */
   static async open(path: string): Promise<FileSource> {
-    const file = await open(path, 'r').catch((error: unknown) => {
+    // Without waiting: a FIFO or device must be refused, not waited for.
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((error: unknown) => {
       throw asReadError(error, path);
     });
     try {
