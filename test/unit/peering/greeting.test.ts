@@ -75,7 +75,7 @@ t.test('anything else where a hello or accept belongs is refused', async (t) => 
     ['dialer', Uint8Array.of(22, 3, 1)],
   ] as const) {
     const { hosts, pair } = setup();
-    const waiting = side === 'dialer' ? greet(pair.dialer, hello, hosts.timers) : hearHello(pair.acceptor, hosts.timers);
+    const waiting: Promise<unknown> = side === 'dialer' ? greet(pair.dialer, hello, hosts.timers) : hearHello(pair.acceptor, hosts.timers);
     const refused = t.rejects(waiting, { code: 'frame_invalid' });
     const other = side === 'dialer' ? pair.acceptor : pair.dialer;
     other.approve(recorder());
