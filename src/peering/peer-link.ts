@@ -91,6 +91,8 @@ export class PeerLink implements PeerChannelOwner {
   suspended(channel: PeerChannel, error: SelvedgeError): void {
     if (channel !== this.#current) return;
     this.#lastError = error;
+    this.#context.log('session lost', { peer: this.#candidate.name, code: error.code, reason: error.message });
+    this.#context.onChange();
     this.#stopProbe();
     this.#redial();
   }

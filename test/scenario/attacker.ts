@@ -68,8 +68,8 @@ export async function startVictim(t: Test): Promise<Victim> {
 }
 
 /** An honest node with a channel to the victim; `echo` proves that it works. */
-export async function honestNode(t: Test, victim: Victim, transport: ScenarioTransport = 'quic'): Promise<{ host: ScenarioHost; echo(): Promise<void> }> {
-  const host = await startHost(t, { self: alpha, authority: victim.authority, transport });
+export async function honestNode(t: Test, victim: Victim, transport: ScenarioTransport = 'quic', node = alpha.node): Promise<{ host: ScenarioHost; echo(): Promise<void> }> {
+  const host = await startHost(t, { self: { ...alpha, node }, authority: victim.authority, transport });
   const endpoint = { host: '127.0.0.1', tcp: transport === 'tcp' ? victim.tcp : null, udp: transport === 'quic' ? victim.udp : null };
   host.host.mesh.setCandidates([{ identity: beta, name: 'victim', endpoints: [endpoint], isDialed: true }]);
   await host.until((status) => status.some(({ state, transport }) => state === 'established' && transport !== null));
