@@ -15,6 +15,8 @@ export interface SessionShape {
   readonly transport: string;
   /** Largest payload of one frame. */
   readonly chunkBytesMax: number;
+  /** That of bulk flows while no governor paces them, if it is another: they have a lane of their own, and the fewer frames the less work. */
+  readonly bulkChunkBytesMax?: number;
 }
 
 export class Attached {

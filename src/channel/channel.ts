@@ -691,8 +691,10 @@ export class Channel implements FlowOwner {
   }
 
   #chunkMax(now: number, attached: Attached, flow: Flow): number {
-    if (!flow.isBulk || this.#governor === null) return attached.shape.chunkBytesMax;
-    return Math.min(attached.shape.chunkBytesMax, this.#governor.frame_bytes, Math.max(limits.chunk_bytes_min, this.#governor.allowance(now)));
+    const { chunkBytesMax, bulkChunkBytesMax = chunkBytesMax } = attached.shape;
+    if (!flow.isBulk) return chunkBytesMax;
+    if (this.#governor === null) return bulkChunkBytesMax;
+    return Math.min(chunkBytesMax, this.#governor.frame_bytes, Math.max(limits.chunk_bytes_min, this.#governor.allowance(now)));
   }
 
   #countOut(now: number, attached: Attached, flow: Flow, bytes: number): void {

@@ -76,7 +76,7 @@ export class Carrier {
     this.#sessions.set(key, carried);
     this.#window = null;
     const chunkBytesMax = session.transport === 'tcp' ? limits.chunk_bytes_tcp_max : limits.chunk_bytes_max;
-    this.channel.attach(this.#now, key, { transport: session.transport, chunkBytesMax }, mode);
+    this.channel.attach(this.#now, key, { transport: session.transport, chunkBytesMax, bulkChunkBytesMax: limits.chunk_bytes_max }, mode);
     relay.handTo(this.#handlerOf(carried));
     this.pump();
   }
