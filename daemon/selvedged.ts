@@ -2,6 +2,7 @@
 /** The node's daemon. Reads the command line and its configuration file, wires, runs until SIGINT or SIGTERM; no logic. */
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { refuseIfInUse } from '../src/api/local-socket.ts';
 import { loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { Agent } from '../src/node/agent.ts';
 import { controlServer } from '../src/node/control-server.ts';
@@ -23,20 +24,24 @@ interface Flags extends UnsealSource {
 async function run({ state, listen, port, advertise, governor, ...source }: Flags): Promise<void> {
   const closers = new Closers();
   const log = makeLog();
+  // From the first moment: what was opened so far is closed in any case.
+  const stopped = untilStopped();
   try {
     const unseal = await loadUnsealKey(source);
+    const socket = join(state, 'selvedged.sock');
+    await refuseIfInUse(socket);
     const at = listen === undefined ? null : { host: listen, port, advertise: advertise ?? [listen] };
     const agent = await Agent.start({ state, unseal, listen: at, isGoverned: governor, log });
     closers.add(() => agent.close());
     const { cluster, site, node, name } = agent.state.identity;
-    const control = await controlServer(join(state, 'selvedged.sock'), {
+    const control = await controlServer(socket, {
       mesh: agent.mesh,
       timers: systemTimers,
       facts: () => ({ role: 'node', cluster, site, node, name }),
     });
     closers.add(() => control.close());
     log('node runs', { cluster, site, node, name, listen: listen ?? null, port: listen === undefined ? null : port });
-    const signal = await untilStopped();
+    const signal = await stopped;
     log('node stops', { signal });
   } finally {
     endSoon(log);

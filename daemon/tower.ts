@@ -3,6 +3,7 @@
 import { createHmac } from 'node:crypto';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { refuseIfInUse } from '../src/api/local-socket.ts';
 import { TOWER_ID, TOWER_SITE, toHex } from '../src/base/ids.ts';
 import { loadOrCreateUnsealKey, loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl } from '../src/node/control-routes.ts';
@@ -45,10 +46,12 @@ async function init({ cluster, state, json, ...source }: InitFlags): Promise<voi
 async function run(flags: RunFlags): Promise<void> {
   const closers = new Closers();
   const log = makeLog();
+  // From the first moment: what was opened so far is closed in any case.
+  const stopped = untilStopped();
   try {
     const tower = await start(flags, closers, log);
     log('tower runs', { cluster: tower.cluster, fingerprint: `sha256:${toHex(tower.rootFingerprint)}`, listen: flags.listen, port: flags.port });
-    const signal = await untilStopped();
+    const signal = await stopped;
     log('tower stops', { signal });
   } finally {
     endSoon(log);
@@ -62,6 +65,8 @@ async function start(
   log: ReturnType<typeof makeLog>,
 ): Promise<Tower> {
   const unseal = await loadUnsealKey(source);
+  const socket = join(state, 'tower.sock');
+  await refuseIfInUse(socket);
   const hosts = advertise ?? (isAny(listen) ? [] : [listen]);
   const endpoints = hosts.map((host) => ({ host, tcp: port, udp: udpPort }));
   const tower = await openTower({ state, unseal, ...(endpoints.length > 0 && { endpoints }), clock: systemClock, random: systemRandom });
@@ -94,7 +99,6 @@ async function start(
   );
   closers.add(() => snapshots.close());
 
-  const socket = join(state, 'tower.sock');
   const admin = await adminApi(tower, socket, {
     register: (routes) => registerControl(routes, { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster }) }),
   });

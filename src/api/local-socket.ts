@@ -26,6 +26,11 @@ export async function listenOnSocket(api: Api, path: string): Promise<Api> {
   }
 }
 
+/** For whoever is about to start on the state that this socket is of: before it takes channels away from the daemon that runs there. @throws state_in_use */
+export async function refuseIfInUse(path: string): Promise<void> {
+  if (await answers(path)) throw new SelvedgeError('state_in_use', { path });
+}
+
 /** The socket is its owner's alone from its first moment: it is bound inside `listen`, under the narrow umask. */
 async function listenPrivately(api: Api, path: string): Promise<void> {
   const listening = once(api.server, 'listening');
