@@ -2,7 +2,7 @@
  * The law: from queue and delivery rate to the capacity of the path and the gain on it. A small machine of four states; it sends
  * nothing and measures nothing. Times in ms, rates in bytes per ms.
  */
-import { SecondBuckets } from './filters.ts';
+import { SecondBuckets, SlidingMinimum } from './filters.ts';
 import type { PathEstimate } from './path.ts';
 
 /** `start`: finding the rate. `steady`, and from there `growth` when the queue stays empty and `drain` to see the base. */
@@ -16,7 +16,7 @@ const REACTION_MS = 15;
 const SEEN_MS = 40;
 const TARGET_MS_MIN = 1.5;
 const TARGET_PACKETS = 1.5;
-const START_BYTES_PER_MS = 125;
+const START_BYTES_PER_MS = 500;
 const START_PACKETS_PER_RTT = 10;
 /** The start may overshoot once, by some part of a long round trip, rather than take a dozen of them. */
 const START_GAIN_MIN = 0.4;
@@ -28,6 +28,9 @@ const START_QUEUE_MS = 10;
 const SHARE = 0.99;
 const GAIN_MIN = -0.75;
 const SPAN_TAUS = 3;
+/** What is always there, frames larger than the base's, clocks that tick, is no queue: the least of a second, up to a bound, since a queue of our own must not pass for it. */
+const NOISE_SPAN_MS = 1_000;
+const NOISE_MS_MAX = 0.75;
 const GROWTH_MS = 20;
 const GROWTH_MIN = 0.2;
 const GROWTH_MAX = 1;
@@ -37,7 +40,7 @@ const GROWTH_MAX = 1;
  */
 const GROWTH_START_PACKETS = 2;
 const GROWTH_START_MAX = 0.05;
-const YIELD_PART = 0.03;
+const YIELD_PART = 0.02;
 /** Growth is tested against the capacity, not the current rate: the rate may be low on purpose. */
 const GROWTH_DELIVERED_PART = 0.85;
 const DRAIN_EVERY_MS = 5_000;
@@ -61,6 +64,7 @@ const LOSS_QUEUE_MIN = 0.1;
 export class Law {
   readonly #path: PathEstimate;
   readonly #best = new SecondBuckets(BEST_SECONDS, Math.max);
+  readonly #least = new SlidingMinimum();
   #state: LawState = 'start';
   #capacity: number;
   #gain = 0;
@@ -115,8 +119,10 @@ export class Law {
     this.#stepped_at = now;
     this.#learnCapacity(now, queue_ms, elapsed);
     this.#checkNewPath(now, queue_ms);
-    this.#advance(now, queue_ms);
-    this.#gain = this.#nextGain(queue_ms, elapsed);
+    this.#least.push(now, queue_ms, NOISE_SPAN_MS);
+    const quiet_ms = queue_ms - Math.min(this.#least.value ?? 0, NOISE_MS_MAX);
+    this.#advance(now, quiet_ms);
+    this.#gain = this.#nextGain(quiet_ms, elapsed);
   }
 
   get #tau_ms(): number {

@@ -1,6 +1,6 @@
 /** Credit of bytes that grows with time. Little of it can be saved, so that a pause of the sender never becomes a burst. */
 
-const SAVED_MS_MAX = 3;
+const SAVED_MS_MAX = 4;
 
 export class Pacer {
   readonly #packet_bytes: number;

@@ -28,6 +28,11 @@ for (const feedback of feedbacks) {
     t.ok(measured.p50_ms <= 1.5 && measured.p99_ms <= 5 && measured.share >= 0.91, row('50 Mbit/s 20 ms', measured));
   });
 
+  t.test(`${feedback}: delay that is always there and no queue does not keep bulk below the line`, async (t) => {
+    const measured = measureGrid(feedback, { rate_mbit: 50, delay_ms: 20 }, { noise: (now) => (now < 300 ? 0 : 0.75) });
+    t.ok(measured.p99_ms <= 5 && measured.share >= 0.91, row('0.75 ms of noise', measured));
+  });
+
   t.test(`${feedback}: a line that falls to a fifth and recovers is followed within a second or two`, async (t) => {
     const link = {
       ...line,

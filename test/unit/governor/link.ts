@@ -85,6 +85,8 @@ export interface LinkOptions {
   /** Tail-drop queue: so long at the first rate. */
   readonly queue_ms: number;
   readonly loss?: number;
+  /** Extra delay on the way there that is no queue of the link: what clocks, ticks and larger frames add from some time on. */
+  readonly noise?: (now: number) => number;
   /** Extra delay on the way back: other traffic's queue there. */
   readonly backQueue?: (now: number) => number;
 }
@@ -124,7 +126,7 @@ export class Link {
     const begin = Math.max(this.#sim.now, this.#free_at);
     if (this.#between(this.#sim.now, begin) + bytes > this.#queue_bytes) return { arrives: begin + this.delay_ms, lost: true };
     this.#free_at = this.#departure(begin, bytes);
-    return { arrives: this.#free_at + this.delay_ms, lost: this.#sim.random() < (this.#options.loss ?? 0) };
+    return { arrives: this.#free_at + this.delay_ms + (this.#options.noise?.(this.#sim.now) ?? 0), lost: this.#sim.random() < (this.#options.loss ?? 0) };
   }
 
   #departure(begin: number, bytes: number): number {
