@@ -11,10 +11,12 @@ import { type QuicAddress, type QuicConnection, type QuicConnectionHandler, type
 import { boundReason, closeError } from './reason.ts';
 import type { Credentials, LaneName, PathFacts, PathSample, Session, SessionHandler, SessionListener, Transport } from './session.ts';
 
-/** Reads land in slabs of this size; what the receiver keeps of one keeps the slab. */
-const SLAB_BYTES = 256 * 1024;
-/** With less room than this left, the next read begins a new slab. */
-const SLAB_REST_BYTES_MIN = 16 * 1024;
+/** Reads land in slabs, larger ones once a read has filled one: a channel that says little holds little. What the receiver keeps of one keeps the slab. */
+const SLAB_BYTES_FIRST: number = 4 * 1024;
+const SLAB_BYTES_MAX = 256 * 1024;
+const SLAB_GROWTH = 4;
+/** With less room than this part of a slab left, the next read begins a new one. */
+const SLAB_REST_PART = 16;
 /** Octets of one source that are handed over before other events get their turn. */
 const READ_BYTES_PER_TURN = 1024 * 1024;
 const RESET_KEY_BYTES = 32;
@@ -191,6 +193,7 @@ class QuicSession implements Session {
   #local = '';
   #peerChain: readonly Uint8Array[] = [];
   #slab = new Uint8Array(0);
+  #slabBytes = SLAB_BYTES_FIRST;
   #sent_bytes = 0;
   #received_bytes = 0;
   #lastFacts: PathFacts = noFacts;
@@ -327,13 +330,14 @@ class QuicSession implements Session {
         setImmediate(() => this.#read(source));
         return;
       }
-      if (this.#slab.length < SLAB_REST_BYTES_MIN) this.#slab = new Uint8Array(Buffer.allocUnsafeSlow(SLAB_BYTES).buffer);
+      if (this.#slab.length * SLAB_REST_PART <= this.#slab.buffer.byteLength) this.#slab = new Uint8Array(Buffer.allocUnsafeSlow(this.#slabBytes).buffer);
       const count = this.#connection.read(source, this.#slab);
       if (count === 0) return;
       if (count < 0) {
         this.#handler.sourceEnd(source);
         return;
       }
+      if (count === this.#slab.length) this.#slabBytes = Math.min(this.#slabBytes * SLAB_GROWTH, SLAB_BYTES_MAX);
       const bytes = this.#slab.subarray(0, count);
       this.#slab = this.#slab.subarray(count);
       total += count;

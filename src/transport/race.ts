@@ -24,6 +24,9 @@ export class RaceLost extends Error {
   }
 }
 
+/** Made once: an abort without a reason makes one of its own, at the cost of a stack trace for each dial. */
+const OVER = new Error('the race is over');
+
 /** The first success. Losers are aborted; nothing of the race, no timer either, is left when it settles. @throws RaceLost */
 export function race<Value>(attempts: readonly Attempt<Value>[], options: RaceOptions<Value>): Promise<Value> {
   return new Promise((resolve, reject) => {
@@ -38,7 +41,7 @@ export function race<Value>(attempts: readonly Attempt<Value>[], options: RaceOp
       isOver = true;
       cancelStagger();
       options.signal.removeEventListener('abort', giveUp);
-      losers.abort();
+      losers.abort(OVER);
     };
     const lose = (wasGivenUp: boolean): void => {
       over();

@@ -211,7 +211,7 @@ export class TcpSession implements Session, LaneOwner {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancelTimer();
-    this.#abort.abort();
+    this.#abort.abort(error);
     this.#backlogs.urgent.clear();
     this.#backlogs.bulk.clear();
     this.#urgent.end(lastWords);
