@@ -77,7 +77,14 @@ export class LatestReceiver {
       this.#total = head.total;
       this.#filled = 0;
     }
-    if (this.#building === null || head.sequence !== this.#sequence || head.offset !== this.#filled || head.total !== this.#total || head.offset + piece.length > head.total) return false;
+    if (
+      this.#building === null ||
+      head.sequence !== this.#sequence ||
+      head.offset !== this.#filled ||
+      head.total !== this.#total ||
+      head.offset + piece.length > head.total
+    )
+      return false;
     this.#building = fits(this.#building, this.#filled + piece.length, head.total);
     this.#building.set(piece, this.#filled);
     this.#filled += piece.length;

@@ -141,7 +141,10 @@ class Receiver implements FileReceiver {
       const hash = createHash('sha256');
       const have = await rehash(file, hash, header.size);
       this.#promised.set(flow, header.size - have);
-      await checkSpace(directory, [...this.#promised.values()].reduce((sum, bytes) => sum + bytes, 0));
+      await checkSpace(
+        directory,
+        [...this.#promised.values()].reduce((sum, bytes) => sum + bytes, 0),
+      );
       // What is claimed must survive a crash of this machine, since the sender forgets it.
       await file.datasync();
       flow.write(encodeWord({ have }));

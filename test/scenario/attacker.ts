@@ -7,7 +7,7 @@ import type { SelvedgeError } from '../../src/base/errors.ts';
 import type { NodeIdentity } from '../../src/base/ids.ts';
 import { trafficClassNames } from '../../src/channel/classes.ts';
 import { type ControlFrame, FrameDecoder, frameTypes } from '../../src/channel/frames.ts';
-import { decodeHello, encodeHello, type Hello, splitHello } from '../../src/channel/hello.ts';
+import { decodeHello, encodeHello, type Hello } from '../../src/channel/hello.ts';
 import { QuicTransport } from '../../src/transport/quic.ts';
 import { CONTROL_FLOW, type Credentials, type Session } from '../../src/transport/session.ts';
 import { TcpTransport } from '../../src/transport/tcp.ts';
@@ -68,7 +68,12 @@ export async function startVictim(t: Test): Promise<Victim> {
 }
 
 /** An honest node with a channel to the victim; `echo` proves that it works. */
-export async function honestNode(t: Test, victim: Victim, transport: ScenarioTransport = 'quic', node = alpha.node): Promise<{ host: ScenarioHost; echo(): Promise<void> }> {
+export async function honestNode(
+  t: Test,
+  victim: Victim,
+  transport: ScenarioTransport = 'quic',
+  node = alpha.node,
+): Promise<{ host: ScenarioHost; echo(): Promise<void> }> {
   const host = await startHost(t, { self: { ...alpha, node }, authority: victim.authority, transport });
   const endpoint = { host: '127.0.0.1', tcp: transport === 'tcp' ? victim.tcp : null, udp: transport === 'quic' ? victim.udp : null };
   host.host.mesh.setCandidates([{ identity: beta, name: 'victim', endpoints: [endpoint], isDialed: true }]);
@@ -143,8 +148,8 @@ export async function hostile(t: Test, victim: Victim, options: HostileOptions):
   };
   session.approve({
     data(source, bytes) {
-      let decoder = decoders.get(source);
-      if (!decoder) decoders.set(source, (decoder = new FrameDecoder(sink)));
+      const decoder = decoders.get(source) ?? new FrameDecoder(sink);
+      decoders.set(source, decoder);
       decoder.push(bytes);
       wake();
     },
@@ -190,15 +195,31 @@ export async function hostile(t: Test, victim: Victim, options: HostileOptions):
 
 export function helloOf(identity: NodeIdentity): Hello {
   return {
-    version: 1, mode: 'new', channel: new Uint8Array(16), secret: new Uint8Array(32), cluster: identity.cluster, node: identity.node, classes: trafficClassNames,
-    transports: ['quic', 'tcp'], configVersion: 0, directoryVersion: 0, trustVersion: 0, routeEpoch: 0, draining: false,
+    version: 1,
+    mode: 'new',
+    channel: new Uint8Array(16),
+    secret: new Uint8Array(32),
+    cluster: identity.cluster,
+    node: identity.node,
+    classes: trafficClassNames,
+    transports: ['quic', 'tcp'],
+    configVersion: 0,
+    directoryVersion: 0,
+    trustVersion: 0,
+    routeEpoch: 0,
+    draining: false,
   };
 }
 
 /** Any octets as a frame of any type. */
 export function rawFrame(type: keyof typeof frameTypes | number, body: Uint8Array): Uint8Array {
   const number = typeof type === 'number' ? type : frameTypes[type];
-  const head = body.length < 64 ? [body.length] : body.length < 16_384 ? [0x40 | (body.length >> 8), body.length & 255] : [0x80, body.length >> 16, (body.length >> 8) & 255, body.length & 255];
+  const head =
+    body.length < 64
+      ? [body.length]
+      : body.length < 16_384
+        ? [0x40 | (body.length >> 8), body.length & 255]
+        : [0x80, body.length >> 16, (body.length >> 8) & 255, body.length & 255];
   return Uint8Array.of(number, ...head, ...body);
 }
 
@@ -216,5 +237,3 @@ export function attack(t: Test, promise: string, run: (t: Test, victim: Victim, 
     });
   }
 }
-
-export { splitHello };

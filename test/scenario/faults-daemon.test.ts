@@ -75,7 +75,20 @@ const made = run('selvedge', ['token', 'create', '--state', at('tower'), '--json
 await made.ended();
 const { token } = JSON.parse(made.said.text) as { token: string };
 await writeFile(at('token'), token);
-const joinArgs = (state: string): string[] => ['join', '--tower', `127.0.0.1:${port}`, '--fingerprint', fingerprint, '--token-file', at('token'), '--name', 'a', '--state', at(state), ...key];
+const joinArgs = (state: string): string[] => [
+  'join',
+  '--tower',
+  `127.0.0.1:${port}`,
+  '--fingerprint',
+  fingerprint,
+  '--token-file',
+  at('token'),
+  '--name',
+  'a',
+  '--state',
+  at(state),
+  ...key,
+];
 
 t.test('a clock that is a year off says so when joining', async (t) => {
   const fast = run('selvedge', joinArgs('off'), ['--import', yearOff()]);

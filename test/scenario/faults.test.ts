@@ -8,7 +8,9 @@ import { beta, codes, transports } from './hosts.ts';
 
 t.test('a peer that freezes is noticed by heartbeats in their time, on either transport, and welcomed back', async (t) => {
   const victim = await startVictim(t);
-  const nodes = await Promise.all(transports.map(async (transport, index) => ({ transport, node: await honestNode(t, victim, transport, `0a000000000${index}`) })));
+  const nodes = await Promise.all(
+    transports.map(async (transport, index) => ({ transport, node: await honestNode(t, victim, transport, `0a000000000${index}`) })),
+  );
   const frozen_ms = Date.now();
   victim.child.kill('SIGSTOP');
   await Promise.all(

@@ -38,7 +38,15 @@ attack(t, 'frames against the format or the rules end the channel with their cod
     ['an end that moves', /flow_violation/, (h) => h.say(1, open(1), encodeDataHead(1, 5, 1, true, null), one, encodeDataHead(1, 7, 1, true, null), one)],
     ['an acknowledgement of what was not sent', /flow_violation/, (h) => h.say(1, open(1), encodeControl({ type: 'ack', flow: 1, consumed: 9, limit: 99 }))],
     ['a heartbeat of another channel', /frame_invalid/, (h) => h.say(0, heartbeat(new Uint8Array(16), 1))],
-    ['too many flows to resume', /frame_invalid/, (h) => h.say(0, many(8, (part) => resume(512 * part, 512)))],
+    [
+      'too many flows to resume',
+      /frame_invalid/,
+      (h) =>
+        h.say(
+          0,
+          many(8, (part) => resume(512 * part, 512)),
+        ),
+    ],
   ];
   for (const [what, code, say] of cases) {
     const h = await hostile(t, victim, { transport });
@@ -58,7 +66,11 @@ attack(t, 'another node’s channel cannot be taken, resumed or ended, even by o
     const liar = await hostile(t, victim, { transport, identity: { ...mallory, node: '0e0000000777' }, hello });
     t.match((await liar.closed).code, /wrong_(node|cluster)/, 'a hello that its certificate does not bear out');
   }
-  const wrong = await hostile(t, victim, { transport, identity: { ...mallory, node: '0e0000000888' }, hello: { mode: 'migrate', channel, secret: new Uint8Array(32) } });
+  const wrong = await hostile(t, victim, {
+    transport,
+    identity: { ...mallory, node: '0e0000000888' },
+    hello: { mode: 'migrate', channel, secret: new Uint8Array(32) },
+  });
   t.equal(wrong.accept?.mode, 'new');
   t.notOk(owner.session.isClosed, 'and its owner did not notice');
 });
@@ -74,16 +86,30 @@ attack(t, 'many small things take no more memory than few large ones', async (t,
   const grown = {
     'empty datagrams': await growth(victim, async () => {
       h.say(1, encodeControl({ type: 'open', flow: 1, class: 'vpn_packet', kind: 'datagrams', service: 'echo' }));
-      await flood(1, 60, many(5_000, () => encodeDatagramHead(1, 0)));
+      await flood(
+        1,
+        60,
+        many(5_000, () => encodeDatagramHead(1, 0)),
+      );
     }),
     'a frame of one-octet pieces': await growth(victim, async () => {
       h.say(3, encodeControl({ type: 'open', flow: 3, class: 'render', kind: 'latest', service: 'echo' }));
       let offset = 0;
-      for (let index = 0; index < 60; index++) await flood(3, 1, many(5_000, () => join(encodeLatestHead({ flow: 3, sequence: 1, total: 4 * MIB, offset: offset++ }, 1), one)));
+      for (let index = 0; index < 60; index++)
+        await flood(
+          3,
+          1,
+          many(5_000, () => join(encodeLatestHead({ flow: 3, sequence: 1, total: 4 * MIB, offset: offset++ }, 1), one)),
+        );
     }),
     'claims of the largest frames': await growth(victim, async () => {
       for (let flow = 5; flow < 5 + 2 * 60; flow += 2) h.say(flow, encodeControl({ type: 'open', flow, class: 'render', kind: 'latest', service: 'echo' }));
-      for (let sequence = 1; sequence < 100; sequence++) await flood(5, 1, many(60, (index) => join(encodeLatestHead({ flow: 5 + 2 * index, sequence, total: 4 * MIB, offset: 0 }, 1), one)));
+      for (let sequence = 1; sequence < 100; sequence++)
+        await flood(
+          5,
+          1,
+          many(60, (index) => join(encodeLatestHead({ flow: 5 + 2 * index, sequence, total: 4 * MIB, offset: 0 }, 1), one)),
+        );
     }),
     'claims of the largest messages': await growth(victim, async () => {
       for (let flow = 201; flow < 201 + 2 * 50; flow += 2) {
@@ -91,7 +117,13 @@ attack(t, 'many small things take no more memory than few large ones', async (t,
         h.say(flow, encodeDataHead(flow, 0, 4, false, null), Uint8Array.of(0x80, 0x10, 0, 0));
       }
     }),
-    heartbeats: await growth(victim, () => flood(0, 40, many(500, (index) => heartbeat(h.accept?.channel ?? one, index + 1)))),
+    heartbeats: await growth(victim, () =>
+      flood(
+        0,
+        40,
+        many(500, (index) => heartbeat(h.accept?.channel ?? one, index + 1)),
+      ),
+    ),
     'frames of a later version': await growth(victim, () => flood(0, 200, rawFrame(70, new Uint8Array(16_000)))),
   };
   t.comment(JSON.stringify(grown));
@@ -115,7 +147,10 @@ attack(t, 'flows that nobody reads and resets that nobody takes are bounded', as
   const flooded = await growth(victim, async () => {
     const h = await hostile(t, victim, { transport });
     for (let flow = 1; flow < 2 * 20_000 && !h.session.isClosed; flow += 2_000) {
-      h.say(0, many(1_000, (index) => open(flow + 2 * index, 'nobody')));
+      h.say(
+        0,
+        many(1_000, (index) => open(flow + 2 * index, 'nobody')),
+      );
       await h.ready();
     }
   });
@@ -142,14 +177,32 @@ attack(t, 'random octets in every frame type never do more than end their own ch
   const codes = new Set<string>();
   for (let round = 0; round < 60; round++) {
     const h = await hostile(t, victim, { transport });
-    h.say(1, open(1), encodeControl({ type: 'open', flow: 3, class: 'render', kind: 'latest', service: 'echo' }), encodeControl({ type: 'open', flow: 5, class: 'input', kind: 'messages', service: 'echo' }));
-    for (let count = 0; count < 40; count++) h.say(random(2) * 3, rawFrame(random(14), Uint8Array.from({ length: random(40) }, () => random(3) === 0 ? random(256) : random(8))));
+    h.say(
+      1,
+      open(1),
+      encodeControl({ type: 'open', flow: 3, class: 'render', kind: 'latest', service: 'echo' }),
+      encodeControl({ type: 'open', flow: 5, class: 'input', kind: 'messages', service: 'echo' }),
+    );
+    for (let count = 0; count < 40; count++)
+      h.say(
+        random(2) * 3,
+        rawFrame(
+          random(14),
+          Uint8Array.from({ length: random(40) }, () => (random(3) === 0 ? random(256) : random(8))),
+        ),
+      );
     h.say(0, heartbeat(h.accept?.channel ?? one, LAST));
-    const ending = await Promise.race([h.closed.then(({ code }) => code), h.heard((frame) => frame.type === 'echo' && frame.sequence === LAST).then(() => 'alive')]);
+    const ending = await Promise.race([
+      h.closed.then(({ code }) => code),
+      h.heard((frame) => frame.type === 'echo' && frame.sequence === LAST).then(() => 'alive'),
+    ]);
     codes.add(ending);
     h.session.close('session_closed', 'done');
   }
-  t.ok([...codes].every((code) => /^(alive|frame_invalid|frame_too_large|flow_violation|limit_reached)$/.test(code)), [...codes].join(' '));
+  t.ok(
+    [...codes].every((code) => /^(alive|frame_invalid|frame_too_large|flow_violation|limit_reached)$/.test(code)),
+    [...codes].join(' '),
+  );
   const { codes: seen } = await victim.facts();
   t.notOk(Object.keys(seen).includes('internal_error'), JSON.stringify(seen));
 });
@@ -165,17 +218,33 @@ attack(t, 'a node has few sessions that wait for a hello, and few that it moves 
   if (!first.accept) throw new Error('no accept');
   const { channel, secret } = first.accept;
   const moved: Hostile[] = [];
-  for (let count = 0; count < 5; count++) moved.push(await hostile(t, victim, { transport, credentials, hello: { ...helloOf(mallory), mode: 'migrate', channel, secret } }));
+  for (let count = 0; count < 5; count++)
+    moved.push(await hostile(t, victim, { transport, credentials, hello: { ...helloOf(mallory), mode: 'migrate', channel, secret } }));
   t.match(await first.closed, { code: 'replaced' }, 'the oldest is dropped');
 });
 
 function heartbeat(channel: Uint8Array, sequence: number): Uint8Array {
   return encodeControl({
-    type: 'heartbeat', channel, from: mallory.node, to: beta.node, sequence, stamp_us: 1, latency_us: 1, jitter_us: 1, loss_ppm: 0, health: 0, draining: false, configVersion: 0,
+    type: 'heartbeat',
+    channel,
+    from: mallory.node,
+    to: beta.node,
+    sequence,
+    stamp_us: 1,
+    latency_us: 1,
+    jitter_us: 1,
+    loss_ppm: 0,
+    health: 0,
+    draining: false,
+    configVersion: 0,
     routeEpoch: 0,
   });
 }
 
 function resume(from: number, count: number): Uint8Array {
-  return encodeControl({ type: 'resume', more: true, entries: Array.from({ length: count }, (_, index) => ({ flow: 2 * (from + index) + 1, status: 'live' as const, received: 0 })) });
+  return encodeControl({
+    type: 'resume',
+    more: true,
+    entries: Array.from({ length: count }, (_, index) => ({ flow: 2 * (from + index) + 1, status: 'live' as const, received: 0 })),
+  });
 }

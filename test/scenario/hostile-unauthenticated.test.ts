@@ -30,7 +30,9 @@ const state = join(directory, 'tower');
 const unseal = ['--state', state, '--key-file', join(directory, 'key')];
 await promisify(execFile)(process.execPath, [program, 'init', '--cluster', 'test', ...unseal]);
 const port = await freePort();
-const tower: ChildProcess = spawn(process.execPath, [program, 'run', '--listen', '127.0.0.1', '--port', String(port), ...unseal], { stdio: ['ignore', 'pipe', 'pipe'] });
+const tower: ChildProcess = spawn(process.execPath, [program, 'run', '--listen', '127.0.0.1', '--port', String(port), ...unseal], {
+  stdio: ['ignore', 'pipe', 'pipe'],
+});
 const said = { out: '', errors: '' };
 tower.stderr?.setEncoding('utf8').on('data', (text: string) => {
   said.errors += text;
@@ -89,14 +91,19 @@ attack('64 MiB on a session that nobody approved are not read', async (t) => {
 });
 
 attack('HTTP that could be read in two ways, oversized heads and bodies, and unknown paths are refused', async (t) => {
-  const both = 'POST /v1/enroll HTTP/1.1\r\nhost: tower\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /v1/health HTTP/1.1\r\nhost: tower\r\n\r\n';
+  const both =
+    'POST /v1/enroll HTTP/1.1\r\nhost: tower\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /v1/health HTTP/1.1\r\nhost: tower\r\n\r\n';
   const cases: [string, number, string][] = [
     [both, 400, 'request_invalid'],
     ['POST /v1/enroll HTTP/1.1\r\nhost: tower\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nabcde', 400, 'request_invalid'],
     ['GET /v1/health HTTP/1.1\r\nhost: tower\r\nx : y\r\n\r\n', 400, 'request_invalid'],
     ['GET /v1/health HTTP/1.1\r\n\r\n', 400, 'request_invalid'],
     [`GET /v1/health HTTP/1.1\r\nhost: tower\r\nx: ${'y'.repeat(limits.api_header_bytes_max)}\r\n\r\n`, 400, 'request_invalid'],
-    [`POST /v1/enroll HTTP/1.1\r\nhost: tower\r\ncontent-type: application/json\r\ncontent-length: ${limits.api_body_bytes_max + 1}\r\n\r\n{`, 413, 'body_too_large'],
+    [
+      `POST /v1/enroll HTTP/1.1\r\nhost: tower\r\ncontent-type: application/json\r\ncontent-length: ${limits.api_body_bytes_max + 1}\r\n\r\n{`,
+      413,
+      'body_too_large',
+    ],
     ['POST /v1/enroll HTTP/1.1\r\nhost: tower\r\ncontent-type: application/json\r\ncontent-length: 17\r\n\r\n{"__proto__":{}} ', 400, 'request_invalid'],
     ['POST /v1/enroll HTTP/1.1\r\nhost: tower\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\n{}', 400, 'request_invalid'],
     ['GET /v1/tokens HTTP/1.1\r\nhost: tower\r\nconnection: close\r\n\r\n', 404, 'not_found'],
@@ -112,11 +119,18 @@ attack('HTTP that could be read in two ways, oversized heads and bodies, and unk
 
 attack('tokens cannot be guessed fast, and a refusal tells nothing of them', async (t) => {
   const guess = (): string => {
-    const body = JSON.stringify({ token: `svt_${randomBytes(6).toString('hex')}_${Buffer.concat([Buffer.from('\x01\x04test'), randomBytes(24)]).toString('base64url')}`, csr: 'AAAA', name: 'a', listen: [] });
+    const body = JSON.stringify({
+      token: `svt_${randomBytes(6).toString('hex')}_${Buffer.concat([Buffer.from('\x01\x04test'), randomBytes(24)]).toString('base64url')}`,
+      csr: 'AAAA',
+      name: 'a',
+      listen: [],
+    });
     return `POST /v1/enroll HTTP/1.1\r\nhost: tower\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
   };
   const each = 50;
-  const sockets = await Promise.all(Array.from({ length: limits.api_enroll_per_address_per_minute_max / each + 2 }, () => tls({ ALPNProtocols: ['http/1.1'] })));
+  const sockets = await Promise.all(
+    Array.from({ length: limits.api_enroll_per_address_per_minute_max / each + 2 }, () => tls({ ALPNProtocols: ['http/1.1'] })),
+  );
   const answers = sockets.map(
     (socket) =>
       new Promise<string>((resolve) => {
@@ -133,7 +147,10 @@ attack('tokens cannot be guessed fast, and a refusal tells nothing of them', asy
   const statuses = [...heard.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status);
   t.ok(statuses.includes('429'), 'too many are told to wait');
   t.notOk(statuses.includes('200'));
-  t.match([...heard.matchAll(/"code":"([a-z_]+)"/g)].map(([, code]) => code), /^((token_invalid|rate_limited),?)+$/);
+  t.match(
+    [...heard.matchAll(/"code":"([a-z_]+)"/g)].map(([, code]) => code),
+    /^((token_invalid|rate_limited),?)+$/,
+  );
 });
 
 attack('no more API connections than one address may have', async (t) => {
@@ -152,7 +169,8 @@ attack('UDP garbage, forged first packets and handshakes that are never finished
   const send = (bytes: Uint8Array): Promise<void> => new Promise((resolve) => socket.send(bytes, port, HONEST, () => resolve()));
   for (let count = 0; count < 3_000; count++) await send(randomBytes(1 + (count % 1_400)));
   // The head of a QUIC version 1 Initial, and nothing that it could be opened with.
-  for (let count = 0; count < 3_000; count++) await send(Buffer.concat([Buffer.from([0xc3, 0, 0, 0, 1, 8]), randomBytes(8), Buffer.from([0, 0, 0x44, 0x9e]), randomBytes(1_182)]));
+  for (let count = 0; count < 3_000; count++)
+    await send(Buffer.concat([Buffer.from([0xc3, 0, 0, 0, 1, 8]), randomBytes(8), Buffer.from([0, 0, 0x44, 0x9e]), randomBytes(1_182)]));
   socket.close();
   for (let count = 0; count < 150; count++) {
     const transport = new QuicTransport();
@@ -165,7 +183,10 @@ attack('UDP garbage, forged first packets and handshakes that are never finished
   const transport = new QuicTransport();
   t.teardown(() => transport.close());
   const refused = await transport.dial({ host: HONEST, port }, strange, new AbortController().signal).then(
-    (session) => new Promise<{ code: string }>((resolve) => session.approve({ data() {}, sourceEnd() {}, ready() {}, writable() {}, datagram() {}, finished() {}, closed: resolve })),
+    (session) =>
+      new Promise<{ code: string }>((resolve) =>
+        session.approve({ data() {}, sourceEnd() {}, ready() {}, writable() {}, datagram() {}, finished() {}, closed: resolve }),
+      ),
     (error: { code: string }) => error,
   );
   t.match(refused.code, /certificate_invalid|wrong_cluster/, 'a foreign certificate is refused with its code, so the port is served');
@@ -225,5 +246,9 @@ async function request(from: string, text: string): Promise<{ status: number; co
   });
   socket.write(text);
   await closed(socket);
-  return { status: Number(/^HTTP\/1\.1 (\d+)/.exec(heard)?.[1] ?? 0), code: /"code":"([a-z_]+)"/.exec(heard)?.[1] ?? '', answers: heard.split('HTTP/1.1 ').length - 1 };
+  return {
+    status: Number(/^HTTP\/1\.1 (\d+)/.exec(heard)?.[1] ?? 0),
+    code: /"code":"([a-z_]+)"/.exec(heard)?.[1] ?? '',
+    answers: heard.split('HTTP/1.1 ').length - 1,
+  };
 }
