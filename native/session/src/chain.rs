@@ -9,6 +9,8 @@ use webpki::{EndEntityCert, Error, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::signatures::ECDSA_P256_SHA256;
+
 /// Certificates in one call, of a chain and of the roots, and octets in each: far above what the caller's limits allow.
 pub const CERTS_MAX: usize = 64;
 pub const CERT_BYTES_MAX: usize = 64 * 1024;
@@ -75,7 +77,7 @@ pub fn verify(chain: &[&[u8]], roots: &[&[u8]], now_ms: f64, usage: Usage) -> Re
     };
     let time = UnixTime::since_unix_epoch(Duration::from_secs((now_ms / 1000.0) as u64));
     let path = leaf
-        .verify_for_usage(&[webpki::ring::ECDSA_P256_SHA256], &anchors, rest, time, key_usage, None, None)
+        .verify_for_usage(&[ECDSA_P256_SHA256], &anchors, rest, time, key_usage, None, None)
         .map_err(|error| explain(&error))?;
     let path_certs = 2 + path.intermediate_certificates().count() as u32;
     facts_of(chain[0], path_certs)

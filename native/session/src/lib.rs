@@ -7,3 +7,4 @@ mod blocks;
 mod boundary;
 mod chain;
 mod quic;
+mod signatures;
