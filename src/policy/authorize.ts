@@ -18,6 +18,7 @@ export interface FlowRequest {
 export function authorizeFlow(request: FlowRequest): SelvedgeError | null {
   const { opener, acceptor } = request;
   if (opener.cluster !== acceptor.cluster) return new SelvedgeError('wrong_cluster', { found: opener.cluster, expected: acceptor.cluster });
-  if (!request.classes.includes(request.class)) return new SelvedgeError('channel_class_denied', { class: request.class, why: 'the other end does not offer it' });
+  if (!request.classes.includes(request.class))
+    return new SelvedgeError('channel_class_denied', { class: request.class, why: 'the other end does not offer it' });
   return null;
 }

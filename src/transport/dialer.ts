@@ -76,15 +76,18 @@ export class Dialer {
     const quic = this.#routes(destination, transports.quic, memory);
     const legs = [quic, tcp].filter((routes) => routes.length > 0);
     let quicError: unknown;
-    const attempts = legs.map((routes): Attempt<Won<Peer>> => async (signal) => {
-      if (routes === tcp) return this.#leg(routes, credentials, verify, signal);
-      try {
-        return await this.#quicLeg(routes, tcp.length > 0, credentials, verify, signal);
-      } catch (error) {
-        if (!signal.aborted) quicError = error;
-        throw error;
-      }
-    });
+    const attempts = legs.map(
+      (routes): Attempt<Won<Peer>> =>
+        async (signal) => {
+          if (routes === tcp) return this.#leg(routes, credentials, verify, signal);
+          try {
+            return await this.#quicLeg(routes, tcp.length > 0, credentials, verify, signal);
+          } catch (error) {
+            if (!signal.aborted) quicError = error;
+            throw error;
+          }
+        },
+    );
     const deadline = this.#deadline(limits.dial_ms_max, signal);
     try {
       const stagger_ms = memory.udpWhy === null ? limits.quic_head_start_ms : 0;
