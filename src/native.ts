@@ -192,7 +192,7 @@ export interface ChainFacts {
 }
 
 /** Object identifiers that the addon reports and the profile compares with. */
-export const oids = {
+const oids = {
   ecPublicKey: '1.2.840.10045.2.1',
   curveP256: '1.2.840.10045.3.1.7',
   ecdsaSha256: '1.2.840.10045.4.3.2',

@@ -38,10 +38,6 @@ export type TrafficClass = keyof typeof trafficClasses;
 
 export const trafficClassNames = Object.keys(trafficClasses) as TrafficClass[];
 
-export function isTrafficClass(text: string): text is TrafficClass {
-  return Object.hasOwn(trafficClasses, text);
-}
-
 export function classRow(name: TrafficClass): ClassRow {
   return trafficClasses[name];
 }
