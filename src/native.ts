@@ -191,19 +191,6 @@ export interface ChainFacts {
   readonly extensions: readonly { readonly oid: string; readonly critical: boolean }[];
 }
 
-/** Object identifiers that the addon reports and the profile compares with. */
-const oids = {
-  ecPublicKey: '1.2.840.10045.2.1',
-  curveP256: '1.2.840.10045.3.1.7',
-  ecdsaSha256: '1.2.840.10045.4.3.2',
-  serverAuth: '1.3.6.1.5.5.7.3.1',
-  clientAuth: '1.3.6.1.5.5.7.3.2',
-  subjectAltName: '2.5.29.17',
-  basicConstraints: '2.5.29.19',
-  keyUsage: '2.5.29.15',
-  extendedKeyUsage: '2.5.29.37',
-} as const;
-
 const ROOTS_MAX = 16;
 
 /**
