@@ -3,7 +3,9 @@
  * are those of docs/cli.md.
  */
 import { pino } from 'pino';
+import { type Command, CommanderError } from 'commander';
 import { SelvedgeError } from '../src/base/errors.ts';
+import { exitCodes, reportError } from './cli/output.ts';
 
 export type Log = (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
 
@@ -37,14 +39,15 @@ export function endSoon(log: Log): void {
 
 const END_MS_MAX = 5_000;
 
-/** Prints an error of the table as a user should see it; anything else is a bug and keeps its stack. */
-export function reportFailure(error: unknown): number {
-  if (error instanceof SelvedgeError) {
-    process.stderr.write(`error: ${error.message}\n       ${error.remedy} [${error.code}]\n`);
-    return 1;
+/** Runs a daemon's command line, and turns how it ended into its exit code. */
+export async function runProgram(program: Command): Promise<void> {
+  for (const command of [program, ...program.commands]) command.exitOverride().showHelpAfterError('(--help tells what there is)');
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    else process.exitCode = reportError(error, false);
   }
-  process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
-  return 1;
 }
 
 /** Closes in the reverse order of opening. */

@@ -3,12 +3,14 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
+import { SelvedgeError } from '../src/base/errors.ts';
+import { readIdentity } from '../src/enroll/state.ts';
 import { loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { Agent } from '../src/node/agent.ts';
 import { controlServer } from '../src/node/control-server.ts';
 import { systemTimers } from '../src/transport/system.ts';
 import { applyConfig, NodeConfig } from './config.ts';
-import { Closers, endSoon, makeLog, parsePort, reportFailure, untilStopped } from './run.ts';
+import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/node';
 const DEFAULT_PORT = 443;
@@ -27,6 +29,8 @@ async function run({ state, listen, port, advertise, governor, ...source }: Flag
   // From the first moment: what was opened so far is closed in any case.
   const stopped = untilStopped();
   try {
+    // Before its key: on a host that has not joined, neither is there, and joining makes both.
+    if ((await readIdentity(state)) === null) throw new SelvedgeError('not_enrolled', { path: state });
     const unseal = await loadUnsealKey(source);
     const socket = join(state, 'selvedged.sock');
     await refuseIfInUse(socket);
@@ -50,7 +54,7 @@ async function run({ state, listen, port, advertise, governor, ...source }: Flag
 }
 
 if (import.meta.main) {
-  new Command('selvedged')
+  const program = new Command('selvedged')
     .description('keeps this host in the mesh')
     .option('--config <file>', 'configuration file (YAML); flags win over it')
     .option('--state <dir>', 'state directory, as `selvedge join` made it', DEFAULT_STATE)
@@ -60,13 +64,10 @@ if (import.meta.main) {
     .option('--port <port>', 'TCP and UDP port to listen on', parsePort, DEFAULT_PORT)
     .option('--advertise <address...>', 'addresses that peers are told (default: --listen)')
     .option('--no-governor', 'leave the queue of the network to itself (for comparison)')
-    .addHelpText('after', '\nExample:\n  selvedged --state /var/lib/selvedge/node --listen 192.0.2.7')
+    .addHelpText('after', '\nExamples:\n  selvedged --state /var/lib/selvedge/node --listen 192.0.2.7\n  selvedged --config /etc/selvedge/node.yaml')
     .action(async (flags: { readonly config?: string }, self: Command) => {
       await applyConfig(self, flags.config, NodeConfig);
       await run(self.opts<Flags>());
-    })
-    .parseAsync()
-    .catch((error: unknown) => {
-      process.exitCode = reportFailure(error);
     });
+  await runProgram(program);
 }

@@ -12,11 +12,11 @@ import { serveEcho } from '../src/services/echo.ts';
 import { serveFiles } from '../src/services/file-receive.ts';
 import { adminApi, publicApi } from '../src/tower/api.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
-import { initTower, openTower } from '../src/tower/init.ts';
+import { checkMade, initTower, openTower } from '../src/tower/init.ts';
 import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
 import { applyConfig, TowerConfig } from './config.ts';
-import { Closers, endSoon, makeLog, parsePort, reportFailure, untilStopped } from './run.ts';
+import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/tower';
 const DEFAULT_PORT = 443;
@@ -64,6 +64,8 @@ async function start(
   closers: Closers,
   log: ReturnType<typeof makeLog>,
 ): Promise<Tower> {
+  // Before its key: where no cluster was made, neither is there, and `init` makes both.
+  await checkMade(state);
   const unseal = await loadUnsealKey(source);
   const socket = join(state, 'tower.sock');
   await refuseIfInUse(socket);
@@ -135,11 +137,13 @@ function withUnseal(command: Command): Command {
 
 /** The command, for `tower` itself and for `selvedge tower`. */
 export function towerCommand(): Command {
-  const command = new Command('tower').description('the control plane of a cluster');
+  const command = new Command('tower')
+    .description('the control plane of a cluster')
+    .addHelpText('after', '\nExamples:\n  selvedge tower init --cluster edge\n  selvedge tower run --listen 203.0.113.5');
   withUnseal(command.command('init').description('make a cluster and print the fingerprint of its root'))
     .requiredOption('--cluster <name>', 'name of the cluster: lower-case letters, digits, hyphens')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  tower init --cluster edge --state /var/lib/selvedge/tower')
+    .addHelpText('after', '\nExample:\n  selvedge tower init --cluster edge --state /var/lib/selvedge/tower')
     .action((flags: InitFlags) => init(flags));
   withUnseal(command.command('run').description('serve the cluster: API and fabric on one TCP port, QUIC on UDP'))
     .option('--config <file>', 'configuration file (YAML); flags win over it')
@@ -148,7 +152,7 @@ export function towerCommand(): Command {
     .option('--udp-port <port>', 'UDP port for QUIC', parsePort)
     .option('--advertise <address...>', 'addresses at which nodes find the tower (default: --listen)')
     .option('--no-governor', 'leave the queue of the network to itself (for comparison)')
-    .addHelpText('after', '\nExample:\n  tower run --listen 203.0.113.5')
+    .addHelpText('after', '\nExamples:\n  selvedge tower run --listen 203.0.113.5\n  selvedge tower run --config /etc/selvedge/tower.yaml')
     .action(async (flags: { readonly config?: string }, self: Command) => {
       await applyConfig(self, flags.config, TowerConfig);
       await run(self.opts<RunFlags>());
@@ -156,10 +160,4 @@ export function towerCommand(): Command {
   return command;
 }
 
-if (import.meta.main) {
-  towerCommand()
-    .parseAsync()
-    .catch((error: unknown) => {
-      process.exitCode = reportFailure(error);
-    });
-}
+if (import.meta.main) await runProgram(towerCommand());

@@ -118,7 +118,7 @@ function schemaAt(schema: TSchema, path: KeyPath): Described {
 }
 
 function allowedBy(schema: TSchema, path: KeyPath): string {
-  return schemaAt(schema, path).description ?? 'see docs/lab.md';
+  return schemaAt(schema, path).description ?? 'keys and their values (docs/configuration.md, docs/lab.md)';
 }
 
 function keysAllowed(schema: TSchema, path: KeyPath): string {

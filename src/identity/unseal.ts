@@ -47,7 +47,11 @@ export async function createKeyFile(path: string): Promise<boolean> {
   } catch (error) {
     if (!isMissing(error)) throw asSelvedgeError(error, 'unseal_key_invalid', { path });
   }
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new SelvedgeError('permission_denied', { what: `making directory ${dirname(path)} for the key file (--key-file names another)` }, { cause: error });
+  }
   await writeFileAtomic(path, Buffer.from(`${randomBytes(UNSEAL_KEY_BYTES).toString('hex')}\n`), { mode: 0o600 });
   return true;
 }

@@ -158,10 +158,15 @@ function isDue(leaf: Uint8Array, now_ms: number): boolean {
   return now_ms > validToDate.getTime() - LEAF_LIFE_MS / 3 || now_ms < validFromDate.getTime();
 }
 
+/** @throws not_found where `initTower` has made nothing */
+export async function checkMade(state: string): Promise<void> {
+  await readTowerFile(state);
+}
+
 async function readTowerFile(state: string): Promise<Static<typeof TowerFileSchema>> {
   const path = join(state, files.tower);
   const bytes = await readFileBounded(path, limits.identity_file_bytes_max);
-  if (bytes === null) throw new SelvedgeError('not_found', { what: 'tower', name: `in ${state} (\`selvedge tower init\` makes one)` });
+  if (bytes === null) throw new SelvedgeError('not_found', { what: 'tower state', name: `${state} (\`selvedge tower init\` makes it)` });
   try {
     return readJson(bytes, limits.identity_file_bytes_max, checkTowerFile);
   } catch (error) {
