@@ -8,6 +8,10 @@ import { Interrupted, peersCommand, pingCommand, sendCommand, statusCommand } fr
 import { exitCodes, printJson, printLine, reportError } from './cli/output.ts';
 
 const exitHelp = `
+Examples:
+  selvedge status
+  selvedge COMMAND --help
+
 Exit codes: ${exitCodes.ok} done, ${exitCodes.failed} failed (the code in brackets says why: docs/failure-reasons.md), ${exitCodes.usage} wrong usage,
 ${exitCodes.unreachable} no daemon answers, ${exitCodes.interrupted} interrupted.`;
 
@@ -15,8 +19,9 @@ async function main(argv: readonly string[]): Promise<number> {
   // For the lab it is a file to write; errors stay for people there.
   const asJson = argv[0] !== 'lab' && argv.includes('--json');
   const program = await makeProgram(argv);
+  const words = argv[0] === '--version' ? ['version', ...argv.slice(1)] : argv;
   try {
-    await program.parseAsync(argv, { from: 'user' });
+    await program.parseAsync(words, { from: 'user' });
     return Number(process.exitCode ?? exitCodes.ok);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
@@ -46,6 +51,7 @@ function versionCommand(): Command {
   return new Command('version')
     .description('the version of this program')
     .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  selvedge version --json')
     .action(({ json }: { readonly json?: boolean }) => {
       const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
       if (json) printJson({ version, node: process.versions.node, platform: process.platform, arch: process.arch });

@@ -19,30 +19,37 @@ interface TokenFlags extends SocketFlags {
 
 interface CreateFlags extends TokenFlags {
   readonly uses: number;
-  readonly expires: number;
+  readonly expires?: number;
   readonly site?: string;
 }
+
+const TOKEN_LIFE_MS = 86_400_000;
 
 export function tokenCommand(): Command {
   const command = new Command('token').description('the tokens by which nodes join (at the tower)');
   withTower(command.command('create').description('make a token and print it, once'))
     .option('--uses <n>', 'how many nodes may join with it', integer('uses', 1, limits.token_uses_max), 1)
-    .option('--expires <time>', 'how long it is valid: 90s, 15m, 1h, 7d', duration('expires'), duration('expires')('24h'))
+    .option('--expires <time>', 'how long it is valid: 90s, 15m, 1h, 7d (default: 24h)', duration('expires'))
     .option('--site <name>', 'only for nodes of this site')
-    .addHelpText('after', '\nExample:\n  selvedge token create --uses 3 --expires 1h')
+    .addHelpText(
+      'after',
+      '\nThe token is all that goes to standard output.\n\nExamples:\n  selvedge token create --uses 3 --expires 1h\n  (umask 077; selvedge token create > token)',
+    )
     .action(createToken);
-  withTower(command.command('list').description('the tokens there are')).action(async (flags: TokenFlags) => {
-    const tokens = readTokens(await callControl(call(flags, 'GET', '/v1/tokens')));
-    if (flags.json) printJson({ tokens });
-    else printTable(['ID', 'USED', 'SITE', 'STATE'], tokens.map(tokenRow));
-  });
-  withTower(command.command('revoke').description('end a token; nodes that joined with it stay').argument('<id>')).action(
-    async (id: string, flags: TokenFlags) => {
+  withTower(command.command('list').description('the tokens there are, without their secret'))
+    .addHelpText('after', '\nExample:\n  selvedge token list --json')
+    .action(async (flags: TokenFlags) => {
+      const tokens = readTokens(await callControl(call(flags, 'GET', '/v1/tokens')));
+      if (flags.json) printJson({ tokens });
+      else printTable(['ID', 'USED', 'SITE', 'STATE'], tokens.map(tokenRow));
+    });
+  withTower(command.command('revoke').description('end a token; nodes that joined with it stay').argument('<id>', 'as `token list` tells it'))
+    .addHelpText('after', '\nExample:\n  selvedge token revoke c719885f0f4d')
+    .action(async (id: string, flags: TokenFlags) => {
       const token = readToken(await callControl(call(flags, 'DELETE', `/v1/tokens/${encodeURIComponent(id)}`)));
       if (flags.json) printJson(token);
       else printLine(`token ${token.id} is revoked; it was used ${token.uses} times`);
-    },
-  );
+    });
   return command;
 }
 
@@ -50,14 +57,16 @@ function withTower(command: Command): Command {
   return command.option('--state <dir>', 'state directory of the tower').option('--socket <path>', "the tower's Unix socket").option('--json', 'print JSON');
 }
 
-async function createToken({ uses, expires, site, ...flags }: CreateFlags): Promise<void> {
+async function createToken({ uses, expires = TOKEN_LIFE_MS, site, ...flags }: CreateFlags): Promise<void> {
   const created = readCreated(await callControl(call(flags, 'POST', '/v1/tokens', { uses, life_ms: expires, ...(site !== undefined && { site }) })));
   const { id, expires_ms } = created.token;
   if (flags.json) printJson({ id, token: created.text, uses_max: created.token.uses_max, expires_ms });
-  else
-    printLine(
-      `${created.text}\n\ntoken ${id}, for ${uses === 1 ? 'one node' : `${uses} nodes`}, valid until ${new Date(expires_ms).toISOString()}; it is not shown again`,
-    );
+  else {
+    // Nothing else on standard output, so that it can be a file for --token-file.
+    printLine(created.text);
+    const nodes = uses === 1 ? 'one node' : `${uses} nodes`;
+    process.stderr.write(`token ${id}, for ${nodes}, valid until ${new Date(expires_ms).toISOString()}; it is not shown again\n`);
+  }
 }
 
 function tokenRow({ id, uses, uses_max, site, expires_ms, revoked_ms }: Token): string[] {
@@ -118,11 +127,20 @@ async function join(flags: JoinFlags): Promise<void> {
     listen: [],
     timers: systemTimers,
     random: systemRandom,
-    onRetry: (error, delay_ms) => process.stderr.write(`${error.message}; trying again in ${formatSeconds(delay_ms / 1_000)}\n`),
+    onRetry: (error, delay_ms) => process.stderr.write(`${error.message}; trying again in ${(delay_ms / 1_000).toFixed(1)} s (Ctrl-C ends it)\n`),
   });
   const { node, site, cluster } = identity;
   if (flags.json) printJson({ node, name: identity.name, site, cluster, state });
-  else printLine(`this host is node ${identity.name}.${site}.${cluster} (${node}); its state is in ${state}\nstart it with: selvedged --state ${state}`);
+  else printLine(`this host is node ${identity.name}.${site}.${cluster} (${node}); its state is in ${state}\nstart it with: ${startLine(state, flags)}`);
+}
+
+/** What to type next; not what is so anyway. */
+function startLine(state: string, { keyFile, passphraseFile }: UnsealSource): string {
+  const flags = { '--state': state === DEFAULT_NODE_STATE ? undefined : state, '--key-file': keyFile, '--passphrase-file': passphraseFile };
+  const given = Object.entries(flags).flatMap(([flag, value]) =>
+    value === undefined ? [] : [flag, /^[\w./:-]+$/.test(value) ? value : JSON.stringify(value)],
+  );
+  return ['selvedged', ...given].join(' ');
 }
 
 async function readTokenFile(path: string): Promise<string> {

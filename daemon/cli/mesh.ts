@@ -1,7 +1,7 @@
 /** `selvedge status`, `peers`, `ping`, `send`: what a running daemon is asked over its socket. */
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import type { TrafficClass } from '../../src/channel/classes.ts';
+import { type TrafficClass, trafficClassNames } from '../../src/channel/classes.ts';
 import { type ControlCall, callControl, streamControl } from '../../src/node/control-client.ts';
 import { type Channel, readChannels, readPeers, readProgress, readSample, readSent, readSummary } from './answers.ts';
 import { duration, integer, type SocketFlags, socketOf, trafficClass, withSocket } from './arguments.ts';
@@ -21,10 +21,12 @@ interface PingFlags extends Flags {
 
 interface SendFlags extends Flags {
   readonly class: TrafficClass;
-  readonly patience: number;
+  readonly patience?: number;
 }
 
 const PING_COUNT = 5;
+const PATIENCE_MS = 300_000;
+const CLASS_HELP = `class of traffic, one of ${trafficClassNames.join(', ')}`;
 
 export function statusCommand(): Command {
   return withSocket(new Command('status').description('the channels of this host, one a line'))
@@ -66,6 +68,7 @@ function statusRow(channel: Channel): string[] {
 export function peersCommand(): Command {
   return withSocket(new Command('peers').description('the nodes that this host may talk to'))
     .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  selvedge peers --state /var/lib/selvedge/node')
     .action(async (flags: Flags) => {
       const { peers } = readPeers(await callControl(get(flags, '/v1/peers')));
       if (flags.json) printJson({ peers });
@@ -79,7 +82,7 @@ export function peersCommand(): Command {
 
 export function pingCommand(): Command {
   return withSocket(new Command('ping').description('time round trips through the channel to a node').argument('<node>', 'name or id'))
-    .option('--class <class>', 'class of traffic', trafficClass, 'input')
+    .option('--class <class>', CLASS_HELP, trafficClass, 'input')
     .option('--count <n>', `how many (default: ${PING_COUNT}, with --follow until Ctrl-C)`, integer('count', 1, 1_000_000))
     .option('--interval <ms>', 'milliseconds between two', integer('interval', 1, 3_600_000), 1_000)
     .option('--size <bytes>', 'size of each message', integer('size', 12, 1_048_576), 64)
@@ -113,16 +116,18 @@ function printSummary(node: string, cls: string, summary: ReturnType<typeof read
 }
 
 export function sendCommand(): Command {
-  return withSocket(new Command('send').description("send a file into a node's inbox").argument('<file>').argument('<node>', 'name or id'))
-    .option('--class <class>', 'class of traffic', trafficClass, 'file_transfer')
-    .option('--patience <time>', 'how long to wait without progress before giving up', duration('patience'), 300_000)
+  return withSocket(
+    new Command('send').description("send a file into a node's inbox").argument('<file>', 'a file on this host').argument('<node>', 'name or id'),
+  )
+    .option('--class <class>', CLASS_HELP, trafficClass, 'file_transfer')
+    .option('--patience <time>', 'how long to wait without progress before giving up (default: 5m)', duration('patience'))
     .option('--json', 'print JSON: a line for each progress, then the result')
     .addHelpText('after', '\nAn interrupted transfer goes on where it was when the same command is given again.\n\nExample:\n  selvedge send image.tar tower')
     .action(send);
 }
 
 async function send(file: string, node: string, flags: SendFlags): Promise<void> {
-  const body = { node, path: resolve(file), class: flags.class, patience_ms: flags.patience };
+  const body = { node, path: resolve(file), class: flags.class, patience_ms: flags.patience ?? PATIENCE_MS };
   const line = new ProgressLine(file, flags.json === true);
   try {
     for await (const answer of streamControl({ ...post(flags, '/v1/send', body), signal: interruption().signal })) {
@@ -138,6 +143,10 @@ async function send(file: string, node: string, flags: SendFlags): Promise<void>
           `${file} is at ${node} as ${printable(result.name)}: ${formatBytes(result.bytes)} in ${formatSeconds(result.seconds)}, ${result.mbit.toFixed(1)} Mbit/s\nsha256 ${result.sha256}`,
         );
     }
+  } catch (error) {
+    line.clear();
+    if (error instanceof Interrupted && !flags.json) process.stderr.write('interrupted; the same command goes on where this one ended\n');
+    throw error;
   } finally {
     line.clear();
   }

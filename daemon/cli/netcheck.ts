@@ -22,7 +22,7 @@ import { exitCodes, formatMs, printJson, printLine } from './output.ts';
 interface Flags {
   readonly tower?: string;
   readonly state: string;
-  readonly wait: number;
+  readonly wait?: number;
   readonly json?: boolean;
 }
 
@@ -40,12 +40,14 @@ interface Check {
   readonly why: string | null;
 }
 
+const WAIT_MS = 3_000;
+
 export function netcheckCommand(): Command {
   return new Command('netcheck')
     .description('does UDP (QUIC), does TCP pass to the tower, and do the clocks agree')
     .option('--tower <address>', 'HOST or HOST:PORT (default: where this node joined)')
     .option('--state <dir>', 'state directory of the node', DEFAULT_NODE_STATE)
-    .option('--wait <time>', 'how long to wait for each answer', duration('wait'), 3_000)
+    .option('--wait <time>', 'how long to wait for each answer (default: 3s)', duration('wait'))
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  selvedge netcheck --tower 203.0.113.5')
     .action(netcheck);
@@ -53,13 +55,14 @@ export function netcheckCommand(): Command {
 
 async function netcheck(flags: Flags): Promise<void> {
   const target = await findTarget(flags);
+  const wait_ms = flags.wait ?? WAIT_MS;
   const credentials = await throwaway();
   await using quic = new ClosingQuic();
   const skipped: Check = { passes: false, ms: null, code: 'unsupported', why: 'the tower does not offer it' };
   const [udp, tcp, clock] = await Promise.all([
-    target.udp === null ? skipped : dial(quic.transport, { host: target.host, port: target.udp }, credentials, flags.wait),
-    dial(new TcpTransport(), { host: target.host, port: target.tcp }, credentials, flags.wait),
-    clockDifference(target, flags.wait),
+    target.udp === null ? skipped : dial(quic.transport, { host: target.host, port: target.udp }, credentials, wait_ms),
+    dial(new TcpTransport(), { host: target.host, port: target.tcp }, credentials, wait_ms),
+    clockDifference(target, wait_ms),
   ]);
   const uses = udp.passes ? 'quic' : tcp.passes ? 'tcp' : null;
   if (flags.json) printJson({ tower: target, quic: udp, tcp, clock_difference_s: clock, uses });
@@ -67,7 +70,9 @@ async function netcheck(flags: Flags): Promise<void> {
     printLine(`tower ${target.host}, TCP ${target.tcp}, UDP ${target.udp ?? 'none'}`);
     printLine(`  QUIC over UDP  ${describe(udp)}`);
     printLine(`  TLS over TCP   ${describe(tcp)}`);
-    printLine(`  clock          ${clock === null ? 'unknown: the tower did not answer over HTTPS' : `${clock} s apart`}`);
+    printLine(
+      `  clock          ${clock === null ? 'unknown: the tower did not answer over HTTPS' : Math.abs(clock) <= 1 ? 'the same, to a second' : `${Math.abs(clock)} s ${clock > 0 ? 'behind' : 'ahead of'} the tower's`}`,
+    );
     printLine(
       uses === null ? 'a node here cannot reach the tower' : `a node here will use ${uses}${uses === 'tcp' ? ', and move to QUIC when UDP passes' : ''}`,
     );
