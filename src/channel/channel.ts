@@ -16,7 +16,17 @@ import { Attached, type Lane, type SessionShape } from './attached.ts';
 import { CONTROL_PRIORITY, classAllowsKind, classRow, type FlowKind, streamPriority, type TrafficClass, trafficClassNames } from './classes.ts';
 import { Flow, type FlowOwner } from './flow.ts';
 import { FlowIds, type Side } from './flow-ids.ts';
-import { type ControlFrame, type DataHead, encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead, type HeartbeatFrame, type LatestHead, type ResumeEntry } from './frames.ts';
+import {
+  type ControlFrame,
+  type DataHead,
+  encodeControl,
+  encodeDatagramHead,
+  encodeDataHead,
+  encodeLatestHead,
+  type HeartbeatFrame,
+  type LatestHead,
+  type ResumeEntry,
+} from './frames.ts';
 import { Governor, type PathView, stampOf } from './governor.ts';
 import { Scheduler } from './scheduler.ts';
 import { type Cause, type ChannelState, StateMachine } from './states.ts';
@@ -194,10 +204,18 @@ export class Channel implements FlowOwner {
       this.#events.push({ type: 'drop', key, error: new SelvedgeError('channel_closed', { why: this.state }) });
       return;
     }
-    const attached: Attached = new Attached(key, shape, this.#sink(() => attached), this.#options.random, now, isResume);
+    const attached: Attached = new Attached(
+      key,
+      shape,
+      this.#sink(() => attached),
+      this.#options.random,
+      now,
+      isResume,
+    );
     const before = this.#current;
     // Something was lost before, or what would have healed it never left: this session heals it, though it was not dialed for that.
-    attached.owesResume = isResume || this.#carrierLostAt !== null || (before !== null && (before.owesResume || before.awaitsResume || before.resumeParts.length > 0));
+    attached.owesResume =
+      isResume || this.#carrierLostAt !== null || (before !== null && (before.owesResume || before.awaitsResume || before.resumeParts.length > 0));
     const spare = this.#sessions.size - limits.sessions_per_channel_max + 1;
     for (const [index, older] of [...this.#sessions.keys()].entries()) {
       // Moves come faster than what they leave behind can drain: the oldest is given up, and what was on it leaves again.
@@ -270,7 +288,8 @@ export class Channel implements FlowOwner {
     this.heard(now, key);
     try {
       attached.decoder(source).push(bytes);
-      if (attached.hasTooManySources) throw new SelvedgeError('limit_reached', { limit: 'quic_streams_per_session_max', max: limits.quic_streams_per_session_max });
+      if (attached.hasTooManySources)
+        throw new SelvedgeError('limit_reached', { limit: 'quic_streams_per_session_max', max: limits.quic_streams_per_session_max });
     } catch (error) {
       if (!(error instanceof SelvedgeError)) throw error;
       this.fail(error);
@@ -400,9 +419,11 @@ export class Channel implements FlowOwner {
   }
 
   #judge(flow: Pick<Flow, 'class' | 'kind' | 'service'>): SelvedgeError | null {
-    if (this.#flows.size >= limits.flows_per_channel_max) return new SelvedgeError('limit_reached', { limit: 'flows_per_channel_max', max: limits.flows_per_channel_max });
+    if (this.#flows.size >= limits.flows_per_channel_max)
+      return new SelvedgeError('limit_reached', { limit: 'flows_per_channel_max', max: limits.flows_per_channel_max });
     if (this.state === 'draining') return new SelvedgeError('peer_draining', { peer: this.self });
-    if (flow.kind === 'latest' && this.#countLatest() >= limits.latest_flows_per_channel_max) return new SelvedgeError('limit_reached', { limit: 'latest_flows_per_channel_max', max: limits.latest_flows_per_channel_max });
+    if (flow.kind === 'latest' && this.#countLatest() >= limits.latest_flows_per_channel_max)
+      return new SelvedgeError('limit_reached', { limit: 'latest_flows_per_channel_max', max: limits.latest_flows_per_channel_max });
     if (!classAllowsKind(flow.class, flow.kind)) return new SelvedgeError('flow_refused', { why: `class ${flow.class} has no flows of kind ${flow.kind}` });
     return this.#options.authorize(flow.class, flow.kind, flow.service);
   }
@@ -434,12 +455,16 @@ export class Channel implements FlowOwner {
       if (this.#ids.isPeers(id)) this.#ids.admit(id);
       return this.#checkGiven(id);
     }
-    const error = code === 'session_closed' ? new SelvedgeError('flow_reset', { why: reason }) : new SelvedgeError(code, { why: reason, class: flow.class, peer: this.peer });
+    const error =
+      code === 'session_closed'
+        ? new SelvedgeError('flow_reset', { why: reason })
+        : new SelvedgeError(code, { why: reason, class: flow.class, peer: this.peer });
     this.#endFlow(flow, error, 'reset');
   }
 
   #onHeartbeat(attached: Attached, frame: HeartbeatFrame): void {
-    if (frame.from !== this.peer || frame.to !== this.self || !equalBytes(frame.channel, this.id)) throw new SelvedgeError('frame_invalid', { why: 'heartbeat of another channel' });
+    if (frame.from !== this.peer || frame.to !== this.self || !equalBytes(frame.channel, this.id))
+      throw new SelvedgeError('frame_invalid', { why: 'heartbeat of another channel' });
     attached.echo = { sequence: frame.sequence, stamp_us: frame.stamp_us, at: this.#now };
   }
 
@@ -486,7 +511,8 @@ export class Channel implements FlowOwner {
     if (!flow.send) return;
     if (entry.status === 'done') {
       flow.send.acknowledge(entry.received, entry.received, this.#sendRoom);
-      if (!flow.send.isDone || !flow.receive?.isDone) throw new SelvedgeError('flow_violation', { why: `flow ${flow.id} is done there at ${entry.received}, not here` });
+      if (!flow.send.isDone || !flow.receive?.isDone)
+        throw new SelvedgeError('flow_violation', { why: `flow ${flow.id} is done there at ${entry.received}, not here` });
       this.#endFlow(flow, null, 'done');
     } else if (entry.received >= flow.send.acknowledged) flow.send.rewind(entry.received);
   }
@@ -665,7 +691,12 @@ export class Channel implements FlowOwner {
     if (flow.mustOpen) {
       flow.mustOpen = false;
       flow.openedOn = attached.key;
-      return { ...to, head: encodeControl({ type: 'open', flow: flow.id, class: flow.class, kind: flow.kind, service: flow.service }), body: null, isDatagram: false };
+      return {
+        ...to,
+        head: encodeControl({ type: 'open', flow: flow.id, class: flow.class, kind: flow.kind, service: flow.service }),
+        body: null,
+        isDatagram: false,
+      };
     }
     const max = this.#chunkMax(now, attached, flow);
     if (flow.send) {
@@ -776,7 +807,9 @@ export class Channel implements FlowOwner {
     if (this.hasEnded) return;
     if (this.#carrierLostAt !== null && now >= this.#carrierLostAt + limits.carrier_ms_max) {
       const cause = this.#carrierError;
-      return this.fail(cause?.code === 'heartbeat_timeout' ? cause : new SelvedgeError('network_unreachable', { peer: this.peer, why: cause?.message ?? 'no session' }));
+      return this.fail(
+        cause?.code === 'heartbeat_timeout' ? cause : new SelvedgeError('network_unreachable', { peer: this.peer, why: cause?.message ?? 'no session' }),
+      );
     }
     if (this.#lazyAckAt !== null && now >= this.#lazyAckAt) {
       this.#lazyAckAt = null;

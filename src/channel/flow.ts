@@ -91,7 +91,8 @@ export class Flow {
       return true;
     }
     if (this.datagramsOut) {
-      if (message.length > limits.datagram_bytes_max - 16) throw new SelvedgeError('frame_too_large', { found: message.length, max: limits.datagram_bytes_max - 16 });
+      if (message.length > limits.datagram_bytes_max - 16)
+        throw new SelvedgeError('frame_too_large', { found: message.length, max: limits.datagram_bytes_max - 16 });
       const isTaken = this.datagramsOut.push(message);
       this.#owner.flowHasWork(this);
       return isTaken;

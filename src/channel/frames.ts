@@ -164,7 +164,11 @@ export function encodeLatestHead(head: LatestHead, length: number): Uint8Array {
 }
 
 export function encodeDatagramHead(flow: number, length: number): Uint8Array {
-  return new ByteWriter(16).u8(frameTypes.datagram).varint(varintLength(flow) + length).varint(flow).finish();
+  return new ByteWriter(16)
+    .u8(frameTypes.datagram)
+    .varint(varintLength(flow) + length)
+    .varint(flow)
+    .finish();
 }
 
 /** Any frame whose body is written here as a whole. */
@@ -190,7 +194,12 @@ export function encodeControl(frame: ControlFrame): Uint8Array {
       break;
     case 'heartbeat':
       body.raw(frame.channel).text(frame.from).text(frame.to).varint(frame.sequence).u32(frame.stamp_us);
-      body.varint(frame.latency_us).varint(frame.jitter_us).varint(frame.loss_ppm).u8(frame.health).u8(frame.draining ? 1 : 0);
+      body
+        .varint(frame.latency_us)
+        .varint(frame.jitter_us)
+        .varint(frame.loss_ppm)
+        .u8(frame.health)
+        .u8(frame.draining ? 1 : 0);
       body.varint(frame.configVersion).varint(frame.routeEpoch);
       break;
     case 'echo':
@@ -281,7 +290,12 @@ export class FrameDecoder {
 
   #begin(length: number): void {
     const hasPayload = this.#type === frameTypes.data || this.#type === frameTypes.latest;
-    const max = this.#type === frameTypes.datagram ? limits.datagram_bytes_max : hasPayload ? limits.frame_payload_bytes_max + PAYLOAD_HEAD_BYTES_MAX : limits.control_frame_bytes_max;
+    const max =
+      this.#type === frameTypes.datagram
+        ? limits.datagram_bytes_max
+        : hasPayload
+          ? limits.frame_payload_bytes_max + PAYLOAD_HEAD_BYTES_MAX
+          : limits.control_frame_bytes_max;
     if (length > max) throw new SelvedgeError('frame_too_large', { found: length, max });
     this.#left = length;
     this.#held = null;

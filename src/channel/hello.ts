@@ -43,7 +43,12 @@ export function encodeHello(type: 'hello' | 'accept', hello: Hello): Uint8Array 
   const body = new ByteWriter(192).varint(hello.version).u8(modes.indexOf(hello.mode)).raw(hello.channel).raw(hello.secret);
   body.text(hello.cluster).text(hello.node).varint(classBits(hello.classes));
   body.varint(hello.transports.reduce((bits, name) => bits | transportBits[name], 0));
-  body.varint(hello.configVersion).varint(hello.directoryVersion).varint(hello.trustVersion).varint(hello.routeEpoch).u8(hello.draining ? 1 : 0);
+  body
+    .varint(hello.configVersion)
+    .varint(hello.directoryVersion)
+    .varint(hello.trustVersion)
+    .varint(hello.routeEpoch)
+    .u8(hello.draining ? 1 : 0);
   return encodeFrame(frameTypes[type], body.finish());
 }
 
@@ -62,8 +67,19 @@ export function decodeHello(bytes: Uint8Array): Hello {
   const bits = reader.varint(0xffff_ffff);
   const transports = (Object.keys(transportBits) as HelloTransport[]).filter((name) => (bits & transportBits[name]) !== 0);
   return {
-    version, mode, channel, secret, cluster, node, classes, transports,
-    configVersion: reader.varint(), directoryVersion: reader.varint(), trustVersion: reader.varint(), routeEpoch: reader.varint(), draining: reader.u8() === 1,
+    version,
+    mode,
+    channel,
+    secret,
+    cluster,
+    node,
+    classes,
+    transports,
+    configVersion: reader.varint(),
+    directoryVersion: reader.varint(),
+    trustVersion: reader.varint(),
+    routeEpoch: reader.varint(),
+    draining: reader.u8() === 1,
   };
 }
 

@@ -134,7 +134,8 @@ export class SendHalf {
   /** Sends again from `offset`, which the peer asked for: what it received before the session was lost. */
   rewind(offset: number): void {
     if (this.#finAcknowledged) return;
-    if (offset < this.#base || offset > this.#highest) throw new SelvedgeError('flow_violation', { why: `resumes at ${offset}, held are ${this.#base} to ${this.#highest}` });
+    if (offset < this.#base || offset > this.#highest)
+      throw new SelvedgeError('flow_violation', { why: `resumes at ${offset}, held are ${this.#base} to ${this.#highest}` });
     this.#seek(offset);
     this.#finSent = false;
   }

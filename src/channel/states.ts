@@ -5,13 +5,37 @@
 import { assert } from '../base/errors.ts';
 
 export const channelStates = [
-  'idle', 'connecting', 'handshaking', 'authenticating', 'authorizing', 'established', 'revalidating', 'degraded', 'draining', 'closing', 'closed', 'failed',
+  'idle',
+  'connecting',
+  'handshaking',
+  'authenticating',
+  'authorizing',
+  'established',
+  'revalidating',
+  'degraded',
+  'draining',
+  'closing',
+  'closed',
+  'failed',
 ] as const;
 
 export type ChannelState = (typeof channelStates)[number];
 
 export type Cause =
-  | 'dial' | 'accept' | 'connected' | 'handshaken' | 'authenticated' | 'authorized' | 'revalidate' | 'revalidated' | 'degrade' | 'restore' | 'drain' | 'close' | 'closed' | 'failure';
+  | 'dial'
+  | 'accept'
+  | 'connected'
+  | 'handshaken'
+  | 'authenticated'
+  | 'authorized'
+  | 'revalidate'
+  | 'revalidated'
+  | 'degrade'
+  | 'restore'
+  | 'drain'
+  | 'close'
+  | 'closed'
+  | 'failure';
 
 /** State, then cause, gives the next state. What is not here is not allowed. */
 export const transitions: Record<ChannelState, Partial<Record<Cause, ChannelState>>> = {

@@ -343,6 +343,20 @@ function endsChannel(code: ErrorCode): boolean {
 }
 
 const channelEnds: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'channel_closed', 'shutting_down', 'certificate_invalid', 'certificate_revoked', 'wrong_cluster', 'wrong_node', 'policy_denied', 'peer_disabled', 'peer_draining',
-  'frame_invalid', 'frame_too_large', 'flow_violation', 'limit_reached', 'trust_bundle_stale', 'route_epoch_stale', 'version_unsupported',
+  'channel_closed',
+  'shutting_down',
+  'certificate_invalid',
+  'certificate_revoked',
+  'wrong_cluster',
+  'wrong_node',
+  'policy_denied',
+  'peer_disabled',
+  'peer_draining',
+  'frame_invalid',
+  'frame_too_large',
+  'flow_violation',
+  'limit_reached',
+  'trust_bundle_stale',
+  'route_epoch_stale',
+  'version_unsupported',
 ]);

@@ -20,6 +20,8 @@ const START_BYTES_PER_MS = 500;
 const START_PACKETS_PER_RTT = 10;
 /** The start may overshoot once, by some part of a long round trip, rather than take a dozen of them. */
 const START_GAIN_MIN = 0.4;
+/** Up to so many packets a round trip it doubles: an overshoot of a rate this low is soon gone. */
+const START_FAST_PACKETS_PER_RTT = 60;
 const START_QUEUE_TARGETS = 1.5;
 /** A pause of the sender makes a queue that is gone at once; leaving the start for it would cost seconds. */
 const START_QUEUE_MS = 10;
@@ -30,7 +32,7 @@ const GAIN_MIN = -0.75;
 const SPAN_TAUS = 3;
 /** What is always there, frames larger than the base's, clocks that tick, is no queue: the least of a second, up to a bound, since a queue of our own must not pass for it. */
 const NOISE_SPAN_MS = 1_000;
-const NOISE_MS_MAX = 0.75;
+const NOISE_MS_MAX = 1;
 const GROWTH_MS = 20;
 const GROWTH_MIN = 0.2;
 const GROWTH_MAX = 1;
@@ -198,7 +200,7 @@ export class Law {
     const span = SPAN_TAUS * this.#tau_ms;
     switch (this.#state) {
       case 'start':
-        return Math.max(START_GAIN_MIN, this.#growthMax);
+        return this.#capacity * this.#path.rtt_ms < START_FAST_PACKETS_PER_RTT * PACKET_BYTES ? 1 : Math.max(START_GAIN_MIN, this.#growthMax);
       case 'growth':
         return Math.min(this.#growthMax, this.#gain * 2 ** (elapsed / (this.#path.rtt_ms + SEEN_MS)));
       case 'drain':
