@@ -19,7 +19,7 @@ import { ACCEPTOR, CLUSTER, type Pki, SITE, type SubjectName, subjectNames } fro
 const { values: options } = parseArgs({
   options: {
     repeat: { type: 'string', default: '3' },
-    bytes: { type: 'string', default: String(512 * 1024 * 1024) },
+    bytes: { type: 'string', default: String(2 * 1024 * 1024 * 1024) },
     hold: { type: 'string', default: '1000' },
     only: { type: 'string', default: subjectNames.join(',') },
   },
@@ -130,7 +130,7 @@ async function measure(subject: SubjectName, pki: Pki, bytes: number): Promise<O
 /** Processes of its own: nothing interactive is or was open, so the governor is off, and the heap is fresh. */
 function measureBulk(subject: SubjectName, pki: Pki, bytes: number): Promise<Pick<Figures, 'mb_per_s' | 'cpu_s_per_gb'>> {
   return pair(subject, pki, async (acceptor, dialer) => {
-    await dialer.ask({ do: 'bulk', bytes: bytes / 8 });
+    await dialer.ask({ do: 'bulk', bytes: bytes / 2 });
     const before = await cpu_ms(acceptor, dialer);
     const { ms = 0 } = await dialer.ask({ do: 'bulk', bytes });
     const used = (await cpu_ms(acceptor, dialer)) - before;

@@ -27,6 +27,8 @@ export interface CarrierOwner {
 /** The governor looks at the path this often while it is on; otherwise round trips are looked at now and then. */
 const SAMPLE_MS_GOVERNED = 1;
 const SAMPLE_MS = 100;
+/** A piece of at least this size is bulk, which can wait for the end of the turn; a keystroke's cannot. */
+const BULK_PIECE_BYTES = 8 * 1024;
 /** Frames handed over in one go before the event loop gets its turn. */
 const FRAMES_PER_TURN_MAX = 256;
 /** A replaced session that has not finished after this is dropped. */
@@ -53,6 +55,7 @@ export class Carrier {
   #cancelTimer: (() => void) | null = null;
   #timerAt = Number.POSITIVE_INFINITY;
   #pumpQueued = false;
+  #bulkQueued: NodeJS.Immediate | null = null;
   #isPumping = false;
   #sampledAt = 0;
   #window: number | null = null;
@@ -106,7 +109,8 @@ export class Carrier {
     return {
       data: (source, bytes) => {
         this.channel.receive(this.#now, key, source, bytes);
-        this.#received();
+        if (bytes.length < BULK_PIECE_BYTES) this.#received();
+        else this.#receivedBulk();
       },
       sourceEnd: (source) => {
         this.channel.sourceEnded(this.#now, key, source);
@@ -182,6 +186,15 @@ export class Carrier {
   #received(): void {
     if (!this.#isPumping) this.#runEvents();
     this.schedulePump();
+  }
+
+  /** Several pieces of bulk come in one turn of the event loop: their reader is woken once for all of them. */
+  #receivedBulk(): void {
+    if (this.#bulkQueued !== null) return;
+    this.#bulkQueued = setImmediate(() => {
+      this.#bulkQueued = null;
+      this.pump();
+    });
   }
 
   /** Runs soon, once, whatever number of changes asks for it. */
@@ -326,6 +339,7 @@ export class Carrier {
   #ended(error: SelvedgeError): void {
     this.#cancelTimer?.();
     this.#cancelTimer = null;
+    if (this.#bulkQueued !== null) clearImmediate(this.#bulkQueued);
     for (const key of [...this.#sessions.keys()]) this.#drop(key, error);
     this.#owner.ended(error);
   }
