@@ -20,8 +20,6 @@ const START_BYTES_PER_MS = 500;
 const START_PACKETS_PER_RTT = 10;
 /** The start may overshoot once, by some part of a long round trip, rather than take a dozen of them. */
 const START_GAIN_MIN = 0.4;
-/** Up to so many packets a round trip it doubles: an overshoot of a rate this low is soon gone. */
-const START_FAST_PACKETS_PER_RTT = 60;
 const START_QUEUE_TARGETS = 1.5;
 /** A pause of the sender makes a queue that is gone at once; leaving the start for it would cost seconds. */
 const START_QUEUE_MS = 10;
@@ -200,7 +198,7 @@ export class Law {
     const span = SPAN_TAUS * this.#tau_ms;
     switch (this.#state) {
       case 'start':
-        return this.#capacity * this.#path.rtt_ms < START_FAST_PACKETS_PER_RTT * PACKET_BYTES ? 1 : Math.max(START_GAIN_MIN, this.#growthMax);
+        return Math.max(START_GAIN_MIN, this.#growthMax);
       case 'growth':
         return Math.min(this.#growthMax, this.#gain * 2 ** (elapsed / (this.#path.rtt_ms + SEEN_MS)));
       case 'drain':
