@@ -52,12 +52,15 @@ export class FileGrowth {
   readonly progress: Progress[] = [];
   readonly #directory: string;
   readonly #name: string;
+  readonly #look_ms: number;
   readonly #stop = new AbortController();
   readonly #done: Promise<void>;
 
-  constructor(directory: string, name: string) {
+  /** Looking costs the machine that is measured: often for a gap, seldom for a rate. */
+  constructor(directory: string, name: string, look_ms: number = LOOK_MS) {
     this.#directory = directory;
     this.#name = name;
+    this.#look_ms = look_ms;
     this.#done = this.#watch().catch(() => {});
   }
 
@@ -82,7 +85,7 @@ export class FileGrowth {
             );
       if (size === null) path = await this.#find();
       else if (size > this.bytes) this.progress.push({ at_ms: performance.now(), bytes: size });
-      await pause(LOOK_MS, undefined, { signal: this.#stop.signal });
+      await pause(this.#look_ms, undefined, { signal: this.#stop.signal });
     }
   }
 

@@ -21,6 +21,8 @@ const parameters = Type.Object(
 
 /** Echoes a second: a hand on a keyboard and a mouse. */
 const PINGS_PER_SECOND = 50;
+/** Between two looks at the file: its rate over seconds is wanted, and looking takes time from what is measured. */
+const LOOK_MS = 50;
 /** The file goes on a little longer than the echoes, so that they are never alone. */
 const TAIL_S = 2;
 
@@ -35,7 +37,7 @@ export async function measureQos(world: World, node: string, run: string, title:
   const fleet = world.fleet();
   const { mbit } = bottleneckOf(world.lab.topology, node);
   const bytes = Math.round((mbit * 1e6 * (loaded_s + TAIL_S)) / 8);
-  const transfer = await Transfer.prepare(world, node, `qos-${node}.bin`, bytes);
+  const transfer = await Transfer.prepare(world, node, `qos-${node}.bin`, bytes, LOOK_MS);
   const start_ms = performance.now();
   const pings = (seconds: number) => fleet.ping(node, fleet.tower.name, { count: seconds * PINGS_PER_SECOND, interval_ms: 1000 / PINGS_PER_SECOND });
   try {

@@ -44,18 +44,18 @@ export class Transfer {
   /** How often it had to be sent again. */
   retries = 0;
 
-  private constructor(world: World, node: string, name: string, bytes: number) {
+  private constructor(world: World, node: string, name: string, bytes: number, look_ms?: number) {
     this.#world = world;
     this.#node = node;
     this.#name = name;
     this.bytes = bytes;
     this.#file = join(world.lab.directory, name);
-    this.growth = new FileGrowth(world.fleet().inbox, name);
+    this.growth = new FileGrowth(world.fleet().inbox, name, look_ms);
   }
 
-  static async prepare(world: World, node: string, name: string, bytes: number): Promise<Transfer> {
+  static async prepare(world: World, node: string, name: string, bytes: number, look_ms?: number): Promise<Transfer> {
     await makeFile(join(world.lab.directory, name), bytes);
-    return new Transfer(world, node, name, bytes);
+    return new Transfer(world, node, name, bytes, look_ms);
   }
 
   start(): void {
