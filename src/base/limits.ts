@@ -141,7 +141,6 @@ export const limits = {
   transfers_remembered_max: 1_024,
 
   // The local control API.
-  control_connections_max: 64,
   control_backlog_bytes_max: 1 * MIB,
   ping_count_max: 1_000_000,
 
