@@ -84,6 +84,14 @@ export const errorTable = {
   argument_invalid: { wire: 115, message: 'argument {name}: {why}', remedy: 'See --help.' },
   lab_failed: { wire: 116, message: 'lab: {why}', remedy: 'See docs/lab.md for what the lab needs.' },
   state_in_use: { wire: 118, message: '{path} is in use by another process', remedy: 'Stop the other daemon, or use another --state directory.' },
+
+  // App networks on a host.
+  tunnel_unreachable: { wire: 128, message: 'selvedge-tunnel does not answer at {path}: {why}', remedy: 'See its log beside the socket (tunnel.log); the daemon starts it again by itself.' },
+  tunnel_answer_invalid: { wire: 129, message: 'selvedge-tunnel said what it should not: {why}', remedy: 'Daemon and tunnel are of different versions, or something else answers on its socket; stop the tunnel, the daemon starts its own.' },
+  tunnel_refused: { wire: 130, message: '{what}: {why}', remedy: 'See the reason; `selvedge status` tells when it is mended.' },
+  tunnel_missing: { wire: 131, message: 'the program selvedge-tunnel cannot be started: {why}', remedy: 'Run `npm run setup` (it builds it), and start the daemon as root.' },
+  mtu_too_small: { wire: 132, message: '{what}: {why}', remedy: 'Raise the MTU of the underlay that is named, or use IPv4 only.' },
+  not_member: { wire: 134, message: 'this node is not a member of app network {network}', remedy: 'Have it added at the tower: `selvedge app add NETWORK NODE`.' },
   internal_error: { wire: 150, message: 'internal error in {what}', remedy: 'Report it with the log line of the same time.' },
   unsupported: { wire: 117, message: '{what} is not supported here: {why}', remedy: 'See docs.' },
   unseal_key_invalid: { wire: 119, message: '{path} does not unseal anything: {why}', remedy: 'Give a key file of 32 random bytes in hex or base64, or a passphrase file, of mode 0600.' },
