@@ -107,6 +107,20 @@ export const limits = {
   enroll_attempts_max: 8,
   identity_file_bytes_max: 64 * KIB,
 
+  // App networks. What one node may be told is bounded so that its snapshot stays below `snapshot_bytes_max`.
+  app_networks_max: 1_024,
+  app_networks_per_node_max: 256,
+  app_network_endpoints_max: 4_096,
+  app_hosts_per_node_max: 1_000,
+  app_endpoints_per_node_max: 16_384,
+  app_attachments_per_member_max: 256,
+  app_attachment_name_chars_max: 63,
+  app_mtu_bytes_min: 576,
+  app_mtu_bytes_max: 65_535,
+  app_requests_per_minute_max: 600,
+  app_request_bytes_max: 4 * KIB,
+  wireguard_keys_max: 2,
+
   // HTTP.
   api_body_bytes_max: 64 * KIB,
   api_header_bytes_max: 16 * KIB,

@@ -10,7 +10,8 @@ import { type Api, ErrorSchema, type FailureListener, makeApi } from '../api/htt
 import { listenOnSocket } from '../api/local-socket.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock } from '../base/seam.ts';
-import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema, Label, NodeId } from '../enroll/wire.ts';
+import { Label, NodeId } from '../enroll/shapes.ts';
+import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema } from '../enroll/wire.ts';
 import { addressGroup } from '../transport/address-group.ts';
 import { RateLimit } from './rate-limit.ts';
 import type { NodeRow } from './store.ts';
