@@ -84,24 +84,35 @@ type EngineActual struct {
 	Peers   []ActualPeer
 }
 
-// Stats are counters since the engine started; they only grow.
+// Stats are counters since the engine started, which only grow, and ages: milliseconds since a thing was last seen, null for never.
 type Stats struct {
 	Peers    []PeerStats    `json:"peers"`
 	Networks []NetworkStats `json:"networks"`
+	Keys     []KeyStats     `json:"keys"`
 }
 
-// PeerStats are of sealed packets. LatestHandshakeMS is Unix time in milliseconds, 0 before the first.
+// PeerStats are of sealed packets. DirectHeardMS is the age of the last packet over UDP, CarriedHeardMS that of the last carried one.
 type PeerStats struct {
-	Node              string    `json:"node"`
+	Node string `json:"node"`
+	// PublicKey is the peer's key in use; nil before the first handshake.
+	PublicKey         *Key      `json:"publicKey"`
 	Path              string    `json:"path"`
 	Why               string    `json:"why"`
 	Endpoint          *Endpoint `json:"endpoint"`
-	LatestHandshakeMS int64     `json:"latestHandshake_ms"`
+	LatestHandshakeMS *int64    `json:"latestHandshake_ms"`
+	DirectHeardMS     *int64    `json:"directHeard_ms"`
+	CarriedHeardMS    *int64    `json:"carriedHeard_ms"`
 	RxBytes           uint64    `json:"rxBytes"`
 	TxBytes           uint64    `json:"txBytes"`
 	RxPackets         uint64    `json:"rxPackets"`
 	TxPackets         uint64    `json:"txPackets"`
 	Dropped           uint64    `json:"dropped"`
+}
+
+// KeyStats tell when a peer last used a key of this host, so that the daemon can drop an old key that nobody uses.
+type KeyStats struct {
+	PublicKey  Key    `json:"publicKey"`
+	LastUsedMS *int64 `json:"lastUsed_ms"`
 }
 
 // NetworkStats are of inner frames, towards the host (rx) and from it (tx).
@@ -140,13 +151,13 @@ type Event struct {
 	Data  any    `json:"data"`
 }
 
-// PeerEvent tells that a peer's path changed, that a handshake was seen, or that a carried peer was heard directly.
+// PeerEvent tells that a peer's path changed, or by which path it was heard: at most once a second for each peer.
 type PeerEvent struct {
-	Node              string `json:"node"`
-	Path              string `json:"path"`
-	Why               string `json:"why"`
-	LatestHandshakeMS int64  `json:"latestHandshake_ms"`
-	DirectHeard       bool   `json:"directHeard"`
+	Node string `json:"node"`
+	// Path is the one in use, Heard the one by which a packet of the peer came; empty when the event tells nothing of it.
+	Path  string `json:"path,omitempty"`
+	Heard string `json:"heard,omitempty"`
+	Why   string `json:"why,omitempty"`
 }
 
 // NeighborEvent tells of a MAC address learned behind a peer, where that is allowed.

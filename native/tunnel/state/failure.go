@@ -24,6 +24,7 @@ const (
 	CodeStateInUse         Code = "state_in_use"
 	CodeUnsupported        Code = "unsupported"
 	CodeShuttingDown       Code = "shutting_down"
+	CodeTimeout            Code = "timeout"
 	CodeInternalError      Code = "internal_error"
 	// CodeDeviceForeign: a device has the name that ours should have, and not our mark. It is never touched.
 	CodeDeviceForeign Code = "device_foreign"
@@ -49,6 +50,7 @@ var remedies = map[Code]string{
 	CodeStateInUse:         "Stop the other selvedge-tunnel, or use another socket.",
 	CodeUnsupported:        "Use engine `user`, or load the kernel modules wireguard and vxlan.",
 	CodeShuttingDown:       "Start selvedge-tunnel again.",
+	CodeTimeout:            "Check that the other host runs and is a member; `selvedge status` tells its path.",
 	CodeInternalError:      "Report it with the log line of the same time.",
 	CodeDeviceForeign:      "Remove or rename that device if nobody needs it; Selvedge does not touch what it did not make.",
 	CodeDeviceFailed:       "See the reason; `ip -d link` shows the device.",
@@ -59,7 +61,7 @@ var remedies = map[Code]string{
 // Failure is one thing that could not be done. It is an error, and what the socket says about it.
 type Failure struct {
 	Code Code `json:"code"`
-	// What names the thing in the words of the user: `network shop`, `attachment shop/web`, `peer NODE`.
+	// What is one of `wireguard`, `peer NODE`, `network NAME`, `attachment NETWORK/NAME`.
 	What   string `json:"what"`
 	Why    string `json:"why"`
 	Remedy string `json:"remedy"`

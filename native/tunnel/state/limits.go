@@ -31,7 +31,7 @@ const (
 	VNIMax        = 1<<24 - 1
 	MTUBytesMin   = 576
 	MTUBytesMax   = 65000
-	KeepaliveSMax = 3600
+	KeepaliveSMax = 120
 	// BroadcastPPSMax bounds what a network may be allowed to flood, in packets a second.
 	BroadcastPPSMax = 100000
 	PIDMax          = 1 << 22
