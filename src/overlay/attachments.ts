@@ -12,7 +12,7 @@ import type { LocalAttachment } from './desired.ts';
 import type { Namespace } from './namespaces.ts';
 
 /** A part of the path under which the tower and the tunnel know it. */
-export const ATTACHMENT_NAME = '^[a-z0-9][a-z0-9-]{0,62}$';
+const ATTACHMENT_NAME = '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$';
 
 export interface Attachment extends LocalAttachment, Namespace {}
 
@@ -72,7 +72,8 @@ export class Attachments {
   /** In place of one of the same network and name. @throws limit_reached, disk_full */
   async put(attachment: Attachment): Promise<void> {
     const others = this.#list.filter((one) => one.network !== attachment.network || one.name !== attachment.name);
-    if (others.length >= limits.app_attachments_max) throw new SelvedgeError('limit_reached', { limit: 'app_attachments_max', max: limits.app_attachments_max });
+    if (others.length >= limits.app_attachments_max)
+      throw new SelvedgeError('limit_reached', { limit: 'app_attachments_max', max: limits.app_attachments_max });
     await this.#save([...others, attachment]);
   }
 
@@ -91,9 +92,8 @@ export class Attachments {
 export function defaultAttachmentName({ netns }: Namespace): string {
   const plain = netns.startsWith('pid:') ? netns.replace(':', '-') : basename(netns);
   const name = plain
-    .toLowerCase()
-    .replace(/[^a-z0-9-]/g, '-')
-    .replace(/^-+/, '')
+    .replace(/[^A-Za-z0-9._-]/g, '-')
+    .replace(/^[^A-Za-z0-9]+/, '')
     .slice(0, 63);
   return name === '' ? 'namespace' : name;
 }

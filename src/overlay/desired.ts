@@ -21,7 +21,7 @@ export interface LocalAttachment {
 export interface DesiredInput {
   /** `CLUSTER/NODE`: whose devices these are. */
   readonly owner: string;
-  readonly self: { readonly node: string; readonly name: string; readonly underlay: Underlay };
+  readonly self: { readonly node: string; readonly name: string; readonly underlay: Underlay | null };
   readonly app: AppSnapshot;
   readonly engine: EngineChoice;
   readonly fwmark: number;
@@ -89,7 +89,8 @@ function makeNetwork(network: AppNetwork, mtu: NetworkMtu, vteps: ReadonlyMap<st
   if (host === undefined) return refuse('the tower gave this node no address in it', network, notes);
   if (mtu.mtu < MTU_MIN) return refuse(`an MTU of ${mtu.mtu} is less than IPv4 needs (${mtu.why})`, network, notes, 'mtu_too_small');
   const withIpv6 = subnet6 !== null && mtu.fitsIpv6;
-  if (subnet6 !== null && !mtu.fitsIpv6) notes.push({ code: 'mtu_too_small', what: `network ${name}`, why: `IPv6 is left out: an MTU of ${mtu.mtu} (${mtu.why})` });
+  if (subnet6 !== null && !mtu.fitsIpv6)
+    notes.push({ code: 'mtu_too_small', what: `network ${name}`, why: `IPv6 is left out: an MTU of ${mtu.mtu} (${mtu.why})` });
   const plain = (endpoint: AppEndpoint) => [endpoint.address4, withIpv6 ? endpoint.address6 : null].filter((address) => address !== null);
   const withPrefix = ({ address4, address6 }: AppEndpoint) => [
     ...(address4 !== null && subnet4 !== null ? [`${address4}/${prefixOf(subnet4)}`] : []),
@@ -140,7 +141,8 @@ function makePeer({ node, vtep, keys, endpoint }: AppHost, { pathOf }: DesiredIn
   }
   const path = pathOf(node);
   const address = endpoint !== null && isIP(endpoint.host) !== 0 ? { host: endpoint.host, port: endpoint.port } : null;
-  if (endpoint !== null && address === null) notes.push({ code: 'unsupported', what: `peer ${node}`, why: `it advertises '${endpoint.host}', which is a name; WireGuard takes an IP address` });
+  if (endpoint !== null && address === null)
+    notes.push({ code: 'unsupported', what: `peer ${node}`, why: `it advertises '${endpoint.host}', which is a name; WireGuard takes an IP address` });
   // More often while packets are carried: what arrives directly is what brings the direct path back.
   const keepalive_s = address === null ? 0 : path === 'carried' ? limits.wireguard_probe_s : limits.wireguard_keepalive_s;
   return [{ node, vtep, keys: [...keys], endpoint: address, path, keepalive_s }];

@@ -91,7 +91,7 @@ export function readKeyRing(store: SecretStore): KeyRing {
 
 export async function saveKeyRing(store: SecretStore, ring: KeyRing): Promise<void> {
   const keys = ring.map(({ privateKey, made_ms, portOffset }) => ({ privateKey, made_ms, portOffset }));
-  await store.set(WIREGUARD_SECRET, new TextEncoder().encode(JSON.stringify({ format: 1, keys })));
+  await store.update({ [WIREGUARD_SECRET]: new TextEncoder().encode(JSON.stringify({ format: 1, keys })) });
 }
 
 /** PKCS#8 of X25519 is these octets and then the key (RFC 8410, section 7). */

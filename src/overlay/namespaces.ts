@@ -26,7 +26,10 @@ export async function findNamespace(text: string): Promise<Namespace> {
   }
   const netns = text.startsWith('/') ? text : `${NETNS_FOLDER}/${text}`;
   if (text.includes('\0') || text.length > 1_024 || (!text.startsWith('/') && !NAME.test(text)))
-    throw new SelvedgeError('argument_invalid', { name: 'namespace', why: 'it is neither a name of `ip netns`, nor an absolute path, nor the number of a process' });
+    throw new SelvedgeError('argument_invalid', {
+      name: 'namespace',
+      why: 'it is neither a name of `ip netns`, nor an absolute path, nor the number of a process',
+    });
   if (!(await isThere({ netns, birth: null }))) throw new SelvedgeError('namespace_missing', { name: text, why: `there is no ${netns}` });
   return { netns, birth: null };
 }

@@ -83,7 +83,11 @@ export class PathMachine {
     const wasHeard = directHeard_ms !== null && directHeard_ms > this.#since_ms;
     const isFresh = directHeard_ms !== null && now_ms - directHeard_ms <= DIRECT_FRESH_MS;
     if (!canCarry) {
-      this.#why = isFresh ? 'direct' : hasEndpoint ? 'direct: nothing else could carry it' : 'direct: no address of the peer is known, and nothing could carry packets to it';
+      this.#why = isFresh
+        ? 'direct'
+        : hasEndpoint
+          ? 'direct: nothing else could carry it'
+          : 'direct: no address of the peer is known, and nothing could carry packets to it';
       return;
     }
     if (!hasEndpoint && directHeard_ms === null) return this.#move('carried', now_ms, 'the peer has no address for UDP');
@@ -91,7 +95,11 @@ export class PathMachine {
     if (isPeerCarrying && !isFresh) return this.#move('carried', now_ms, 'the peer sends no more by UDP');
     const patience_ms = isUdpFailing ? SHORT_PATIENCE_MS : wasHeard ? PATIENCE_MS : FIRST_PATIENCE_MS;
     if (this.#asked_ms !== null && now_ms - this.#asked_ms >= patience_ms) {
-      return this.#move('carried', now_ms, `no answer by UDP for ${Math.round((now_ms - this.#asked_ms) / 100) / 10} s${isUdpFailing ? ', nor for the channel' : ''}`);
+      return this.#move(
+        'carried',
+        now_ms,
+        `no answer by UDP for ${Math.round((now_ms - this.#asked_ms) / 100) / 10} s${isUdpFailing ? ', nor for the channel' : ''}`,
+      );
     }
     this.#why = wasHeard || isFresh ? 'direct' : 'direct: no answer yet';
   }

@@ -73,6 +73,8 @@ export class Reconciler {
   close(): void {
     this.down();
     this.#desired = null;
+    this.#text = '';
+    this.#failures = [];
   }
 
   #step(): void {
@@ -93,7 +95,8 @@ export class Reconciler {
     this.#isApplying = false;
     // The tunnel went away meanwhile: the next one is told everything.
     if (this.#apply !== apply) return this.#step();
-    this.#failures = error === null ? (answer?.failures ?? []) : [{ code: error.code, what: 'the state that is desired', why: error.message, remedy: error.remedy }];
+    this.#failures =
+      error === null ? (answer?.failures ?? []) : [{ code: error.code, what: 'the state that is desired', why: error.message, remedy: error.remedy }];
     if (error === null) this.#appliedText = text;
     if (answer !== null) this.#options.onApplied(answer);
     if (this.#failures.length > 0 && this.#text === text) this.#retryLater();

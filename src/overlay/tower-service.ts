@@ -32,7 +32,9 @@ const ErrorAnswer = Type.Object({
   error: Type.Object({
     code: Type.String({ maxLength: 64 }),
     message: Type.Optional(Type.String({ maxLength: 1_024 })),
-    facts: Type.Optional(Type.Record(Type.String({ maxLength: 64 }), Type.Union([Type.String({ maxLength: 1_024 }), Type.Number(), Type.Boolean(), Type.Null()]))),
+    facts: Type.Optional(
+      Type.Record(Type.String({ maxLength: 64 }), Type.Union([Type.String({ maxLength: 1_024 }), Type.Number(), Type.Boolean(), Type.Null()])),
+    ),
   }),
 });
 const checkAttach = checker(AttachAnswer);
@@ -135,7 +137,9 @@ function read<Shape>(message: Uint8Array, check: Check<Shape>): Shape {
   }
   if (typeof value === 'object' && value !== null && 'error' in value) {
     const { code, message: text, facts } = checkError(value).error;
-    throw new TowerRefusal(isErrorCode(code) ? new SelvedgeError(code, facts ?? { why: text ?? 'no reason given' }) : new SelvedgeError('policy_denied', { why: text ?? code }));
+    throw new TowerRefusal(
+      isErrorCode(code) ? new SelvedgeError(code, facts ?? { why: text ?? 'no reason given' }) : new SelvedgeError('policy_denied', { why: text ?? code }),
+    );
   }
   return check(value);
 }

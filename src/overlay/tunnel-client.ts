@@ -64,7 +64,8 @@ export class TunnelConnection {
       throw unreachable(path, error);
     });
     if (!facts.isSocket()) throw unreachable(path, new Error('it is not a socket'));
-    if (facts.uid !== 0 && facts.uid !== process.getuid?.()) throw new SelvedgeError('permission_denied', { what: `${path} belongs to user ${facts.uid}, who shall not be given keys` });
+    if (facts.uid !== 0 && facts.uid !== process.getuid?.())
+      throw new SelvedgeError('permission_denied', { what: `${path} belongs to user ${facts.uid}, who shall not be given keys` });
     const socket = connect(path);
     try {
       await once(socket, 'connect');
@@ -85,10 +86,12 @@ export class TunnelConnection {
   /** @throws what the tunnel answered, tunnel_answer_invalid, tunnel_unreachable, timeout, limit_reached */
   async call<Shape>(method: string, params: object, check: Check<Shape>, patience_ms: number = limits.tunnel_answer_ms_max): Promise<Shape> {
     if (this.#error !== null) throw this.#error;
-    if (this.#waiting.size >= limits.tunnel_requests_max) throw new SelvedgeError('limit_reached', { limit: 'tunnel_requests_max', max: limits.tunnel_requests_max });
+    if (this.#waiting.size >= limits.tunnel_requests_max)
+      throw new SelvedgeError('limit_reached', { limit: 'tunnel_requests_max', max: limits.tunnel_requests_max });
     const id = ++this.#lastId;
     const line = Buffer.from(`${JSON.stringify({ id, method, params })}\n`);
-    if (line.length > limits.tunnel_line_bytes_max) throw new SelvedgeError('limit_reached', { limit: 'tunnel_line_bytes_max', max: limits.tunnel_line_bytes_max });
+    if (line.length > limits.tunnel_line_bytes_max)
+      throw new SelvedgeError('limit_reached', { limit: 'tunnel_line_bytes_max', max: limits.tunnel_line_bytes_max });
     try {
       return check(await this.#ask(id, method, line, patience_ms));
     } finally {
@@ -99,7 +102,9 @@ export class TunnelConnection {
 
   #ask(id: number, method: string, line: Buffer, patience_ms: number): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const cancel = this.#options.timers.after(patience_ms, () => reject(new SelvedgeError('timeout', { what: `selvedge-tunnel's answer to ${method}`, ms: patience_ms })));
+      const cancel = this.#options.timers.after(patience_ms, () =>
+        reject(new SelvedgeError('timeout', { what: `selvedge-tunnel's answer to ${method}`, ms: patience_ms })),
+      );
       this.#waiting.set(id, { resolve, reject, cancel });
       this.#socket.write(line);
     });
@@ -136,13 +141,12 @@ function parse(line: string): unknown {
   }
 }
 
-/** What the tunnel refused, as an error of the table. A code of a newer tunnel reads as `tunnel_refused`. */
+/** What the tunnel refused, as an error of the table; the code of a newer tunnel reads as `tunnel_refused`. */
 function refusal({ code, message }: { readonly code: string; readonly message: string }): SelvedgeError {
-  if (code === 'timeout' || code === 'version_unsupported' || !isErrorCode(code)) {
-    if (code === 'version_unsupported') return new SelvedgeError(code, { found: message, expected: TUNNEL_PROTOCOL });
-    return new SelvedgeError('tunnel_refused', { what: `selvedge-tunnel (${code})`, why: message });
-  }
-  return new SelvedgeError(code, { why: message, what: message, name: 'selvedge-tunnel' });
+  if (code === 'version_unsupported') return new SelvedgeError(code, { found: message, expected: TUNNEL_PROTOCOL });
+  if (code === 'timeout') return new SelvedgeError(code, { what: message, ms: limits.tunnel_answer_ms_max });
+  if (!isErrorCode(code)) return new SelvedgeError('tunnel_refused', { what: `selvedge-tunnel (${code})`, why: message });
+  return new SelvedgeError(code, { why: message, what: message, name: 'selvedge-tunnel', path: 'selvedge-tunnel' });
 }
 
 function unreachable(path: string, cause: unknown): SelvedgeError {

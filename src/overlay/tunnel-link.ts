@@ -119,7 +119,7 @@ export class TunnelLink {
       if (error instanceof SelvedgeError && error.code === 'version_unsupported' && this.#options.starter !== null) {
         this.#options.log('tunnel of another version is replaced', { reason: error.message });
         this.#lost_ms = this.#options.timers.clock.now();
-        await connection.call('close', {}, checkAny).catch(() => undefined);
+        await endTunnel(connection);
       }
       throw error;
     }
@@ -138,4 +138,29 @@ export class TunnelLink {
     this.#connection?.close();
     await this.#running;
   }
+
+  /** Ends the tie and the tunnel, which removes what it made. */
+  async dismiss(): Promise<void> {
+    // First, so that its end is not taken for a crash.
+    this.#isClosed = true;
+    const connection = this.#connection;
+    if (connection !== null) await endTunnel(connection);
+    await this.close();
+  }
+}
+
+/** Ends a tunnel that may be there from before. */
+export async function dismissTunnel({ path, timers }: Pick<TunnelLinkOptions, 'path' | 'timers'>): Promise<void> {
+  try {
+    const connection = await TunnelConnection.open({ path, timers, onEvent: () => undefined });
+    await endTunnel(connection);
+    connection.close();
+  } catch {
+    // Nobody answers: there is none.
+  }
+}
+
+/** Resolves when it is gone, or did not answer. It takes `close` without a greeting, so that one of any version can be ended. */
+async function endTunnel(connection: TunnelConnection): Promise<void> {
+  await connection.call('close', {}, checkAny).catch(() => undefined);
 }

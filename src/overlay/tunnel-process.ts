@@ -54,7 +54,10 @@ export class TunnelProcess implements TunnelStarter {
     if (child === null || !hasEnded(child)) return null;
     const { logPath, socketPath } = this.#options;
     const last = (await readFile(logPath, 'utf8').catch(() => '')).trimEnd().split('\n').at(-1) ?? '';
-    return new SelvedgeError('tunnel_unreachable', { path: socketPath, why: `it ended with ${child.signalCode ?? `exit code ${child.exitCode}`}: ${last || 'no message'}` });
+    return new SelvedgeError('tunnel_unreachable', {
+      path: socketPath,
+      why: `it ended with ${child.signalCode ?? `exit code ${child.exitCode}`}: ${last || 'no message'}`,
+    });
   }
 }
 

@@ -129,6 +129,7 @@ export const ActualAnswer = shape({
 export type ActualAnswer = Static<typeof ActualAnswer>;
 
 export const PingAnswer = shape({ rtt_ms: Type.Number({ minimum: 0 }) });
+export type PingAnswer = Static<typeof PingAnswer>;
 export const AnyAnswer = Type.Unknown();
 
 /** One line of the tunnel: an answer to a request, or an event. */
