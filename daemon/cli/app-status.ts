@@ -44,7 +44,7 @@ function peerRow({ node, name, networks, path, why, endpoint, handshake_ms, rx_b
   return [
     printable(name === node ? name : `${name} (${node})`),
     printable(networks.join(' ')),
-    printable(why === '' || why === path ? path : why.startsWith(path) ? why : `${path}: ${why}`),
+    printable(why === '' ? path : `${path} (${why})`),
     printable(endpoint ?? '-'),
     handshake_ms === null ? 'never' : `${formatSeconds(handshake_ms / 1_000)} ago`,
     bytes(rx_bytes),

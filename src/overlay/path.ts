@@ -40,9 +40,11 @@ const HOLD_MS_MAX = 300_000;
 /** A direct path that held so long has earned its first trust back. */
 const STEADY_MS = 600_000;
 
+const HEARD = 'UDP gets through';
+
 export class PathMachine {
   #path: Path = 'direct';
-  #why = 'direct: not measured yet';
+  #why = 'not measured yet';
   #since_ms: number;
   #lastTxBytes: number | null = null;
   /** Since when something was sent and nothing came; null: no question is open. */
@@ -84,10 +86,10 @@ export class PathMachine {
     const isFresh = directHeard_ms !== null && now_ms - directHeard_ms <= DIRECT_FRESH_MS;
     if (!canCarry) {
       this.#why = isFresh
-        ? 'direct'
+        ? HEARD
         : hasEndpoint
-          ? 'direct: nothing else could carry it'
-          : 'direct: no address of the peer is known, and nothing could carry packets to it';
+          ? 'nothing else could carry it'
+          : 'no address of the peer is known, and nothing could carry packets to it';
       return;
     }
     if (!hasEndpoint && directHeard_ms === null) return this.#move('carried', now_ms, 'the peer has no address for UDP');
@@ -101,13 +103,13 @@ export class PathMachine {
         `no answer by UDP for ${Math.round((now_ms - this.#asked_ms) / 100) / 10} s${isUdpFailing ? ', nor for the channel' : ''}`,
       );
     }
-    this.#why = wasHeard || isFresh ? 'direct' : 'direct: no answer yet';
+    this.#why = wasHeard || isFresh ? HEARD : 'no answer yet';
   }
 
   #judgeCarried(now_ms: number, { canCarry }: PathFacts): void {
-    if (!canCarry) return this.#move('direct', now_ms, 'direct: the channel that carried it is gone');
+    if (!canCarry) return this.#move('direct', now_ms, 'the channel that carried it is gone');
     if (this.#heardSince_ms === null || now_ms - this.#heardSince_ms < this.#hold_ms) return;
-    this.#move('direct', now_ms, 'direct: heard by UDP again');
+    this.#move('direct', now_ms, 'heard by UDP again');
     this.#hold_ms = Math.min(2 * this.#hold_ms, HOLD_MS_MAX);
   }
 
