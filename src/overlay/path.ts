@@ -85,11 +85,7 @@ export class PathMachine {
     const wasHeard = directHeard_ms !== null && directHeard_ms > this.#since_ms;
     const isFresh = directHeard_ms !== null && now_ms - directHeard_ms <= DIRECT_FRESH_MS;
     if (!canCarry) {
-      this.#why = isFresh
-        ? HEARD
-        : hasEndpoint
-          ? 'nothing else could carry it'
-          : 'no address of the peer is known, and nothing could carry packets to it';
+      this.#why = isFresh ? HEARD : hasEndpoint ? 'nothing else could carry it' : 'no address of the peer is known, and nothing could carry packets to it';
       return;
     }
     if (!hasEndpoint && directHeard_ms === null) return this.#move('carried', now_ms, 'the peer has no address for UDP');

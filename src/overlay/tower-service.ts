@@ -64,9 +64,10 @@ export class TowerService {
     await this.#ask({ op: 'wireguard', ...published }, checkDone);
   }
 
-  /** Idempotent. @throws as publish; not_member, limit_reached */
-  attach(network: string, attachment: string): Promise<AttachedAddresses> {
-    return this.#ask({ op: 'attach', network, attachment }, checkAttach);
+  /** Idempotent. @throws as publish; policy_denied where this node is no member, limit_reached */
+  async attach(network: string, attachment: string): Promise<AttachedAddresses> {
+    const { address4, address6, mac } = await this.#ask({ op: 'attach', network, attachment }, checkAttach);
+    return { address4, address6, mac };
   }
 
   /** Idempotent. @throws as publish */

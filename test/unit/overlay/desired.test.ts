@@ -26,14 +26,20 @@ t.test('names of devices fit the kernel and are one for each VNI, or each attach
   t.equal(tapName(2 ** 24 - 1), 'svt-ffffff');
   const vni = fc.integer({ min: 1, max: 2 ** 24 - 1 });
   fc.assert(
-    fc.property(vni, vni, fc.stringMatching(/^[a-z][a-z0-9-]{0,31}$/), fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/), (one, other, name, attachment) => {
-      for (const device of [bridgeName(one), tapName(one), vethName(name, attachment), defaultInterfaceName(name)]) {
-        if (!/^[A-Za-z0-9._-]{1,15}$/.test(device)) throw new Error(device);
-      }
-      if (one !== other && bridgeName(one) === bridgeName(other)) throw new Error('two networks, one bridge');
-      if (vethName(name, attachment) === vethName(name, `${attachment}x`)) throw new Error('two attachments, one device');
-      return interfaceObjection(defaultInterfaceName(name)) === null;
-    }),
+    fc.property(
+      vni,
+      vni,
+      fc.stringMatching(/^[a-z][a-z0-9-]{0,31}$/),
+      fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/),
+      (one, other, name, attachment) => {
+        for (const device of [bridgeName(one), tapName(one), vethName(name, attachment), defaultInterfaceName(name)]) {
+          if (!/^[A-Za-z0-9._-]{1,15}$/.test(device)) throw new Error(device);
+        }
+        if (one !== other && bridgeName(one) === bridgeName(other)) throw new Error('two networks, one bridge');
+        if (vethName(name, attachment) === vethName(name, `${attachment}x`)) throw new Error('two attachments, one device');
+        return interfaceObjection(defaultInterfaceName(name)) === null;
+      },
+    ),
   );
   for (const bad of ['', '.', '..', 'a/b', 'a b', 'sixteen-letters1', 'svb-3e9', 'a:b', 'ä']) t.type(interfaceObjection(bad), 'string', bad);
   t.equal(interfaceObjection('eth0'), null);
@@ -76,7 +82,10 @@ t.test('the MTU is that of the worst pair', async () => {
 });
 
 t.test('a snapshot becomes a desired state', async (t) => {
-  const app = snapshot({ networks: [network({ name: 'shop', vni: 1001, places: ['aaaaaaaaaaaa/', 'aaaaaaaaaaaa/web', 'bbbbbbbbbbbb/'] })], hosts: [host('bbbbbbbbbbbb')] });
+  const app = snapshot({
+    networks: [network({ name: 'shop', vni: 1001, places: ['aaaaaaaaaaaa/', 'aaaaaaaaaaaa/web', 'bbbbbbbbbbbb/'] })],
+    hosts: [host('bbbbbbbbbbbb')],
+  });
   const attachments = [{ network: 'shop', name: 'web', netns: '/run/netns/web', interface: 'shop0' }];
   const { desired, notes, mtus } = makeDesired(input(app, { attachments }));
   t.same(notes, []);
@@ -102,7 +111,14 @@ t.test('a snapshot becomes a desired state', async (t) => {
           { mac: '02:00:00:00:03:01', addresses: ['10.9.0.2', 'fd00::2'] },
         ],
         attachments: [
-          { name: 'web', netns: '/run/netns/web', interface: 'shop0', mac: '02:00:00:00:03:01', addresses: ['10.9.0.2/24', 'fd00::2/64'], host: vethName('shop', 'web') },
+          {
+            name: 'web',
+            netns: '/run/netns/web',
+            interface: 'shop0',
+            mac: '02:00:00:00:03:01',
+            addresses: ['10.9.0.2/24', 'fd00::2/64'],
+            host: vethName('shop', 'web'),
+          },
         ],
       },
     ],
@@ -119,7 +135,9 @@ t.test('what cannot be is left out, and a note says why', async (t) => {
   t.match(keyless.notes, [{ code: 'not_connected', what: 'peer bbbbbbbbbbbb' }]);
   t.same(keyless.desired.networks[0]?.remote, [], 'nothing lives behind a host that is no peer');
 
-  t.match(notes(snapshot({ networks: [network({ name: 'shop', vni: 1, places: ['bbbbbbbbbbbb/'] })], hosts })), [{ code: 'document_invalid', what: 'network shop' }]);
+  t.match(notes(snapshot({ networks: [network({ name: 'shop', vni: 1, places: ['bbbbbbbbbbbb/'] })], hosts })), [
+    { code: 'document_invalid', what: 'network shop' },
+  ]);
   t.match(notes(snapshot({ networks: [shop, { ...shop, name: 'twin' }], hosts })), [{ what: 'network twin', why: /another network has its VNI/ }]);
 
   const small = makeDesired(input(snapshot({ networks: [shop], hosts: [host('bbbbbbbbbbbb', { mtu: 1_280, ipv4_only: false })] })));
@@ -142,7 +160,10 @@ t.test('what cannot be is left out, and a note says why', async (t) => {
 
 t.test('the order of a snapshot means nothing: equal states are equal texts', async () => {
   const nodes = ['aaaaaaaaaaaa', 'bbbbbbbbbbbb', 'cccccccccccc', 'dddddddddddd'];
-  const networks = fc.uniqueArray(fc.record({ vni: fc.integer({ min: 1, max: 50 }), members: fc.subarray(nodes.slice(1)) }), { selector: ({ vni }) => vni, maxLength: 8 });
+  const networks = fc.uniqueArray(fc.record({ vni: fc.integer({ min: 1, max: 50 }), members: fc.subarray(nodes.slice(1)) }), {
+    selector: ({ vni }) => vni,
+    maxLength: 8,
+  });
   fc.assert(
     fc.property(networks, fc.nat(), (list, seed) => {
       const made = list.map(({ vni, members }) => network({ name: `n${vni}`, vni, places: ['aaaaaaaaaaaa/', ...members.map((node) => `${node}/`)] }));

@@ -20,8 +20,16 @@ t.test('a key is one of X25519, in the base64 of WireGuard', async (t) => {
   for (const key of [one.privateKey, one.publicKey]) t.match(key, /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/);
   const secret = (mine: string, theirs: string) =>
     diffieHellman({
-      privateKey: createPrivateKey({ key: Buffer.concat([Buffer.from('302e020100300506032b656e04220420', 'hex'), Buffer.from(mine, 'base64')]), format: 'der', type: 'pkcs8' }),
-      publicKey: createPublicKey({ key: Buffer.concat([Buffer.from('302a300506032b656e032100', 'hex'), Buffer.from(theirs, 'base64')]), format: 'der', type: 'spki' }),
+      privateKey: createPrivateKey({
+        key: Buffer.concat([Buffer.from('302e020100300506032b656e04220420', 'hex'), Buffer.from(mine, 'base64')]),
+        format: 'der',
+        type: 'pkcs8',
+      }),
+      publicKey: createPublicKey({
+        key: Buffer.concat([Buffer.from('302a300506032b656e032100', 'hex'), Buffer.from(theirs, 'base64')]),
+        format: 'der',
+        type: 'spki',
+      }),
     }).toString('hex');
   t.equal(secret(one.privateKey, two.publicKey), secret(two.privateKey, one.publicKey));
 });

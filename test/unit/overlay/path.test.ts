@@ -146,9 +146,12 @@ t.test('a path that comes and goes is trusted ever more slowly: the changes beco
 });
 
 t.test('whatever happened, an hour of a good path ends direct, and an hour without UDP ends carried', async () => {
-  const weather = fc.array(fc.record({ udp: fc.boolean(), channel: fc.boolean(), isUdpFailing: fc.boolean(), talking: fc.boolean(), seconds: fc.integer({ min: 1, max: 120 }) }), {
-    maxLength: 20,
-  });
+  const weather = fc.array(
+    fc.record({ udp: fc.boolean(), channel: fc.boolean(), isUdpFailing: fc.boolean(), talking: fc.boolean(), seconds: fc.integer({ min: 1, max: 120 }) }),
+    {
+      maxLength: 20,
+    },
+  );
   fc.assert(
     fc.property(weather, fc.boolean(), (spells, isGood) => {
       const pair = new Pair();

@@ -61,14 +61,16 @@ export class SmallTunnel {
   }
 
   #usual(method: string, params: Applied): unknown {
-    if (method === 'hello') return { version: this.version, program: 'small 1', pid: this.pid, engine: 'user', features: [], generation: this.state?.generation ?? null };
+    if (method === 'hello')
+      return { version: this.version, program: 'small 1', pid: this.pid, engine: 'user', features: [], generation: this.state?.generation ?? null };
     if (method === 'apply') {
       const isSame = this.state !== null && JSON.stringify({ ...this.state, generation: 0 }) === JSON.stringify({ ...params, generation: 0 });
       this.state = params;
       this.applied.push(params);
       return { generation: params.generation, changed: isSame ? [] : ['something'], failures: [] };
     }
-    if (method === 'actual') return { wireguard: { engine: 'user', why: '' }, peers: (this.state?.peers ?? []).map(({ node }) => ({ node, underlay: this.underlay })) };
+    if (method === 'actual')
+      return { wireguard: { engine: 'user', why: '' }, peers: (this.state?.peers ?? []).map(({ node }) => ({ node, underlay: this.underlay })) };
     if (method === 'stats') return this.stats;
     return {};
   }

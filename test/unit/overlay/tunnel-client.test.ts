@@ -90,17 +90,21 @@ t.test('hostile lines end the connection with a reason', async (t) => {
 
 t.test('lines come out as they went in, however they were cut', async () => {
   fc.assert(
-    fc.property(fc.array(fc.string({ unit: 'binary', maxLength: 20 }).filter((text) => !text.includes('\n'))), fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1 }), (lines, cuts) => {
-      const bytes = new TextEncoder().encode(lines.map((line) => `${line}\n`).join(''));
-      const splitter = new LineSplitter(1_000);
-      const got: string[] = [];
-      for (let at = 0, turn = 0; at < bytes.length; turn++) {
-        const length = cuts[turn % cuts.length] ?? 1;
-        got.push(...splitter.take(bytes.subarray(at, at + length)));
-        at += length;
-      }
-      return JSON.stringify(got) === JSON.stringify(lines.map((line) => new TextDecoder().decode(new TextEncoder().encode(line))));
-    }),
+    fc.property(
+      fc.array(fc.string({ unit: 'binary', maxLength: 20 }).filter((text) => !text.includes('\n'))),
+      fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1 }),
+      (lines, cuts) => {
+        const bytes = new TextEncoder().encode(lines.map((line) => `${line}\n`).join(''));
+        const splitter = new LineSplitter(1_000);
+        const got: string[] = [];
+        for (let at = 0, turn = 0; at < bytes.length; turn++) {
+          const length = cuts[turn % cuts.length] ?? 1;
+          got.push(...splitter.take(bytes.subarray(at, at + length)));
+          at += length;
+        }
+        return JSON.stringify(got) === JSON.stringify(lines.map((line) => new TextDecoder().decode(new TextEncoder().encode(line))));
+      },
+    ),
   );
 });
 
@@ -135,7 +139,10 @@ function linkTo(t: Test, starter: SmallStarter | null, path: string) {
     },
   });
   const until = async (isTrue: () => boolean) => {
-    while (!isTrue()) await new Promise<void>((resolve) => { wake = resolve; });
+    while (!isTrue())
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
   };
   t.teardown(() => link.close());
   return { link, ups, log, facts, until };
