@@ -122,6 +122,20 @@ func (s *Set) Ensure(d *state.Desired, withTAP bool) Outcome {
 	return out
 }
 
+// kernelKinds are devices that only the kernel engine makes.
+var kernelKinds = []string{"vxlan", "wireguard"}
+
+// RemoveKernelDevices removes what a kernel engine left behind. Its WireGuard holds the UDP port that another engine is to open.
+func (s *Set) RemoveKernelDevices() Outcome {
+	out := Outcome{}
+	for _, link := range s.marked(&out) {
+		if slices.Contains(kernelKinds, link.Type()) {
+			s.remove(link, &out)
+		}
+	}
+	return out
+}
+
 // Prune removes what bears our mark and is not desired any more. The kernel engine's devices are its own to remove, unless it is not
 // in use: then what it left behind goes too.
 func (s *Set) Prune(d *state.Desired, withTAP bool) Outcome {
@@ -143,8 +157,7 @@ func (s *Set) Prune(d *state.Desired, withTAP bool) Outcome {
 		}
 	}
 	for _, link := range s.marked(&out) {
-		kind := link.Type()
-		if wanted[link.Attrs().Name] || !withTAP && (kind == "vxlan" || kind == "wireguard") {
+		if wanted[link.Attrs().Name] || !withTAP && slices.Contains(kernelKinds, link.Type()) {
 			continue
 		}
 		s.remove(link, &out)
@@ -242,12 +255,6 @@ func (t *Table) add(link netlink.Link) {
 	t.byIndex[link.Attrs().Index] = link
 }
 
-func (t *Table) drop(link netlink.Link) {
-	delete(t.byName, link.Attrs().Name)
-	delete(t.byIndex, link.Attrs().Index)
-	delete(t.addresses, link.Attrs().Index)
-}
-
 // Named is the link of that name, or nil.
 func (t *Table) Named(name string) netlink.Link { return t.byName[name] }
 
@@ -294,16 +301,23 @@ func (t *Table) Claim(name, kind, subject string) (netlink.Link, error) {
 		}
 		return nil, state.Failedf(state.CodeDeviceForeign, name, "the name %s is taken: a %s device that %s", name, link.Type(), whose)
 	}
+	return nil, t.Drop(link)
+}
+
+// Drop removes a device of ours, to be made anew.
+func (t *Table) Drop(link netlink.Link) error {
 	for network, tap := range t.set.taps {
-		if tap.index == attrs.Index {
+		if tap.index == link.Attrs().Index {
 			t.set.closeTAP(network)
 		}
 	}
 	if err := t.set.nl.LinkDel(link); err != nil && !gone(err) {
-		return nil, fmt.Errorf("%s, which was ours for something else, cannot be removed: %w", name, err)
+		return fmt.Errorf("%s, which was made for something else, cannot be removed: %w", link.Attrs().Name, err)
 	}
-	t.drop(link)
-	return nil, nil
+	delete(t.byName, link.Attrs().Name)
+	delete(t.byIndex, link.Attrs().Index)
+	delete(t.addresses, link.Attrs().Index)
+	return nil
 }
 
 // Make makes a device, marks it and returns it as the kernel has it. A device that cannot be marked is removed again.

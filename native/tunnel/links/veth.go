@@ -30,10 +30,9 @@ func (s *Set) ensureVeth(t *Table, n *state.Network, a *state.Attachment, bridge
 	}
 	if host != nil && inner == nil {
 		// The other end is in a namespace that is gone from under this name, or was renamed: this pair serves nobody.
-		if err := s.nl.LinkDel(host); err != nil && !gone(err) {
-			return fmt.Errorf("%s, whose other end is not in %s, cannot be removed: %w", a.Host, a.Namespace, err)
+		if err := t.Drop(host); err != nil {
+			return err
 		}
-		t.drop(host)
 		host = nil
 	}
 	if host == nil {
