@@ -39,7 +39,7 @@ export type EnrollRequest = Static<typeof EnrollRequestSchema>;
 
 /** A signed document, as `identity/signed-document.ts` makes and opens it. */
 export const EnvelopeSchema = closed({
-  payload: base64(limits.message_bytes_max),
+  payload: base64(limits.snapshot_envelope_bytes_max),
   signature: base64(512),
   chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
 });

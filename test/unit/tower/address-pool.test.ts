@@ -130,7 +130,7 @@ t.test('given out and released in any order, no number is held twice, none is re
       for (const move of moves) {
         if (move !== null) held.splice(move % Math.max(1, held.length), 1);
         else {
-          const next = walk(pool, last).find((value) => !held.includes(value));
+          const next: bigint | undefined = [...walk(pool, last)].find((value) => !held.includes(value));
           if ((next === undefined) !== (held.length === size)) return false;
           if (next === undefined) continue;
           if (next === last && held.length < size - 1) return false;

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap';
 import { type ErrorCode, SelvedgeError } from '../../../src/base/errors.ts';
 import { limits } from '../../../src/base/limits.ts';
 import type { FlowKind, TrafficClass } from '../../../src/channel/classes.ts';
+import { Pieces } from '../../../src/enroll/pieces.ts';
 import { openSnapshot } from '../../../src/enroll/snapshot.ts';
 import { checkEnvelope, readJson, type Snapshot } from '../../../src/enroll/wire.ts';
 import { createCsr } from '../../../src/identity/csr.ts';
@@ -22,7 +23,9 @@ class NodeFlow implements FlowHandle {
   readonly peer: string;
   readonly closed: Promise<SelvedgeError | null>;
   readonly acknowledged = 0;
+  /** Envelopes, put together from their pieces. */
   readonly got: Uint8Array[] = [];
+  readonly #pieces = new Pieces();
   resetCode: ErrorCode | null = null;
   isFull = false;
   readonly #events = new EventEmitter();
@@ -47,7 +50,7 @@ class NodeFlow implements FlowHandle {
 
   async snapshotNumber(count: number, tower: Tower): Promise<Snapshot> {
     while (this.got.length < count) await once(this.#events, 'sent');
-    const envelope = readJson(this.got[count - 1] ?? new Uint8Array(), limits.message_bytes_max, checkEnvelope);
+    const envelope = readJson(this.got[count - 1] ?? new Uint8Array(), limits.snapshot_envelope_bytes_max, checkEnvelope);
     return openSnapshot(envelope, { roots: tower.roots, cluster: tower.cluster, node: this.peer, now_ms: systemClock.wall() });
   }
 
@@ -63,7 +66,8 @@ class NodeFlow implements FlowHandle {
 
   send(message: Uint8Array): boolean {
     if (this.resetCode !== null) throw new SelvedgeError('handle_closed', { what: 'flow' });
-    this.got.push(message);
+    const envelope = this.#pieces.add(message);
+    if (envelope !== null) this.got.push(envelope);
     this.#events.emit('sent');
     return !this.isFull;
   }
