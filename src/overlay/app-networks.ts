@@ -297,11 +297,20 @@ export class AppNetworks {
 
   async #poll(): Promise<void> {
     if (await this.#lookAtNamespaces()) this.#reconcile();
-    const stats = await this.#connection?.call('stats', {}, checkStats);
-    if (stats === undefined || this.#app === null) return;
-    this.#stats = stats;
+    const stats = await this.#readStats();
+    if (stats === null || this.#app === null) return;
     this.#paths.step(this.#app.hosts, stats.peers, this.#options.channels());
     await this.#stepKeys();
+  }
+
+  /** Null: there is no tunnel. */
+  async #readStats(): Promise<StatsAnswer | null> {
+    const connection = this.#connection;
+    if (connection === null) return null;
+    const stats = await connection.call('stats', {}, checkStats);
+    // It may have gone meanwhile, and another may be there.
+    if (connection === this.#connection) this.#stats = stats;
+    return stats;
   }
 
   /** True: one went, or came back. */
@@ -425,8 +434,9 @@ export class AppNetworks {
     return found;
   }
 
-  /** Null: this node is a member of no network. */
-  status(): AppStatus | null {
+  /** With the tunnel's counters of this moment. Null: this node is a member of no network. */
+  async status(): Promise<AppStatus | null> {
+    await this.#readStats().catch((error: unknown) => this.#failed('stats', error));
     if (this.#app === null) return null;
     const down = [this.#link?.error ?? null, this.#publisher.error].filter((error) => error !== null);
     const notes: Note[] = down.map(({ code, message }) => ({ code, what: code.startsWith('tunnel') ? 'tunnel' : 'tower', why: message }));

@@ -101,7 +101,7 @@ t.test('a node in no network runs no tunnel', async (t) => {
   await apps.follow({ ...plain, networks: [] });
   t.equal(starter.started.length, 0);
   t.same(asked, []);
-  t.equal(apps.status(), null);
+  t.equal(await apps.status(), null);
   await rejectsWith(t, apps.connect({ network: 'shop', namespace: '1' }), 'not_member');
   await rejectsWith(t, apps.rotateKey(), 'not_member');
 });
@@ -114,8 +114,8 @@ t.test('a member publishes its key and gives the tunnel the desired state; no se
   t.match(state, { generation: 1, owner: 'edge/aaaaaaaaaaaa', wireguard: { keys: [{ listenPort: 51_820 }] }, networks: [{ name: 'shop', mtu: 1_370 }] });
   t.match(asked[0], { op: 'wireguard', keys: [/^.{43}=$/], listen: { host: null, port: 51_820 }, underlay: null });
   const [{ privateKey } = { privateKey: '' }] = state?.wireguard.keys ?? [];
-  t.notOk(JSON.stringify([asked, log, apps.status()]).includes(privateKey));
-  t.match(apps.status(), {
+  t.notOk(JSON.stringify([asked, log, await apps.status()]).includes(privateKey));
+  t.match(await apps.status(), {
     networks: [{ name: 'shop', mtu: 1_370, members: 2, addresses: ['10.9.0.1', 'fd00::1'] }],
     peers: [{ name: 'b', networks: ['shop'], path: 'direct' }],
   });
@@ -187,7 +187,7 @@ t.test('a connect that the tower or the tunnel refuses leaves nothing behind', a
   }));
   await rejectsWith(t, apps.connect({ network: 'shop', namespace: String(process.pid), name: 'web' }), 'namespace_missing');
   t.equal(asked.at(-1)?.op, 'detach');
-  t.same(apps.status()?.networks[0]?.attachments, []);
+  t.same((await apps.status())?.networks[0]?.attachments, []);
 });
 
 t.test('a rotation has both keys, each with a port of its own, and the newest in front', async (t) => {
@@ -214,7 +214,7 @@ t.test('the MTU of the underlay, once it is known, is told the tower and followe
   await starter.last.until(() => starter.last.state?.networks[0]?.mtu === 1_362);
   while (asked.length < 2) await new Promise((resolve) => setImmediate(resolve));
   t.match(asked[1], { underlay: { mtu: 1_492, ipv4_only: false } });
-  t.match(apps.status()?.networks[0]?.mtu_why, 'underlay of 1492 at a, less 130 of headers');
+  t.match((await apps.status())?.networks[0]?.mtu_why, 'underlay of 1492 at a, less 130 of headers');
   // A way that is gone for a moment changes nothing.
   starter.last.event('underlay', { node: 'bbbbbbbbbbbb', underlay: null });
   starter.last.event('underlay', { node: 'bbbbbbbbbbbb', underlay: { interface: 'eth0', source: null, mtu: 9_000, why: 'of eth0' } });
