@@ -8,25 +8,25 @@ type Read<T> = (value: unknown, path: string) => T;
 type Fields = Readonly<Record<string, Read<unknown>>>;
 type Shape<F extends Fields> = { readonly [Key in keyof F]: ReturnType<F[Key]> };
 
-const text: Read<string> = (value, path) => (typeof value === 'string' ? value : refuse(path, 'a text'));
-const number: Read<number> = (value, path) => (typeof value === 'number' ? value : refuse(path, 'a number'));
-const flag: Read<boolean> = (value, path) => (typeof value === 'boolean' ? value : refuse(path, 'true or false'));
-const maybe =
+export const text: Read<string> = (value, path) => (typeof value === 'string' ? value : refuse(path, 'a text'));
+export const number: Read<number> = (value, path) => (typeof value === 'number' ? value : refuse(path, 'a number'));
+export const flag: Read<boolean> = (value, path) => (typeof value === 'boolean' ? value : refuse(path, 'true or false'));
+export const maybe =
   <T>(read: Read<T>): Read<T | null> =>
   (value, path) =>
     value === null || value === undefined ? null : read(value, path);
-const list =
+export const list =
   <T>(read: Read<T>): Read<T[]> =>
   (value, path) =>
     Array.isArray(value) ? value.map((one, index) => read(one, `${path}/${index}`)) : refuse(path, 'a list');
-const shape =
+export const shape =
   <F extends Fields>(fields: F): Read<Shape<F>> =>
   (value, path) => {
     if (typeof value !== 'object' || value === null) return refuse(path, 'an object');
     const given = new Map<string, unknown>(Object.entries(value));
     return Object.fromEntries(Object.entries(fields).map(([key, read]) => [key, read(given.get(key), `${path}/${key}`)])) as Shape<F>;
   };
-const facts: Read<Readonly<Record<string, unknown>>> = (value, path) =>
+export const facts: Read<Readonly<Record<string, unknown>>> = (value, path) =>
   typeof value === 'object' && value !== null ? { ...value } : refuse(path, 'an object');
 
 const channel = shape({
@@ -46,44 +46,11 @@ const channel = shape({
 });
 const token = shape({ id: text, uses: number, uses_max: number, site: maybe(text), expires_ms: number, revoked_ms: maybe(number) });
 
-const echo = shape({ sequence: number, rtt_ms: maybe(number), at_ms: number });
-const fault = shape({ code: text, what: text, why: text, remedy: text });
-const appAttachment = shape({ name: text, netns: text, interface: text, addresses: list(text) });
-const appNetwork = shape({
-  name: text,
-  vni: number,
-  mtu: number,
-  mtu_why: text,
-  addresses: list(text),
-  members: number,
-  attachments: list(appAttachment),
-  rx_bytes: maybe(number),
-  tx_bytes: maybe(number),
-  refused: facts,
-});
-const appPeer = shape({
-  node: text,
-  name: text,
-  networks: list(text),
-  path: text,
-  why: text,
-  endpoint: maybe(text),
-  handshake_ms: maybe(number),
-  rx_bytes: maybe(number),
-  tx_bytes: maybe(number),
-});
-const tunnel = shape({ is_up: flag, program: maybe(text), pid: maybe(number), engine: maybe(text), generation: number, is_current: flag });
-const app = shape({ tunnel, networks: list(appNetwork), peers: list(appPeer), faults: list(fault) });
-
-export type AppStatus = ReturnType<typeof app>;
 export type Channel = ReturnType<typeof channel>;
 export type Token = ReturnType<typeof token>;
 
 export const readChannels = whole(shape({ self: facts, channels: list(channel) }));
 export const readPeers = whole(shape({ peers: list(shape({ peer: text, name: text, site: text, state: text, remote: maybe(text) })) }));
-export const readApp = whole(shape({ app: maybe(app) }));
-export const readConnected = whole(shape({ network: text, name: text, interface: text, address4: maybe(text), address6: maybe(text), mac: text }));
-export const readEcho = whole(echo);
 export const readToken = whole(token);
 export const readTokens = whole(list(token));
 export const readCreated = whole(shape({ text, token }));
@@ -103,7 +70,7 @@ export const readProgress = whole(shape({ bytes: number, total: number, rate_mbi
 export const readSent = whole(shape({ sha256: text, name: text, bytes: number, sent_bytes: number, seconds: number, mbit: number }));
 
 /** @throws version_unsupported */
-function whole<T>(read: Read<T>): (value: unknown) => T {
+export function whole<T>(read: Read<T>): (value: unknown) => T {
   return (value) => read(value, '');
 }
 

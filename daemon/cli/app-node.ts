@@ -1,7 +1,8 @@
 /** `selvedge app connect`, `disconnect`, `ping`, `rotate-key`: what a node is asked about the app networks that it is a member of. */
 import type { Command } from 'commander';
 import { callControl, type ControlCall, streamControl } from '../../src/node/control-client.ts';
-import { readConnected, readEcho, readSummary } from './answers.ts';
+import { readSummary } from './answers.ts';
+import { readConnected, readEcho } from './answers-app.ts';
 import { integer, type SocketFlags, socketOf, withSocket } from './arguments.ts';
 import { interruption } from './mesh.ts';
 import { exitCodes, formatMs, printable, printJson, printLine } from './output.ts';

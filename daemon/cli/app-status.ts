@@ -1,5 +1,5 @@
 /** How `selvedge status` shows app networks: the tunnel, a line for each network, one for each peer, and what is not as it should be. */
-import type { AppStatus } from './answers.ts';
+import type { AppStatus } from './answers-app.ts';
 import { formatBytes, formatSeconds, printable, printLine, printTable } from './output.ts';
 
 export function printAppStatus({ tunnel, networks, peers, faults }: AppStatus): void {

@@ -4,7 +4,8 @@ import { Command } from 'commander';
 import { type TrafficClass, trafficClassNames } from '../../src/channel/classes.ts';
 import { type ControlCall, callControl, streamControl } from '../../src/node/control-client.ts';
 import { printAppStatus } from './app-status.ts';
-import { type Channel, readApp, readChannels, readPeers, readProgress, readSample, readSent, readSummary } from './answers.ts';
+import { readApp } from './answers-app.ts';
+import { type Channel, readChannels, readPeers, readProgress, readSample, readSent, readSummary } from './answers.ts';
 import { duration, integer, type SocketFlags, socketOf, trafficClass, withSocket } from './arguments.ts';
 import { exitCodes, formatBytes, formatMs, formatSeconds, printable, printJson, printLine, printTable } from './output.ts';
 

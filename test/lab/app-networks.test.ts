@@ -39,8 +39,8 @@ async function reached(host: AppHostUnderTest, address: string): Promise<void> {
   }
 }
 
-const links = (namespace: string) =>
-  (JSON.parse(ip('-j', '-n', namespace, 'link')) as { ifname: string }[]).map(({ ifname }) => ifname).filter((name) => name.startsWith('sv'));
+const links = async (namespace: string) =>
+  (JSON.parse(await ip('-j', '-n', namespace, 'link')) as { ifname: string }[]).map(({ ifname }) => ifname).filter((name) => name.startsWith('sv'));
 
 t.test('two hosts on one app network', { timeout: 100_000 }, async (t) => {
   const pair = await AppPair.start(t);
@@ -55,20 +55,20 @@ t.test('two hosts on one app network', { timeout: 100_000 }, async (t) => {
       peers: [{ name: 'b', path: 'direct', endpoint: '192.0.2.2:51820', handshake_ms: Number }],
       faults: [],
     });
-    t.same(links(a.namespace).sort(), ['svb-3e9', 'svt-3e9']);
+    t.same((await links(a.namespace)).sort(), ['svb-3e9', 'svt-3e9']);
   });
 
   await t.test('a namespace is put on it in one call, and is reached from the other host', async (t) => {
     const namespace = `${pair.prefix}c`;
-    ip('netns', 'add', namespace);
+    await ip('netns', 'add', namespace);
     const connected = await a.apps.connect({ network: 'shop', namespace, name: 'web' });
     t.match(connected, { interface: 'shop0', address4: '10.9.0.3' });
     await reached(b, '10.9.0.3');
-    t.match(ip('-n', namespace, 'addr', 'show', 'dev', 'shop0'), /mtu 1370[\s\S]*10\.9\.0\.3\/24[\s\S]*fd00::3\/64/);
+    t.match(await ip('-n', namespace, 'addr', 'show', 'dev', 'shop0'), /mtu 1370[\s\S]*10\.9\.0\.3\/24[\s\S]*fd00::3\/64/);
   });
 
   await t.test('another daemon changes nothing: no echo is lost', async (t) => {
-    const before = [links(a.namespace), a.starter.child?.pid];
+    const before = [await links(a.namespace), a.starter.child?.pid];
     const flow = echoes(b, '10.9.0.3');
     await flow.atLeast(20);
     await a.apps.close();
@@ -77,7 +77,7 @@ t.test('two hosts on one app network', { timeout: 100_000 }, async (t) => {
     await flow.atLeast(50);
     const { sent, lost } = await flow.stop();
     t.equal(lost, 0, `of ${sent}`);
-    t.same([links(a.namespace), a.starter.child?.pid], before);
+    t.same([await links(a.namespace), a.starter.child?.pid], before);
     t.notMatch(a.log.join('\n').split('tunnel found').at(-1), /tunnel changed/, 'nothing was changed');
   });
 
@@ -106,11 +106,11 @@ t.test('two hosts on one app network', { timeout: 100_000 }, async (t) => {
   });
 
   await t.test('a changed underlay changes the MTU of both', async (t) => {
-    for (const { namespace } of pair.hosts) ip('-n', namespace, 'link', 'set', 'under', 'mtu', '1492');
+    for (const { namespace } of pair.hosts) await ip('-n', namespace, 'link', 'set', 'under', 'mtu', '1492');
     const mtuOf = async ({ apps }: AppHostUnderTest) => (await apps.status())?.networks[0]?.mtu;
     while ((await mtuOf(a)) !== 1_362 || (await mtuOf(b)) !== 1_362) await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS));
     await reached(b, '10.9.0.3');
-    t.match(ip('-n', `${pair.prefix}c`, 'link', 'show', 'dev', 'shop0'), /mtu 1362/);
+    t.match(await ip('-n', `${pair.prefix}c`, 'link', 'show', 'dev', 'shop0'), /mtu 1362/);
   });
 
   await t.test('a tunnel that dies is started again, with its keys, and everything is back', async (t) => {
@@ -127,7 +127,7 @@ t.test('two hosts on one app network', { timeout: 100_000 }, async (t) => {
   await t.test('without a network everything that was made is gone', async (t) => {
     pair.isMember = false;
     for (const host of pair.hosts) await host.apps.follow(null);
-    for (const { namespace } of pair.hosts) t.same(links(namespace), []);
-    t.notMatch(ip('-n', `${pair.prefix}c`, 'link'), /shop0/);
+    for (const { namespace } of pair.hosts) t.same(await links(namespace), []);
+    t.notMatch(await ip('-n', `${pair.prefix}c`, 'link'), /shop0/);
   });
 });
