@@ -48,6 +48,7 @@ func RunHost() {
 	}
 	defer e.Close()
 	taps := map[string]*os.File{}
+	var heard listener
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 16<<20)
 	out := json.NewEncoder(os.Stdout)
@@ -87,6 +88,10 @@ func RunHost() {
 				result, err = fetch(r.Address)
 			case "echo":
 				err = echo(r.Address, r.Count)
+			case "listen":
+				err = heard.listen(r.Address)
+			case "heard":
+				result = heard.count.Load()
 			case "event":
 				select {
 				case event := <-e.Events():

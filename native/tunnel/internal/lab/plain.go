@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/tailscale/wireguard-go/conn"
@@ -45,6 +46,25 @@ func sendUDP(to string, payloads [][]byte, count int) error {
 			}
 		}
 	}
+	return nil
+}
+
+// listener counts the datagrams that come to an address.
+type listener struct{ count atomic.Int64 }
+
+func (l *listener) listen(address string) error {
+	c, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			if _, _, err := c.ReadFrom(make([]byte, 65536)); err != nil {
+				return
+			}
+			l.count.Add(1)
+		}
+	}()
 	return nil
 }
 
