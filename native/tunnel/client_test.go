@@ -313,7 +313,9 @@ func (h *hosts) desired(i int, networks ...int) map[string]any {
 
 func networkOf(n, i, other int) map[string]any {
 	mac := func(host int) string { return fmt.Sprintf("02:00:00:00:%02x:%02x", n, host+1) }
-	addresses := func(host int) []string { return []string{fmt.Sprintf("10.9.%d.%d", n, host+1), fmt.Sprintf("fd00:%x::%d", n, host+1)} }
+	addresses := func(host int) []string {
+		return []string{fmt.Sprintf("10.9.%d.%d", n, host+1), fmt.Sprintf("fd00:%x::%d", n, host+1)}
+	}
 	return map[string]any{
 		"name": fmt.Sprintf("net%d", n), "vni": 1000 + n, "bridge": fmt.Sprintf("svb-%x", 1000+n), "tap": fmt.Sprintf("svt-%x", 1000+n), "mtu": 1390, "mac": mac(i),
 		"addresses": []string{addresses(i)[0] + "/24", addresses(i)[1] + "/64"}, "learning": false, "broadcast_pps": 200,

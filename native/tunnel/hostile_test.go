@@ -259,12 +259,12 @@ func TestTheCarrySocketTakesOnlyPeers(t *testing.T) {
 		return string(answer[:n]), conn
 	}
 	for line, code := range map[string]state.Code{
-		`{"version":1,"node":"nobody"}` + "\n":             state.CodeNotFound,
-		`{"version":2,"node":"right"}` + "\n":              state.CodeVersionUnsupported,
-		`{"version":1,"node":"right","x":1}` + "\n":        state.CodeRequestInvalid,
-		"garbage\n":                                        state.CodeRequestInvalid,
-		strings.Repeat("x", 513):                           state.CodeFrameTooLarge,
-		`{"version":1}` + "\n":                             state.CodeRequestInvalid,
+		`{"version":1,"node":"nobody"}` + "\n":      state.CodeNotFound,
+		`{"version":2,"node":"right"}` + "\n":       state.CodeVersionUnsupported,
+		`{"version":1,"node":"right","x":1}` + "\n": state.CodeRequestInvalid,
+		"garbage\n":              state.CodeRequestInvalid,
+		strings.Repeat("x", 513): state.CodeFrameTooLarge,
+		`{"version":1}` + "\n":   state.CodeRequestInvalid,
 		`{"version":1,"node":"` + strings.Repeat("n", 200): state.CodeRequestInvalid,
 	} {
 		t.Run(string(code), func(t *testing.T) {

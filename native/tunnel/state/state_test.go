@@ -18,7 +18,7 @@ func example() map[string]any {
 	return map[string]any{
 		"generation": 8, "owner": "edge/5c7f8766cca7",
 		"wireguard": map[string]any{"engine": "auto", "keys": []any{map[string]any{"privateKey": privateText, "listenPort": 51820}}, "fwmark": 0, "vtep": "100.96.0.1"},
-		"peers": []any{map[string]any{"node": "n2", "vtep": "100.96.0.2", "keys": []any{publicText}, "endpoint": map[string]any{"host": "10.0.0.2", "port": 51820}, "path": "direct", "keepalive_s": 25}},
+		"peers":     []any{map[string]any{"node": "n2", "vtep": "100.96.0.2", "keys": []any{publicText}, "endpoint": map[string]any{"host": "10.0.0.2", "port": 51820}, "path": "direct", "keepalive_s": 25}},
 		"networks": []any{map[string]any{
 			"name": "shop", "vni": 1001, "bridge": "svb-3e9", "tap": "svt-3e9", "mtu": 1370, "mac": "02:00:00:00:00:01", "addresses": []any{"10.9.0.2/24", "fd00::2/64"}, "learning": false, "broadcast_pps": 200,
 			"remote":      []any{map[string]any{"mac": "02:00:00:00:00:03", "addresses": []any{"10.9.0.3"}, "vtep": "100.96.0.2"}},
