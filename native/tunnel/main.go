@@ -22,8 +22,8 @@ import (
 	"selvedge.dev/tunnel/state"
 )
 
-// version is set by the build (-ldflags -X).
-var version = "0.0.0"
+// version is that of package.json.
+const version = "0.1.0"
 
 const (
 	defaultSocket = "/run/selvedge/tunnel.sock"

@@ -29,6 +29,9 @@ func carry(conn *net.UnixConn, tunnel Tunnel) {
 	}
 	line, encodeErr := encode(answer)
 	if encodeErr == nil {
+		encodeErr = conn.SetWriteDeadline(time.Now().Add(writeTimeMax))
+	}
+	if encodeErr == nil {
 		_, encodeErr = conn.Write(line)
 	}
 	if err != nil || encodeErr != nil || conn.SetDeadline(time.Time{}) != nil {
@@ -41,9 +44,9 @@ func carry(conn *net.UnixConn, tunnel Tunnel) {
 	}
 }
 
-// readCarryHello reads byte by byte, since what follows the line is the engine's. Its deadline stays until the answer is written.
+// readCarryHello reads byte by byte, since what follows the line is the engine's.
 func readCarryHello(conn *net.UnixConn) (string, error) {
-	if err := conn.SetDeadline(time.Now().Add(helloTimeMax)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(helloTimeMax)); err != nil {
 		return "", err
 	}
 	var line []byte

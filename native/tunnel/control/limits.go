@@ -12,9 +12,9 @@ const (
 	acceptPause = 100 * time.Millisecond
 	// A connection must say hello in time, and finish a line that it began; after hello it may be silent for as long as it likes.
 	helloTimeMax = 5 * time.Second
-	lineTimeMax  = 10 * time.Second
+	lineTimeMax  = 5 * time.Second
 	// A reader that takes nothing for this long, or leaves this many lines unread, is disconnected: it reads `actual` when it comes back.
-	writeTimeMax     = 10 * time.Second
+	writeTimeMax     = 5 * time.Second
 	outgoingLinesMax = 256
 	// Methods that wait for the network run beside the others, at most this many for each connection.
 	pingsMax        = 4

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"selvedge.dev/tunnel/nstest"
+	"selvedge.dev/tunnel/internal/nstest"
 	"selvedge.dev/tunnel/state"
 )
 

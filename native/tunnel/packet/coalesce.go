@@ -80,7 +80,7 @@ func (c *Coalescer) Add(frame []byte, h Headers) {
 	g := &c.groups[c.used]
 	c.used++
 	g.First, g.headers, g.size, g.total = frame, h, len(frame)-h.Payload, len(frame)-h.Payload
-	if mergeable && checksumsRight(frame, h) {
+	if mergeable && g.size >= segmentPayloadMin && checksumsRight(frame, h) {
 		g.open = true
 		if h.Proto == ProtoTCP {
 			g.sequence = binary.BigEndian.Uint32(frame[h.L4+4:]) + uint32(g.total)

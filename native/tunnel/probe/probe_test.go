@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
-	"selvedge.dev/tunnel/nstest"
+	"selvedge.dev/tunnel/internal/nstest"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }

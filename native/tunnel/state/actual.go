@@ -133,6 +133,9 @@ type Refused struct {
 	NotMember        uint64 `json:"not_member"`
 	BroadcastLimited uint64 `json:"broadcast_limited"`
 	Malformed        uint64 `json:"malformed"`
+	VLANTagged       uint64 `json:"vlan_tagged"`
+	NotIP            uint64 `json:"not_ip"`
+	TooBig           uint64 `json:"too_big"`
 	ARPForged        uint64 `json:"arp_forged"`
 	QueueFull        uint64 `json:"queue_full"`
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"selvedge.dev/tunnel/nstest"
+	"selvedge.dev/tunnel/internal/nstest"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }

@@ -112,6 +112,7 @@ func networkStats(name string, n *switching.Network) state.NetworkStats {
 			ForgedSource: n.Refused(switching.ForgedSource), WrongVNI: n.Refused(switching.WrongVNI),
 			UnknownMAC: n.Refused(switching.UnknownMAC), NotMember: n.Refused(switching.NotMember),
 			BroadcastLimited: n.Refused(switching.BroadcastLimited), Malformed: n.Refused(switching.Malformed),
+			VLANTagged: n.Refused(switching.VLANTagged), NotIP: n.Refused(switching.NotIP), TooBig: n.Refused(switching.TooBig),
 			ARPForged: n.Refused(switching.ARPForged), QueueFull: n.Refused(switching.QueueFull),
 		},
 	}

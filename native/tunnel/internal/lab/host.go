@@ -5,12 +5,14 @@ package lab
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"runtime/pprof"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +32,11 @@ type request struct {
 	TAP     string          `json:"tap,omitempty"`
 	Node    string          `json:"node,omitempty"`
 	Path    string          `json:"path,omitempty"`
+	Config  string          `json:"config,omitempty"`
+	Address string          `json:"address,omitempty"`
+	Bytes   int64           `json:"bytes,omitempty"`
+	Count   int             `json:"count,omitempty"`
+	Payload [][]byte        `json:"payload,omitempty"`
 }
 
 // RunHost is the main function of a host. It ends with its standard input.
@@ -41,6 +48,7 @@ func RunHost() {
 	}
 	defer e.Close()
 	taps := map[string]*os.File{}
+	var heard listener
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 16<<20)
 	out := json.NewEncoder(os.Stdout)
@@ -69,6 +77,27 @@ func RunHost() {
 				var c net.Conn
 				if c, err = net.Dial("unix", r.Path); err == nil {
 					err = e.Carry(r.Node, c)
+				}
+			case "plain":
+				_, err = newPlain(r.TAP, r.Config)
+			case "udp":
+				err = sendUDP(r.Address, r.Payload, r.Count)
+			case "serve":
+				_, err = serve(r.Address, r.Bytes)
+			case "fetch":
+				result, err = fetch(r.Address)
+			case "echo":
+				err = echo(r.Address, r.Count)
+			case "listen":
+				err = heard.listen(r.Address)
+			case "heard":
+				result = heard.count.Load()
+			case "event":
+				select {
+				case event := <-e.Events():
+					result = event
+				case <-time.After(10 * time.Second):
+					err = errors.New("no event in 10 s")
 				}
 			case "profile":
 				var f *os.File

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -45,6 +46,11 @@ func NewKey() (private, public string, err error) {
 		return "", "", err
 	}
 	return base64.StdEncoding.EncodeToString(key.Bytes()), base64.StdEncoding.EncodeToString(key.PublicKey().Bytes()), nil
+}
+
+func hexOf(key string) string {
+	raw, _ := base64.StdEncoding.DecodeString(key)
+	return hex.EncodeToString(raw)
 }
 
 // New makes a lab of n hosts. Hosts have the addresses 10.77.0.N and fd77::N on the underlay, and the VTEPs 100.96.0.N.
