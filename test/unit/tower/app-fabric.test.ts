@@ -205,6 +205,8 @@ t.test('what is no request ends the flow with the reason; wrong flows and too ma
     t.equal(flow.resetCode, code);
     await failed(index + 1);
   }
+  // What waits for the end of a flow has heard of it after this turn.
+  await new Promise(setImmediate);
   const open = Array.from({ length: limits.app_flows_per_node_max }, () => connect(new NodeFlow(one)));
   t.ok(
     open.every((flow) => flow.resetCode === null),
