@@ -122,6 +122,7 @@ export const limits = {
   app_mtu_bytes_min: 576,
   app_mtu_bytes_max: 65_535,
   app_requests_per_minute_max: 240,
+  app_flows_per_node_max: 8,
   app_request_bytes_max: 4 * KIB,
   wireguard_keys_max: 2,
 

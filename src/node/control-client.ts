@@ -9,7 +9,7 @@ export type Json = Readonly<Record<string, unknown>>;
 
 export interface ControlCall {
   readonly socketPath: string;
-  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   readonly path: string;
   readonly body?: Json;
   readonly signal?: AbortSignal;

@@ -23,14 +23,14 @@ export function appPart(node: string, { networks, endpoints, hosts }: AppView): 
 function hostPart(host: AppHostRow): AppHost {
   const { node, name, site, vtep, keys, underlay } = host;
   assert(vtep !== null, 'a member of a network has a VTEP');
-  return { node, name, site, vtep, keys: [...keys], endpoint: endpointOf(host), underlay };
+  return { node, name, site, vtep, keys: [...keys], endpoint: hostEndpoint(host), underlay };
 }
 
 /**
- * WireGuard is told an address, never a name: whoever answers for a name could make every host send to a place of their choice. A host that says no address of its own is
- * at the first that it advertises for its channels.
+ * Where a host's WireGuard is heard: an address, never a name, since whoever answers for a name could make every host send to a place of their choice. A
+ * host that says no address of its own is at the first that it advertises for its channels.
  */
-function endpointOf({ listen, endpoints }: AppHostRow): AppHost['endpoint'] {
+export function hostEndpoint({ listen, endpoints }: AppHostRow): AppHost['endpoint'] {
   if (listen === null) return null;
   const host = listen.host ?? endpoints.map((endpoint) => endpoint.host).find((one) => isIP(one) !== 0);
   return host === undefined ? null : { host, port: listen.port };

@@ -39,29 +39,9 @@ export async function checkRoomForEndpoint(tx: Tx, network: string, node: string
 async function checkEndpointsTold(tx: Tx, network: string, joining: string | null): Promise<void> {
   const { app_endpoints_per_node_max: max } = limits;
   if ((await countEndpoints(tx, {})) < max) return;
-  const told = await tx
-    .with('sizes', (db) =>
-      db
-        .selectFrom('app_endpoints')
-        .select((select) => ['network', select.fn.countAll<number>().as('size')])
-        .groupBy('network'),
-    )
-    .selectFrom('app_endpoints as own')
-    .innerJoin('sizes', 'sizes.network', 'own.network')
-    .select((select) => ['own.node_id', select.fn.sum<number>('sizes.size').as('told')])
-    .where('own.attachment', '=', '')
-    .where((where) =>
-      where.or([
-        where('own.node_id', 'in', where.selectFrom('app_endpoints').select('node_id').where('network', '=', network).where('attachment', '=', '')),
-        where('own.node_id', '=', joining ?? ''),
-      ]),
-    )
-    .groupBy('own.node_id')
-    .execute();
   const joins = joining === null ? 0 : await countEndpoints(tx, { network });
-  for (const row of told) {
-    const count = Number(row.told) + (row.node_id === joining ? joins : 0);
-    checkBelow(count, max, `endpoints that node ${row.node_id} is told of`);
+  for (const [node, sum] of await sumsOf(tx, network, joining, 'endpoints')) {
+    checkBelow(node === joining ? sum + joins : sum, max, `endpoints that node ${node} is told of`);
   }
 }
 
@@ -78,10 +58,33 @@ async function checkHostsTold(tx: Tx, network: string, joining: string): Promise
   const met = (await membersOf(tx, network)).filter((node) => !known.has(node));
   known.delete(joining);
   checkBelow(known.size + met.length, max + 1, `nodes that share an app network with node ${joining}`);
-  for (const node of met) {
-    const others = (await sharersOf(tx, node)).length - 1;
-    checkBelow(others, max, `nodes that share an app network with node ${node}`);
+  // Those of several networks count several times in a sum: only where that comes to too many is it worth to count them once.
+  const sums = await sumsOf(tx, network, null, 'members');
+  for (const node of met.filter((one) => (sums.get(one) ?? 0) > max)) {
+    checkBelow((await sharersOf(tx, node)).length - 1, max, `nodes that share an app network with node ${node}`);
   }
+}
+
+/** Of each member of the network (and of `joining`): how many endpoints, or members, its networks have together. */
+async function sumsOf(tx: Tx, network: string, joining: string | null, what: 'endpoints' | 'members'): Promise<Map<string, number>> {
+  const rows = await tx
+    .with('sizes', (db) => {
+      const all = db.selectFrom('app_endpoints').select((select) => ['network', select.fn.countAll<number>().as('size')]);
+      return (what === 'members' ? all.where('attachment', '=', '') : all).groupBy('network');
+    })
+    .selectFrom('app_endpoints as own')
+    .innerJoin('sizes', 'sizes.network', 'own.network')
+    .select((select) => ['own.node_id', select.fn.sum<number>('sizes.size').as('sum')])
+    .where('own.attachment', '=', '')
+    .where((where) =>
+      where.or([
+        where('own.node_id', 'in', where.selectFrom('app_endpoints').select('node_id').where('network', '=', network).where('attachment', '=', '')),
+        where('own.node_id', '=', joining ?? ''),
+      ]),
+    )
+    .groupBy('own.node_id')
+    .execute();
+  return new Map(rows.map((row) => [row.node_id, Number(row.sum)]));
 }
 
 async function countEndpoints(tx: Tx, { network, node }: { network?: string; node?: string }): Promise<number> {
