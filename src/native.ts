@@ -514,6 +514,12 @@ export class QuicConnection {
     };
   }
 
+  /** `facts().silent_ms` alone. */
+  get silent_ms(): number {
+    call('QUIC connection', (native) => native.quicFacts(this.#endpoint, this.#id, factsArray));
+    return factsArray[11] ?? 0;
+  }
+
   /** What happened since the last call; round trips in milliseconds, -1 if nothing was acknowledged. */
   sample(): { rtt_min_ms: number; rtt_latest_ms: number; acked_bytes: number; lost_bytes: number; sent_bytes: number } {
     call('QUIC connection', (native) => native.quicSample(this.#endpoint, this.#id, sampleArray));

@@ -157,6 +157,11 @@ export class Channel implements FlowOwner {
     return this.#governor;
   }
 
+  /** The governor has bulk to pace, or to hear of. */
+  get isPacing(): boolean {
+    return this.#governor !== null && (this.#governor.isAwaiting || this.#hasBulkWork);
+  }
+
   get rememberedRate(): number | undefined {
     return this.#rememberedRate;
   }

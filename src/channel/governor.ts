@@ -127,6 +127,11 @@ export class Governor {
     return now + Math.max(0, (PACKET_BYTES - this.#accrue(now)) / this.#rate);
   }
 
+  /** Bulk is on its way that the peer has not told of. */
+  get isAwaiting(): boolean {
+    return this.#sent > this.#reported;
+  }
+
   get rate_bytes_per_s(): number {
     return this.#rate * 1000;
   }

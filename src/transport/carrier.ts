@@ -24,7 +24,7 @@ export interface CarrierOwner {
   ended(error: SelvedgeError): void;
 }
 
-/** The governor looks at the path this often while it is on; otherwise round trips are looked at now and then. */
+/** The governor looks at the path this often while there is bulk for it; otherwise round trips are looked at now and then. */
 const SAMPLE_MS_GOVERNED = 1;
 const SAMPLE_MS = 100;
 /** A piece of at least this size is bulk, which can wait for the end of the turn; a keystroke's cannot. */
@@ -255,7 +255,7 @@ export class Carrier {
     if (!carried || key === null) return;
     const now = this.#now;
     const governor = this.channel.governor;
-    if (now - this.#sampledAt < (governor ? SAMPLE_MS_GOVERNED : SAMPLE_MS)) return;
+    if (now - this.#sampledAt < (this.channel.isPacing ? SAMPLE_MS_GOVERNED : SAMPLE_MS)) return;
     this.#sampledAt = now;
     const sample = carried.session.sample();
     if (!sample) return;
@@ -269,7 +269,7 @@ export class Carrier {
 
   #setTimer(isMore: boolean): void {
     let at = isMore ? this.#now : (this.channel.pollTimeout(this.#now) ?? Number.POSITIVE_INFINITY);
-    if (this.channel.governor && this.session?.transport === 'quic') at = Math.min(at, this.#sampledAt + 4 * SAMPLE_MS_GOVERNED);
+    if (this.channel.isPacing && this.session?.transport === 'quic') at = Math.min(at, this.#sampledAt + 4 * SAMPLE_MS_GOVERNED);
     if (this.#cancelTimer && at >= this.#timerAt) return;
     this.#cancelTimer?.();
     this.#cancelTimer = null;
@@ -285,7 +285,7 @@ export class Carrier {
     const key = this.channel.currentKey;
     const session = this.session;
     // Packets acknowledged by the peer's stack are signs of life too; the core only sees octets.
-    if (key !== null && session) this.channel.heard(this.#now - session.facts().silent_ms, key);
+    if (key !== null && session) this.channel.heard(this.#now - session.silent_ms, key);
     this.channel.handleTimeout(this.#now);
     this.pump();
   }

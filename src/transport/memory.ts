@@ -160,6 +160,10 @@ class MemorySession implements Session {
     return this.#peer?.arriveDatagram(bytes) ?? false;
   }
 
+  get silent_ms(): number {
+    return this.#timers.clock.now() - this.#heard_ms;
+  }
+
   facts(): PathFacts {
     return {
       rtt_ms: null,
@@ -172,7 +176,7 @@ class MemorySession implements Session {
       congestion_window_bytes: null,
       sent_bytes: this.#sent_bytes,
       received_bytes: this.#received_bytes,
-      silent_ms: this.#timers.clock.now() - this.#heard_ms,
+      silent_ms: this.silent_ms,
     };
   }
 

@@ -97,6 +97,8 @@ export interface Session {
   readonly datagramBytesMax: number;
 
   facts(): PathFacts;
+  /** `facts().silent_ms` alone: asked for often. */
+  readonly silent_ms: number;
   /** Null where the transport has no per-packet view (TCP). Resets what it returns. */
   sample(): PathSample | null;
   /** The congestion window, octets, while the governor is in charge; null hands it back to the stack. Ignored on TCP. */

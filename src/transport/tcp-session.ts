@@ -99,6 +99,10 @@ export class TcpSession implements Session, LaneOwner {
     return false;
   }
 
+  get silent_ms(): number {
+    return this.#setup.timers.clock.now() - this.#heard_ms;
+  }
+
   facts(): PathFacts {
     return {
       rtt_ms: null,
@@ -111,7 +115,7 @@ export class TcpSession implements Session, LaneOwner {
       congestion_window_bytes: null,
       sent_bytes: this.#urgent.sent_bytes + this.#bulk.sent_bytes,
       received_bytes: this.#urgent.received_bytes + this.#bulk.received_bytes,
-      silent_ms: this.#setup.timers.clock.now() - this.#heard_ms,
+      silent_ms: this.silent_ms,
     };
   }
 
