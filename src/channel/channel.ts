@@ -712,7 +712,7 @@ export class Channel implements FlowOwner {
           flow.wantsDrain = false;
           this.#events.push({ type: 'drained', flow });
         }
-        const head = encodeDataHead(flow.id, chunk.offset, chunk.bytes.length, chunk.fin, flow.isBulk ? stampOf(now) : null);
+        const head = encodeDataHead(flow.id, chunk.offset, chunk.bytes.length, chunk.fin, flow.isBulk ? stampOf(now + (this.#governor?.wait_ms ?? 0)) : null);
         return { ...to, head, body: chunk.bytes.length > 0 ? chunk.bytes : null, isDatagram: false };
       }
     }
@@ -765,6 +765,7 @@ export class Channel implements FlowOwner {
         ...(base === null ? {} : { rtt_base_ms: base }),
         ...(this.#rememberedRate === undefined ? {} : { initial_rate_bytes_per_s: this.#rememberedRate }),
         sent_bytes: this.#current.bulkSent,
+        lead_ms: this.#current.shape.lead_ms ?? 0,
       });
     } else if (!wanted) this.#releaseGovernor();
   }

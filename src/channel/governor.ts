@@ -22,6 +22,8 @@ export interface GovernorOptions {
   readonly rtt_base_ms?: number;
   /** Bulk handed over on this session before now, counted as in `BulkReport.bytes`. If there was any, its queue is drained first. */
   readonly sent_bytes?: number;
+  /** For how long bulk may be handed over ahead of its turn, since the session paces it; 0 unless told. */
+  readonly lead_ms?: number;
 }
 
 /** `entry`: draining what ran before it took charge; then the law's. */
@@ -45,6 +47,8 @@ export interface GovernorFacts {
 const FRAME_BYTES_MAX = 16_000;
 /** Two frames a tick: the second one's delay shows the first. */
 const FRAME_MS = 0.5;
+/** Where the session cuts and paces, frames need not be small. */
+const FRAME_MS_LED = 1;
 
 /** Beyond a round trip and the target: acknowledgement, and slack. */
 const WINDOW_MS = 10;
@@ -63,18 +67,22 @@ export class Governor {
   readonly #path: PathEstimate;
   readonly #law: Law;
   readonly #pacer: Pacer;
+  readonly #lead_ms: number;
   readonly #base_known_ms: number | null;
   #entry: EntryDrain | null;
   #rate = 0;
   #sent: number;
   #reported: number;
   #sent_at: number;
+  /** Credit is used down to the last packet once there was enough of it. */
+  #isFilling = false;
 
   constructor(now: number, options: GovernorOptions = {}) {
     this.#base_known_ms = options.rtt_base_ms ?? null;
     this.#path = new PathEstimate(now, this.#base_known_ms);
     this.#law = new Law(now, this.#path, (options.initial_rate_bytes_per_s ?? 0) / 1000);
-    this.#pacer = new Pacer(now, PACKET_BYTES);
+    this.#lead_ms = options.lead_ms ?? 0;
+    this.#pacer = new Pacer(now, PACKET_BYTES, this.#lead_ms);
     this.#sent = options.sent_bytes ?? 0;
     this.#reported = this.#sent;
     this.#sent_at = now;
@@ -94,6 +102,8 @@ export class Governor {
 
   /** The transport's look at its packets (QUIC), since the last one. */
   onPathSample(now: number, view: PathView): void {
+    this.#accrue(now);
+    this.#pacer.measured(view.held_back_bytes);
     if (!this.#path.onView(now, view) || view.rtt_min_ms === null) return;
     this.#entry?.onDelay(now, view.rtt_min_ms, this.#entry.isSince(now, view.rtt_latest_ms ?? view.rtt_min_ms));
     this.#control(now);
@@ -109,8 +119,16 @@ export class Governor {
 
   /** Bytes that bulk may send now: none, or at least a packet. A frame's head may overdraw it. */
   allowance(now: number): number {
-    const most = Math.floor(Math.min(this.#accrue(now), this.#open_bytes));
-    return most < PACKET_BYTES ? 0 : most;
+    const credit = this.#accrue(now);
+    if (!this.#isFilling && credit < this.#pacer.least(this.#rate)) return 0;
+    const most = Math.floor(Math.min(credit, this.#open_bytes));
+    this.#isFilling = most >= PACKET_BYTES;
+    return this.#isFilling ? most : 0;
+  }
+
+  /** How long bulk that is handed over now waits below for its turn. */
+  get wait_ms(): number {
+    return this.#pacer.wait_ms(this.#rate);
   }
 
   onSent(now: number, bytes: number): void {
@@ -124,7 +142,7 @@ export class Governor {
   /** When `allowance` is next more than nothing, if no acknowledgement comes before; null if only an acknowledgement opens it. */
   nextTime(now: number): number | null {
     if (this.#open_bytes < PACKET_BYTES) return null;
-    return now + Math.max(0, (PACKET_BYTES - this.#accrue(now)) / this.#rate);
+    return now + Math.max(0, (this.#pacer.least(this.#rate) - this.#accrue(now)) / this.#rate);
   }
 
   /** Bulk is on its way that the peer has not told of. */
@@ -143,7 +161,7 @@ export class Governor {
 
   /** The most that may be unacknowledged. */
   get window_bytes(): number {
-    return Math.ceil(this.#rate * (this.#path.rtt_ms + WINDOW_MS + this.#law.target_ms + WINDOW_SLACK_MS) + WINDOW_PACKETS * PACKET_BYTES);
+    return Math.ceil(this.#rate * (this.#path.rtt_ms + this.#lead_ms + WINDOW_MS + this.#law.target_ms + WINDOW_SLACK_MS) + WINDOW_PACKETS * PACKET_BYTES);
   }
 
   /** For the congestion controller below, which must not be the limit. */
@@ -153,7 +171,7 @@ export class Governor {
 
   /** Size of a frame that does not become a burst. */
   get frame_bytes(): number {
-    return Math.round(Math.min(FRAME_BYTES_MAX, Math.max(PACKET_BYTES, this.#rate * FRAME_MS)));
+    return Math.round(Math.min(FRAME_BYTES_MAX, Math.max(PACKET_BYTES, this.#rate * (this.#lead_ms > 0 ? FRAME_MS_LED : FRAME_MS))));
   }
 
   snapshot(): GovernorFacts {

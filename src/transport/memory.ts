@@ -76,6 +76,7 @@ type Arrival =
 const LANES = ['urgent', 'bulk'] as const;
 
 class MemorySession implements Session {
+  readonly lead_ms = 0;
   readonly transport = 'memory' as const;
   readonly side: 'dialer' | 'acceptor';
   readonly peerChain: readonly Uint8Array[];
@@ -184,7 +185,7 @@ class MemorySession implements Session {
     return null;
   }
 
-  setWindow(): void {}
+  govern(): void {}
 
   finish(): void {
     if (!this.#writing) return;

@@ -9,7 +9,7 @@ import { asSelvedgeError, codeOfWire, type ErrorCode, errorTable, SelvedgeError 
 import { limits } from '../base/limits.ts';
 import { type QuicAddress, type QuicConnection, type QuicConnectionHandler, type QuicEnd, QuicEndpoint, type QuicLane, quicLanes } from '../native.ts';
 import { boundReason, closeError } from './reason.ts';
-import type { Credentials, LaneName, PathFacts, PathSample, Session, SessionHandler, SessionListener, Transport } from './session.ts';
+import type { Credentials, LaneName, PathFacts, PathLaw, PathSample, Session, SessionHandler, SessionListener, Transport } from './session.ts';
 import { systemClock } from './system.ts';
 
 /** Reads land in slabs, larger ones while one does not last: a channel that says little holds little. What the receiver keeps of one keeps the slab. */
@@ -184,6 +184,7 @@ type State = 'dialing' | 'pending' | 'open' | 'closed';
 
 class QuicSession implements Session {
   readonly transport = 'quic';
+  readonly lead_ms = limits.pace_lead_ms;
   readonly side: 'dialer' | 'acceptor';
   readonly #connection: QuicConnection;
   readonly #onEnd: () => void;
@@ -293,13 +294,13 @@ class QuicSession implements Session {
   }
 
   sample(): PathSample | null {
-    if (this.#state !== 'open') return { rtt_min_ms: null, rtt_latest_ms: null, acked_bytes: 0, lost_bytes: 0, sent_bytes: 0 };
+    if (this.#state !== 'open') return { rtt_min_ms: null, rtt_latest_ms: null, acked_bytes: 0, lost_bytes: 0, sent_bytes: 0, held_back_bytes: 0 };
     const { rtt_min_ms, rtt_latest_ms, ...octets } = this.#connection.sample();
     return { rtt_min_ms: rtt_min_ms < 0 ? null : rtt_min_ms, rtt_latest_ms: rtt_latest_ms < 0 ? null : rtt_latest_ms, ...octets };
   }
 
-  setWindow(bytes: number | null): void {
-    if (this.#state === 'open') this.#connection.setWindow(bytes);
+  govern(law: PathLaw | null): void {
+    if (this.#state === 'open') this.#connection.govern(law);
   }
 
   finish(): void {

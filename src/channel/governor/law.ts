@@ -46,6 +46,9 @@ const GROWTH_DELIVERED_PART = 0.85;
 const DRAIN_EVERY_MS = 5_000;
 const DRAIN_GAIN = -0.15;
 const DRAIN_MS = 20;
+/** After the start. */
+const OVERSHOT_GAIN = -0.5;
+const OVERSHOT_MS_MAX = 200;
 
 const FLOOR_PART = 0.05;
 /** Of the floor of the capacity: where that is too high after all, the queue must still go. */
@@ -75,6 +78,7 @@ export class Law {
   #full_since: number | null = null;
   #drain_at = Number.POSITIVE_INFINITY;
   #drain_until = 0;
+  #drain_gain = DRAIN_GAIN;
   #flat: { since: number; low: number; high: number } | null = null;
 
   constructor(now: number, path: PathEstimate, remembered: number) {
@@ -110,7 +114,7 @@ export class Law {
   begin(now: number, capacity: number): void {
     this.#capacity = Math.max(capacity, this.#capacity);
     this.#best.add(now, this.#capacity);
-    this.#leaveStart(now);
+    this.#leaveStart(now, false);
   }
 
   /** After each new measurement. */
@@ -172,9 +176,9 @@ export class Law {
 
     switch (this.#state) {
       case 'start':
-        if (queue <= START_QUEUE_TARGETS * target) this.#full_since = null;
+        if ((this.#path.fast_queue_ms ?? 0) <= START_QUEUE_TARGETS * target) this.#full_since = null;
         else this.#full_since ??= now;
-        if ((this.#full_since !== null && now - this.#full_since >= START_QUEUE_MS) || this.#path.loss_part > LOSS_QUEUE_MIN) this.#leaveStart(now);
+        if ((this.#full_since !== null && now - this.#full_since >= START_QUEUE_MS) || this.#path.loss_part > LOSS_QUEUE_MIN) this.#leaveStart(now, true);
         return;
       case 'drain':
         if (now >= this.#drain_until) this.#settle(now);
@@ -202,7 +206,7 @@ export class Law {
       case 'growth':
         return Math.min(this.#growthMax, this.#gain * 2 ** (elapsed / (this.#path.rtt_ms + SEEN_MS)));
       case 'drain':
-        return DRAIN_GAIN;
+        return this.#drain_gain;
       case 'steady':
         return Math.min(this.target_ms / span, Math.max(GAIN_MIN, (this.target_ms - queue) / span));
     }
@@ -213,13 +217,22 @@ export class Law {
     return (this.#path.delivery?.rate ?? 0) >= GROWTH_DELIVERED_PART * this.#capacity;
   }
 
-  #leaveStart(now: number): void {
+  /** What the start overshot stands in the queue already, or is on its way there: so much less leaves until it has gone. */
+  #leaveStart(now: number, hasOvershot: boolean): void {
+    const delivered = this.#path.delivery?.rate ?? this.#capacity;
+    const excess_ms = (this.#path.fast_queue_ms ?? 0) + Math.max(0, this.rate / delivered - 1) * this.#path.empty_rtt_ms;
     this.#settle(now);
     this.#drain_at = now + DRAIN_EVERY_MS;
+    if (!hasOvershot) return;
+    this.#state = 'drain';
+    this.#drain_gain = OVERSHOT_GAIN;
+    this.#drain_until = now + Math.min(excess_ms, OVERSHOT_MS_MAX) / -OVERSHOT_GAIN;
+    this.limit(this.#drain_until);
   }
 
   #drain(now: number): void {
     this.#state = 'drain';
+    this.#drain_gain = DRAIN_GAIN;
     this.#drain_until = now + this.target_ms / -DRAIN_GAIN + DRAIN_MS;
     this.#drain_at = now + DRAIN_EVERY_MS;
     this.limit(this.#drain_until);

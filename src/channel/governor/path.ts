@@ -16,6 +16,8 @@ export interface PathView {
   readonly acked_bytes: number;
   readonly lost_bytes: number;
   readonly sent_bytes: number;
+  /** Bulk that was handed over and has not left, since the session paces it. */
+  readonly held_back_bytes: number;
 }
 
 const RTT_MS_UNKNOWN = 100;
