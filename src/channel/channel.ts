@@ -712,7 +712,7 @@ export class Channel implements FlowOwner {
           flow.wantsDrain = false;
           this.#events.push({ type: 'drained', flow });
         }
-        const head = encodeDataHead(flow.id, chunk.offset, chunk.bytes.length, chunk.fin, flow.isBulk ? stampOf(now + (this.#governor?.wait_ms ?? 0)) : null);
+        const head = encodeDataHead(flow.id, chunk.offset, chunk.bytes.length, chunk.fin, flow.isBulk ? stampOf(now) : null);
         return { ...to, head, body: chunk.bytes.length > 0 ? chunk.bytes : null, isDatagram: false };
       }
     }

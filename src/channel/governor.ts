@@ -5,6 +5,7 @@
  *
  * Inside, rates are bytes per ms; what is public says its unit.
  */
+import { Departures } from './governor/departures.ts';
 import { EntryDrain } from './governor/entry.ts';
 import { Law, type LawState, PACKET_BYTES } from './governor/law.ts';
 import { Pacer } from './governor/pacer.ts';
@@ -68,6 +69,8 @@ export class Governor {
   readonly #law: Law;
   readonly #pacer: Pacer;
   readonly #lead_ms: number;
+  /** Where the session paces. */
+  readonly #departures: Departures | null;
   readonly #base_known_ms: number | null;
   #entry: EntryDrain | null;
   #rate = 0;
@@ -79,9 +82,10 @@ export class Governor {
 
   constructor(now: number, options: GovernorOptions = {}) {
     this.#base_known_ms = options.rtt_base_ms ?? null;
-    this.#path = new PathEstimate(now, this.#base_known_ms);
-    this.#law = new Law(now, this.#path, (options.initial_rate_bytes_per_s ?? 0) / 1000);
     this.#lead_ms = options.lead_ms ?? 0;
+    this.#path = new PathEstimate(now, this.#base_known_ms, this.#lead_ms > 0);
+    this.#law = new Law(now, this.#path, (options.initial_rate_bytes_per_s ?? 0) / 1000);
+    this.#departures = this.#lead_ms > 0 ? new Departures() : null;
     this.#pacer = new Pacer(now, PACKET_BYTES, this.#lead_ms);
     this.#sent = options.sent_bytes ?? 0;
     this.#reported = this.#sent;
@@ -94,7 +98,8 @@ export class Governor {
   onReport(now: number, report: BulkReport): void {
     this.#accrue(now);
     this.#reported = Math.min(Math.max(report.bytes, 0), this.#sent);
-    const rtt = this.#path.onReport(now, report, this.#reported);
+    const left_at = this.#departures?.take(this.#reported);
+    const rtt = this.#path.onReport(now, report, this.#reported, left_at);
     this.#entry?.onReport(report);
     if (!this.#path.isPerPacket) this.#entry?.onDelay(now, rtt, this.#entry.isOfTrickle(report));
     this.#control(now);
@@ -104,6 +109,7 @@ export class Governor {
   onPathSample(now: number, view: PathView): void {
     this.#accrue(now);
     this.#pacer.measured(view.held_back_bytes);
+    this.#departures?.push(now, this.#sent - view.held_back_bytes);
     if (!this.#path.onView(now, view) || view.rtt_min_ms === null) return;
     this.#entry?.onDelay(now, view.rtt_min_ms, this.#entry.isSince(now, view.rtt_latest_ms ?? view.rtt_min_ms));
     this.#control(now);
@@ -124,11 +130,6 @@ export class Governor {
     const most = Math.floor(Math.min(credit, this.#open_bytes));
     this.#isFilling = most >= PACKET_BYTES;
     return this.#isFilling ? most : 0;
-  }
-
-  /** How long bulk that is handed over now waits below for its turn. */
-  get wait_ms(): number {
-    return this.#pacer.wait_ms(this.#rate);
   }
 
   onSent(now: number, bytes: number): void {

@@ -1,16 +1,17 @@
 /**
- * Writes a file as it comes in: octets are gathered in one of two buffers of its own while the other is on its way to the disk. So a
- * transfer holds a fixed amount of memory, and makes no garbage of the size of the file: on a host that also carries keystrokes a
- * collection is a pause that somebody feels.
+ * Writes a file as it comes in: octets are gathered in a few buffers of its own, one being filled while others are on their way to the
+ * disk. So a transfer holds a fixed amount of memory, goes on while the disk pauses for a moment, and makes no garbage of the size of
+ * the file: on a host that also carries keystrokes a collection is a pause that somebody feels.
  */
 import type { Hash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import type { Timers } from '../transport/system.ts';
 
-/** Two of them a transfer. Large enough that system calls do not count. */
-const BATCH_BYTES = 256 * 1024;
+/** Large enough that system calls do not count. */
+const BUFFER_BYTES = 256 * 1024;
+const BUFFERS_MAX = 4;
 /** What came is on its way to the disk after this, though the buffer is not full: it is what a later attempt need not send again. */
-const BATCH_MS_MAX = 20;
+const GATHER_MS_MAX = 20;
 
 export interface PartWriterOptions {
   readonly file: FileHandle;
@@ -23,10 +24,18 @@ export interface PartWriterOptions {
   readonly onWritten: (bytes: number) => void;
 }
 
+interface Filled {
+  readonly buffer: Buffer;
+  readonly length: number;
+}
+
 export class PartWriter {
   readonly #options: PartWriterOptions;
-  #filling: Buffer = Buffer.allocUnsafeSlow(BATCH_BYTES);
-  #spare: Buffer | null = Buffer.allocUnsafeSlow(BATCH_BYTES);
+  readonly #spare: Buffer[] = [];
+  /** Full, or gathered for long enough; the first is being written. */
+  readonly #queue: Filled[] = [];
+  #made = 1;
+  #filling: Buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   #filled = 0;
   #written = 0;
   #writing: Promise<void> = Promise.resolve();
@@ -39,7 +48,7 @@ export class PartWriter {
 
   /** How much `add` takes now; nothing: wait for `room`. */
   get free_bytes(): number {
-    return BATCH_BYTES - this.#filled;
+    return BUFFER_BYTES - this.#filled;
   }
 
   /** Copies octets, at most `free_bytes`. @throws why an earlier write failed */
@@ -47,23 +56,22 @@ export class PartWriter {
     this.#check();
     this.#filling.set(bytes, this.#filled);
     this.#filled += bytes.length;
-    if (this.#filled === BATCH_BYTES) this.#write();
-    else this.#cancelTimer ??= this.#options.timers.after(BATCH_MS_MAX, this.#onTimer);
+    if (this.#filled === BUFFER_BYTES) this.#send();
+    else this.#cancelTimer ??= this.#options.timers.after(GATHER_MS_MAX, this.#onTimer);
   }
 
   /** Resolves once `add` takes something. @throws why a write failed */
   async room(): Promise<void> {
-    while (this.#filled === BATCH_BYTES && this.#failure === null) await this.#writing;
+    while (this.free_bytes === 0 && this.#failure === null) await this.#writing;
     this.#check();
   }
 
   /** Everything is with the operating system, or cannot be. @throws why a write failed */
   async finish(): Promise<void> {
-    while (this.#filled > 0 && this.#failure === null) {
-      this.#write();
+    while ((this.#filled > 0 || this.#queue.length > 0) && this.#failure === null) {
+      this.#send();
       await this.#writing;
     }
-    await this.close();
     this.#check();
   }
 
@@ -71,41 +79,51 @@ export class PartWriter {
   async close(): Promise<void> {
     this.#cancelTimer?.();
     this.#cancelTimer = null;
+    this.#queue.length = Math.min(this.#queue.length, 1);
     await this.#writing;
   }
 
   readonly #onTimer = (): void => {
     this.#cancelTimer = null;
-    this.#write();
+    this.#send();
   };
 
-  /** Sends the filling buffer off if the other one is free; if not, that one's end does it. */
-  #write(): void {
-    const next = this.#spare;
-    if (next === null || this.#filled === 0 || this.#failure !== null) return;
+  /** Puts the filling buffer into the queue, if there is another one to fill; if not, the end of a write does it. */
+  #send(): void {
+    const next = this.#filled === 0 ? undefined : this.#takeSpare();
+    if (next === undefined) return;
     this.#cancelTimer?.();
     this.#cancelTimer = null;
-    const batch = this.#filling;
-    const length = this.#filled;
+    this.#queue.push({ buffer: this.#filling, length: this.#filled });
     this.#filling = next;
     this.#filled = 0;
-    this.#spare = null;
-    this.#writing = this.#writeOut(batch, length);
+    if (this.#queue.length === 1) this.#writing = this.#writeFirst();
   }
 
-  async #writeOut(batch: Buffer, length: number): Promise<void> {
+  #takeSpare(): Buffer | undefined {
+    if (this.#spare.length > 0 || this.#made === BUFFERS_MAX) return this.#spare.pop();
+    this.#made++;
+    return Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  }
+
+  async #writeFirst(): Promise<void> {
+    const [first] = this.#queue;
+    if (first === undefined || this.#failure !== null) return;
+    const { buffer, length } = first;
     const { file, hash, position, onWritten } = this.#options;
-    hash.update(batch.subarray(0, length));
+    hash.update(buffer.subarray(0, length));
     try {
       // A nearly full disk takes a part; the next call says why.
-      for (let done = 0; done < length; ) done += (await file.write(batch, done, length - done, position + this.#written + done)).bytesWritten;
+      for (let done = 0; done < length; ) done += (await file.write(buffer, done, length - done, position + this.#written + done)).bytesWritten;
       this.#written += length;
       onWritten(this.#written);
     } catch (error) {
-      this.#failure ??= { error };
+      this.#failure = { error };
     }
-    this.#spare = batch;
-    if (this.#filled === BATCH_BYTES) this.#write();
+    this.#queue.shift();
+    this.#spare.push(buffer);
+    if (this.#queue.length > 0) this.#writing = this.#writeFirst();
+    if (this.free_bytes === 0) this.#send();
   }
 
   #check(): void {

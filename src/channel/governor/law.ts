@@ -19,7 +19,7 @@ const TARGET_PACKETS = 1.5;
 const START_BYTES_PER_MS = 500;
 const START_PACKETS_PER_RTT = 10;
 /** The start may overshoot once, by some part of a long round trip, rather than take a dozen of them. */
-const START_GAIN_MIN = 0.4;
+const START_GAIN_MIN = 0.55;
 const START_QUEUE_TARGETS = 1.5;
 /** A pause of the sender makes a queue that is gone at once; leaving the start for it would cost seconds. */
 const START_QUEUE_MS = 10;
@@ -63,6 +63,8 @@ const NEW_PATH_TARGETS = 2;
 /** Loss of a round, in part of its bytes, that ends growth, and that counts as a queue though no delay shows one. */
 const LOSS_GROWTH_MAX = 0.03;
 const LOSS_QUEUE_MIN = 0.1;
+/** With a queue longer than any that we let stand, it is the path that bounds what is delivered, whatever we do. */
+const LIMITED_QUEUE_MS = 15;
 
 export class Law {
   readonly #path: PathEstimate;
@@ -147,7 +149,8 @@ export class Law {
     if (delivery === null) return;
     if (queue > this.target_ms || this.#path.loss_part > LOSS_QUEUE_MIN) {
       const evidence = Math.max(delivery.rate, Math.min(delivery.rate_if_used, this.#capacity));
-      if (now >= this.#limited_until || evidence > this.#capacity) this.#capacity += ((evidence - this.#capacity) * elapsed) / this.#path.span_ms;
+      if (now >= this.#limited_until || queue > LIMITED_QUEUE_MS || evidence > this.#capacity)
+        this.#capacity += ((evidence - this.#capacity) * elapsed) / this.#path.span_ms;
     } else this.#capacity = Math.max(this.#capacity, delivery.rate);
     this.#best.add(now, this.#capacity);
     this.#capacity = Math.max(this.#capacity, this.#floor);
@@ -176,7 +179,7 @@ export class Law {
 
     switch (this.#state) {
       case 'start':
-        if ((this.#path.fast_queue_ms ?? 0) <= START_QUEUE_TARGETS * target) this.#full_since = null;
+        if ((this.#path.soon_queue_ms ?? 0) <= START_QUEUE_TARGETS * target) this.#full_since = null;
         else this.#full_since ??= now;
         if ((this.#full_since !== null && now - this.#full_since >= START_QUEUE_MS) || this.#path.loss_part > LOSS_QUEUE_MIN) this.#leaveStart(now, true);
         return;
@@ -220,7 +223,7 @@ export class Law {
   /** What the start overshot stands in the queue already, or is on its way there: so much less leaves until it has gone. */
   #leaveStart(now: number, hasOvershot: boolean): void {
     const delivered = this.#path.delivery?.rate ?? this.#capacity;
-    const excess_ms = (this.#path.fast_queue_ms ?? 0) + Math.max(0, this.rate / delivered - 1) * this.#path.empty_rtt_ms;
+    const excess_ms = (this.#path.soon_queue_ms ?? 0) + Math.max(0, this.rate / delivered - 1) * this.#path.empty_rtt_ms;
     this.#settle(now);
     this.#drain_at = now + DRAIN_EVERY_MS;
     if (!hasOvershot) return;

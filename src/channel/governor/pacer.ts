@@ -42,11 +42,6 @@ export class Pacer {
     return Math.max(this.#packet_bytes, this.#lead(rate) * REFILL_PART);
   }
 
-  /** How long a byte that is handed over now waits for its turn. */
-  wait_ms(rate: number): number {
-    return this.#lead_ms > 0 ? Math.max(0, this.#ahead) / rate : 0;
-  }
-
   /** What does wait below, by the session's own count. */
   measured(bytes: number): void {
     if (this.#lead_ms > 0) this.#ahead = Math.max(bytes, Math.min(this.#ahead, 0));

@@ -253,7 +253,7 @@ export class GovernedFlow {
   }
 
   #sendFrame(bytes: number): void {
-    const stamp_us = stampOf(this.#sim.now + (this.governor?.wait_ms ?? 0));
+    const stamp_us = stampOf(this.#sim.now);
     this.#sent_bytes += bytes;
     for (let left = bytes; left > 0; left -= PACKET_BYTES) {
       const frame = left <= PACKET_BYTES ? { stamp_us, bytes } : null;
