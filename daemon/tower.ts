@@ -11,8 +11,9 @@ import { Host } from '../src/peering/host.ts';
 import { serveEcho } from '../src/services/echo.ts';
 import { serveFiles } from '../src/services/file-receive.ts';
 import { adminApi, publicApi } from '../src/tower/api.ts';
+import { serveApp } from '../src/tower/app-fabric.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
-import { checkMade, initTower, openTower } from '../src/tower/init.ts';
+import { checkMade, DEFAULT_VTEP_RANGE, initTower, openTower } from '../src/tower/init.ts';
 import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
 import { applyConfig, TowerConfig } from './config.ts';
@@ -24,6 +25,7 @@ const DEFAULT_PORT = 443;
 interface InitFlags extends UnsealSource {
   readonly cluster: string;
   readonly state: string;
+  readonly vtepRange?: string;
   readonly json?: boolean;
 }
 
@@ -36,9 +38,17 @@ interface RunFlags extends UnsealSource {
   readonly governor: boolean;
 }
 
-async function init({ cluster, state, json, ...source }: InitFlags): Promise<void> {
+async function init({ cluster, state, vtepRange, json, ...source }: InitFlags): Promise<void> {
   const unseal = await loadOrCreateUnsealKey(source);
-  const made = await initTower({ state, cluster, unseal, endpoints: [], clock: systemClock, random: systemRandom });
+  const made = await initTower({
+    state,
+    cluster,
+    unseal,
+    endpoints: [],
+    ...(vtepRange !== undefined && { vtepRange }),
+    clock: systemClock,
+    random: systemRandom,
+  });
   if (json) process.stdout.write(`${JSON.stringify({ ...made, state })}\n`);
   else process.stdout.write(`cluster ${made.cluster} made in ${state}\nroot fingerprint (nodes pin it when they join):\n  ${made.fingerprint}\n`);
 }
@@ -100,6 +110,10 @@ async function start(
     log('snapshot flow ended', { node, code: error.code, reason: error.message }),
   );
   closers.add(() => snapshots.close());
+  const app = serveApp(host.mesh, tower.app, systemTimers, (error, node) =>
+    log('request of an app network failed', { node, code: error.code, reason: error.message }),
+  );
+  closers.add(() => app.close());
 
   const admin = await adminApi(tower, socket, {
     register: (routes) => registerControl(routes, { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster }) }),
@@ -142,6 +156,7 @@ export function towerCommand(): Command {
     .addHelpText('after', '\nExamples:\n  selvedge tower init --cluster edge\n  selvedge tower run --listen 203.0.113.5');
   withUnseal(command.command('init').description('make a cluster and print the fingerprint of its root'))
     .requiredOption('--cluster <name>', 'name of the cluster: lower-case letters, digits, hyphens')
+    .option('--vtep-range <cidr>', `where hosts of app networks have their outer addresses (default: ${DEFAULT_VTEP_RANGE})`)
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  selvedge tower init --cluster edge --state /var/lib/selvedge/tower')
     .action((flags: InitFlags) => init(flags));

@@ -46,6 +46,21 @@ const channel = shape({
 });
 const token = shape({ id: text, uses: number, uses_max: number, site: maybe(text), expires_ms: number, revoked_ms: maybe(number) });
 
+const appNetwork = { name: text, vni: number, subnet4: maybe(text), subnet6: maybe(text), mtu: maybe(number), learning: flag };
+const appEndpoint = { attachment: text, mac: text, address4: maybe(text), address6: maybe(text) };
+const appMember = {
+  node: text,
+  name: text,
+  site: text,
+  live: flag,
+  vtep: maybe(text),
+  keys: list(text),
+  endpoint: maybe(shape({ host: text, port: number })),
+  endpoints: list(shape(appEndpoint)),
+};
+
+export type AppNetwork = ReturnType<typeof readAppNetwork>;
+export type AppMember = ReturnType<typeof readAppShown>['members'][number];
 export type Channel = ReturnType<typeof channel>;
 export type Token = ReturnType<typeof token>;
 
@@ -54,6 +69,10 @@ export const readPeers = whole(shape({ peers: list(shape({ peer: text, name: tex
 export const readToken = whole(token);
 export const readTokens = whole(list(token));
 export const readCreated = whole(shape({ text, token }));
+export const readAppNetwork = whole(shape(appNetwork));
+export const readAppNetworks = whole(list(shape({ ...appNetwork, members: number, attachments: number })));
+export const readAppShown = whole(shape({ ...appNetwork, members: list(shape(appMember)) }));
+export const readAppEndpoint = whole(shape({ network: text, node: text, ...appEndpoint }));
 export const readSample = whole(shape({ sequence: number, rtt_ms: number, at_ms: number }));
 export const readSummary = whole(
   shape({

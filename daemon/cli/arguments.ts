@@ -4,6 +4,7 @@ import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { SelvedgeError } from '../../src/base/errors.ts';
+import { checkLabel } from '../../src/base/ids.ts';
 import { type TrafficClass, trafficClassNames } from '../../src/channel/classes.ts';
 
 export const DEFAULT_NODE_STATE = '/var/lib/selvedge/node';
@@ -37,6 +38,18 @@ export function trafficClass(text: string): TrafficClass {
   return found;
 }
 
+/** Name of an app network. */
+export function appName(text: string): string {
+  if (!/^[a-z][a-z0-9-]{0,31}$/.test(text))
+    throw invalid('network', `'${text}' is not a name: lower-case letters, digits and hyphens, a letter first, at most 32`);
+  return text;
+}
+
+/** A node's name or id. */
+export function nodeWord(text: string): string {
+  return checkLabel('node', text);
+}
+
 /** `HOST`, `HOST:PORT`, `[IPv6]:PORT`; 443 without a port. */
 export function address(text: string): { host: string; port: number } {
   const match = /^\[([0-9a-fA-F:.]+)\](?::(\d{1,5}))?$/.exec(text) ?? (isIP(text) === 6 ? [text, text] : /^([A-Za-z0-9.-]+)(?::(\d{1,5}))?$/.exec(text));
@@ -65,6 +78,11 @@ export function socketOf({ state, socket }: SocketFlags): string {
   const states = state === undefined ? [DEFAULT_NODE_STATE, DEFAULT_TOWER_STATE] : [state];
   const candidates = states.flatMap((one) => [join(one, 'selvedged.sock'), join(one, 'tower.sock')]);
   return resolve(candidates.find((path) => existsSync(path)) ?? candidates[0] ?? '');
+}
+
+/** Adds what says which tower is asked, by its socket. */
+export function withTower(command: Command): Command {
+  return command.option('--state <dir>', 'state directory of the tower').option('--socket <path>', "the tower's Unix socket").option('--json', 'print JSON');
 }
 
 /** The tower's socket, for what only a tower does. */

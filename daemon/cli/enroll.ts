@@ -10,7 +10,7 @@ import { readFileBounded } from '../../src/identity/files.ts';
 import { loadOrCreateUnsealKey, type UnsealSource } from '../../src/identity/unseal.ts';
 import { type ControlCall, callControl } from '../../src/node/control-client.ts';
 import { readCreated, readToken, readTokens, type Token } from './answers.ts';
-import { address, DEFAULT_NODE_STATE, duration, integer, type SocketFlags, towerSocketOf } from './arguments.ts';
+import { address, DEFAULT_NODE_STATE, duration, integer, type SocketFlags, towerSocketOf, withTower } from './arguments.ts';
 import { formatSeconds, printJson, printLine, printTable } from './output.ts';
 
 interface TokenFlags extends SocketFlags {
@@ -51,10 +51,6 @@ export function tokenCommand(): Command {
       else printLine(`token ${token.id} is revoked; it was used ${token.uses} times`);
     });
   return command;
-}
-
-function withTower(command: Command): Command {
-  return command.option('--state <dir>', 'state directory of the tower').option('--socket <path>', "the tower's Unix socket").option('--json', 'print JSON');
 }
 
 async function createToken({ uses, expires = TOKEN_LIFE_MS, site, ...flags }: CreateFlags): Promise<void> {

@@ -101,13 +101,32 @@ export const limits = {
   token_life_ms_max: 365 * 86_400_000,
   tower_database_pages_max: 1024 * 1024,
   rate_limit_addresses_max: 16_384,
+  /** A snapshot, as JSON; its envelope is base64 of it, compressed, in as many messages as that takes. */
+  snapshot_bytes_max: 4 * MIB,
+  snapshot_envelope_bytes_max: 6 * MIB,
+  snapshot_pieces_max: 8,
   snapshot_ttl_s: 86_400,
   snapshot_refresh_ms: 6 * 3_600_000,
   snapshot_requests_per_minute_max: 30,
   clock_skew_ms_max: 300_000,
-  enroll_answer_bytes_max: 2 * MIB,
+  enroll_answer_bytes_max: 7 * MIB,
   enroll_attempts_max: 8,
   identity_file_bytes_max: 64 * KIB,
+
+  // App networks. What one node may be told is bounded so that its snapshot stays below `snapshot_bytes_max`.
+  app_networks_max: 1_024,
+  app_networks_per_node_max: 256,
+  app_network_endpoints_max: 4_096,
+  app_hosts_per_node_max: 1_000,
+  app_endpoints_per_node_max: 12_288,
+  app_attachments_per_member_max: 256,
+  app_attachment_name_chars_max: 63,
+  app_mtu_bytes_min: 576,
+  app_mtu_bytes_max: 65_535,
+  app_requests_per_minute_max: 240,
+  app_flows_per_node_max: 8,
+  app_request_bytes_max: 4 * KIB,
+  wireguard_keys_max: 2,
 
   // HTTP.
   api_body_bytes_max: 64 * KIB,
@@ -116,7 +135,7 @@ export const limits = {
   api_connections_max: 2_048,
   api_connections_per_address_max: 128,
   api_enroll_per_address_per_minute_max: 600,
-  snapshot_bytes_max: 4 * MIB,
+  control_answer_bytes_max: 4 * MIB,
 
   // Identity.
   csr_bytes_max: 4 * KIB,

@@ -19,9 +19,6 @@ export const stateFiles = { identity: 'identity.json', sealed: 'sealed.bin', sna
 /** Names in the sealed store. */
 export const nodeSecrets = { key: 'node/leaf.key', leaf: 'node/leaf.crt', intermediate: 'node/intermediate.crt', trust: 'node/trust-bundle' } as const;
 
-/** A snapshot in its envelope: base64 of the payload, and a certificate. */
-const envelope_bytes_max = 2 * limits.message_bytes_max;
-
 export interface NodeParts {
   readonly identity: IdentityFile;
   readonly credentials: Credentials;
@@ -56,7 +53,7 @@ export class NodeState {
     const secret = (name: string) => mustHave(sealed, name);
     const trust = decodeTrustBundle(secret(nodeSecrets.trust));
     const credentials = { chain: [secret(nodeSecrets.leaf), secret(nodeSecrets.intermediate)], key: secret(nodeSecrets.key) };
-    const snapshot = await readOwn(join(path, stateFiles.snapshot), envelope_bytes_max, (value) =>
+    const snapshot = await readOwn(join(path, stateFiles.snapshot), limits.snapshot_envelope_bytes_max, (value) =>
       openSnapshot(checkEnvelope(value), { roots: trust.roots, cluster: identity.cluster, node: identity.node, now_ms }),
     );
     if (snapshot === null) throw new SelvedgeError('store_damaged', { path: join(path, stateFiles.snapshot), why: 'it is missing' });
@@ -78,7 +75,7 @@ export class NodeState {
    */
   async saveSnapshot(message: Uint8Array, now_ms: number): Promise<boolean> {
     const { cluster, node } = this.identity;
-    const envelope = readJson(message, limits.message_bytes_max, checkEnvelope);
+    const envelope = readJson(message, limits.snapshot_envelope_bytes_max, checkEnvelope);
     const next = openSnapshot(envelope, { roots: this.trust.roots, cluster, node, now_ms });
     if (!isNewer(next, this.#snapshot)) return false;
     await writeFileAtomic(join(this.path, stateFiles.snapshot), message);

@@ -2,24 +2,21 @@
  * What tower and node say to each other while enrolling and about snapshots: the schemas, and the one way of checking bytes against
  * them. Shapes only: whether a certificate, signature or token is good is decided elsewhere.
  */
-import { type Static, type TProperties, type TSchema, Type } from 'typebox';
+import { type Static, type TSchema, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { fromBase64 } from '../identity/base64.ts';
-
-const closed = <Properties extends TProperties>(properties: Properties) => Type.Object(properties, { additionalProperties: false });
+import { AppAnswerSchema, AppRequestSchema, AppSchema } from './app-wire.ts';
+import { closed, Label, NodeId, Port } from './shapes.ts';
 
 const certificate_base64_chars_max = Math.ceil(limits.certificate_bytes_max / 3) * 4;
 const BASE64 = '^[A-Za-z0-9+/]+={0,2}$';
 const base64 = (chars_max: number) => Type.String({ minLength: 4, maxLength: chars_max, pattern: BASE64 });
 const Certificate = base64(certificate_base64_chars_max);
 
-export const Label = Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', maxLength: 63 });
-export const NodeId = Type.String({ pattern: '^[0-9a-f]{12}$' });
 const Sha256Hex = Type.String({ pattern: '^[0-9a-f]{64}$' });
 const Version = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
-const Port = Type.Integer({ minimum: 1, maximum: 65_535 });
 
 export const EndpointSchema = closed({
   host: Type.String({ pattern: '^[A-Za-z0-9.:-]+$', maxLength: limits.endpoint_host_chars_max }),
@@ -42,7 +39,7 @@ export type EnrollRequest = Static<typeof EnrollRequestSchema>;
 
 /** A signed document, as `identity/signed-document.ts` makes and opens it. */
 export const EnvelopeSchema = closed({
-  payload: base64(limits.message_bytes_max),
+  payload: base64(limits.snapshot_envelope_bytes_max),
   signature: base64(512),
   chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
 });
@@ -73,6 +70,7 @@ export const SnapshotSchema = closed({
   tower: closed({ id: Type.Literal('tower'), fingerprint: Sha256Hex, endpoints: EndpointsSchema }),
   peers: Type.Array(closed({ id: NodeId, name: Label, site: Label, fingerprint: Sha256Hex, endpoints: EndpointsSchema }), { maxItems: limits.site_nodes_max }),
   trust: TrustSchema,
+  app: Type.Optional(AppSchema),
 });
 export type Snapshot = Static<typeof SnapshotSchema>;
 
@@ -126,6 +124,8 @@ export const checkEnrollAnswer = checker(EnrollAnswerSchema);
 export const checkSnapshot = checker(SnapshotSchema);
 export const checkEnvelope = checker(EnvelopeSchema);
 export const checkSnapshotRequest = checker(SnapshotRequestSchema);
+export const checkAppRequest = checker(AppRequestSchema);
+export const checkAppAnswer = checker(AppAnswerSchema);
 export const checkIdentityFile = checker(IdentityFileSchema);
 
 /** @throws argument_invalid where the addresses of a node take more room than a snapshot can give each */

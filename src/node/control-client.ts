@@ -9,7 +9,7 @@ export type Json = Readonly<Record<string, unknown>>;
 
 export interface ControlCall {
   readonly socketPath: string;
-  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   readonly path: string;
   readonly body?: Json;
   readonly signal?: AbortSignal;
@@ -72,7 +72,7 @@ async function readWhole(response: IncomingMessage): Promise<string> {
   let bytes = 0;
   for await (const chunk of response as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    if (bytes > limits.snapshot_bytes_max) throw new SelvedgeError('body_too_large', { max: limits.snapshot_bytes_max });
+    if (bytes > limits.control_answer_bytes_max) throw new SelvedgeError('body_too_large', { max: limits.control_answer_bytes_max });
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');

@@ -4,6 +4,7 @@
  */
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { TOWER_ID } from '../base/ids.ts';
+import { Pieces } from '../enroll/pieces.ts';
 import type { NodeState } from '../enroll/state.ts';
 import { type Endpoint, SNAPSHOT_SERVICE, type SnapshotRequest } from '../enroll/wire.ts';
 import type { FlowHandle, Mesh } from '../peering/mesh.ts';
@@ -50,10 +51,12 @@ export class SnapshotFollower {
 
   async #follow(flow: FlowHandle): Promise<void> {
     const { state, timers, onSnapshot, log } = this.#options;
+    const pieces = new Pieces();
     let failure: SelvedgeError | null = null;
     try {
       for (let message = await flow.receive(); message !== null; message = await flow.receive()) {
-        if (await state.saveSnapshot(message, timers.clock.wall())) {
+        const envelope = pieces.add(message);
+        if (envelope !== null && (await state.saveSnapshot(envelope, timers.clock.wall()))) {
           log('snapshot taken', { version: state.snapshot.version, peers: state.snapshot.peers.length });
           onSnapshot();
         }

@@ -1,6 +1,6 @@
 /**
  * The tower's two APIs, described by their schemas: the public one over TLS (health, enroll), where nobody is known and every address has its
- * rate, and the local one over a Unix socket (tokens, nodes, status), whose file mode is its authorization. Routes only check and
+ * rate, and the local one over a Unix socket (tokens, nodes, status, and app networks: app-api.ts), whose file mode is its authorization. Routes only check and
  * pass on; what they mean is in tower.ts.
  */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
@@ -10,8 +10,10 @@ import { type Api, ErrorSchema, type FailureListener, makeApi } from '../api/htt
 import { listenOnSocket } from '../api/local-socket.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock } from '../base/seam.ts';
-import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema, Label, NodeId } from '../enroll/wire.ts';
+import { Label, NodeId } from '../enroll/shapes.ts';
+import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema } from '../enroll/wire.ts';
 import { addressGroup } from '../transport/address-group.ts';
+import { appRoutes } from './app-api.ts';
 import { RateLimit } from './rate-limit.ts';
 import type { NodeRow } from './store.ts';
 import type { TokenView, Tower } from './tower.ts';
@@ -91,7 +93,9 @@ export interface AdminApiOptions {
 /** Listens on the Unix socket, which only its owner may open. @throws state_in_use, argument_invalid, permission_denied, file_exists */
 export async function adminApi(tower: Tower, socketPath: string, { onFailure, register }: AdminApiOptions = {}): Promise<Api> {
   const routes = (scope: FastifyInstance) => {
-    adminRoutes(scope.withTypeProvider<TypeBoxTypeProvider>(), tower);
+    const api = scope.withTypeProvider<TypeBoxTypeProvider>();
+    adminRoutes(api, tower);
+    appRoutes(api, tower);
     register?.(scope);
   };
   const api = await makeApi({ title: 'Selvedge tower, local', routes, ...(onFailure && { onFailure }) });

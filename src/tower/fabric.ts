@@ -6,6 +6,7 @@
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { TOWER_ID } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
+import { cutIntoPieces } from '../enroll/pieces.ts';
 import { checkSnapshotRequest, readJson, SNAPSHOT_SERVICE } from '../enroll/wire.ts';
 import type { FlowHandle, Mesh } from '../peering/mesh.ts';
 import type { Timers } from '../transport/system.ts';
@@ -41,8 +42,9 @@ export function serveSnapshots(
     });
   });
 
-  const unsubscribe = tower.onChange((site) => {
-    for (const subscription of live.values()) subscription.changed(site);
+  const unsubscribe = tower.onChange(({ site, nodes }) => {
+    for (const node of nodes) live.get(node)?.wake();
+    if (site !== null) for (const subscription of live.values()) subscription.changed(site);
   });
   let cancelRefresh = () => {};
   const refreshLater = () => {
@@ -103,13 +105,13 @@ class Subscription {
     return this.#error;
   }
 
-  changed(site: string | null): void {
-    if (site === null || this.#site === null || site === this.#site) this.#wake();
+  changed(site: string): void {
+    if (this.#site === null || site === this.#site) this.wake();
   }
 
   refresh(): void {
     this.#stale = true;
-    this.#wake();
+    this.wake();
   }
 
   end(why: SelvedgeError): void {
@@ -122,10 +124,11 @@ class Subscription {
     await this.#tower.setEndpoints(this.#flow.peer, listen);
     await this.#tower.seen(this.#flow.peer);
     this.#have = have;
-    this.#wake();
+    this.wake();
   }
 
-  #wake(): void {
+  /** Sends what is newer than what it has, now or once what is being sent has left. */
+  wake(): void {
     this.#again = true;
     if (this.#sending || this.#have === null) return;
     this.#sending = true;
@@ -148,12 +151,13 @@ class Subscription {
 
   async #send(): Promise<void> {
     const { version, envelope } = await this.#tower.snapshot(this.#flow.peer);
-    const message = new TextEncoder().encode(JSON.stringify(envelope));
-    if (message.length > limits.message_bytes_max) throw new SelvedgeError('limit_reached', { limit: 'snapshot in bytes', max: limits.message_bytes_max });
     this.#have = version;
     this.#stale = false;
-    // Taken either way; the next waits until this one has room, and several changes become one.
-    if (!this.#flow.send(message)) await this.#flow.drained();
+    for (const piece of cutIntoPieces(new TextEncoder().encode(JSON.stringify(envelope)))) {
+      // Taken either way; the next waits until this one has room, and several changes become one.
+      if (!this.#flow.send(piece)) await this.#flow.drained();
+      if (this.#over) return;
+    }
   }
 
   #fail(error: unknown): void {

@@ -10,7 +10,8 @@ import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { checkLabel, TOWER_ID, TOWER_SITE, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock, Random } from '../base/seam.ts';
-import { checker, type Endpoint, Label, readJson } from '../enroll/wire.ts';
+import { Label } from '../enroll/shapes.ts';
+import { checker, type Endpoint, readJson } from '../enroll/wire.ts';
 import { type Authority, createAuthority, issueChain, openAuthority } from '../identity/authority.ts';
 import { LEAF_DAYS } from '../identity/ca.ts';
 import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
@@ -21,6 +22,7 @@ import type { UnsealKey } from '../identity/unseal.ts';
 import type { Credentials } from '../transport/session.ts';
 import type { Store } from './store.ts';
 import { openSqliteStore } from './store-sqlite.ts';
+import { checkAppSubnet } from './subnet.ts';
 import { Tower } from './tower.ts';
 
 export interface InitRequest {
@@ -30,9 +32,14 @@ export interface InitRequest {
   readonly unseal: UnsealKey;
   /** Where nodes are to find the tower. */
   readonly endpoints: readonly Endpoint[];
+  /** Where hosts of app networks get their addresses on the outer network; absent: `DEFAULT_VTEP_RANGE`. */
+  readonly vtepRange?: string;
   readonly clock: Clock;
   readonly random: Random;
 }
+
+/** In the shared address space (RFC 6598), where neither sites nor applications have networks of their own. */
+export const DEFAULT_VTEP_RANGE = '100.96.0.0/12';
 
 export interface Made {
   readonly cluster: string;
@@ -64,6 +71,7 @@ const LEAF_LIFE_MS = LEAF_DAYS * DAY_MS;
 export async function initTower(request: InitRequest): Promise<Made> {
   const state = resolve(request.state);
   checkLabel('cluster', request.cluster);
+  checkAppSubnet('vtep-range', request.vtepRange ?? DEFAULT_VTEP_RANGE, 4);
   await checkEmpty(state);
   const making = await makeBeside(state);
   try {
@@ -105,7 +113,7 @@ export async function openTower({ state, unseal, endpoints, clock, random }: Ope
 /** Between the name of the state and random letters: where a cluster is while it is being made. */
 const MAKING = '.making-';
 
-async function makeIn(directory: string, { cluster, unseal, endpoints, clock, random }: InitRequest): Promise<Made> {
+async function makeIn(directory: string, { cluster, unseal, endpoints, vtepRange = DEFAULT_VTEP_RANGE, clock, random }: InitRequest): Promise<Made> {
   const now_ms = clock.wall();
   const sealed = await SealedStore.create(join(directory, files.sealed), unseal);
   const authority = await createAuthority({ cluster, store: sealed, now_ms, random });
@@ -114,7 +122,7 @@ async function makeIn(directory: string, { cluster, unseal, endpoints, clock, ra
     const [root, leaf] = [fingerprint(authority.root), fingerprint(chain[0] ?? new Uint8Array())];
     const store = await openSqliteStore({ path: join(directory, files.database) });
     try {
-      await store.setCluster({ cluster, rootFingerprint: toHex(root), towerFingerprint: toHex(leaf), endpoints, created_ms: now_ms }, now_ms);
+      await store.setCluster({ cluster, rootFingerprint: toHex(root), towerFingerprint: toHex(leaf), endpoints, created_ms: now_ms, vtepRange }, now_ms);
     } finally {
       await store.close();
     }

@@ -1,5 +1,6 @@
-/** What a node may know, cut out of what the tower knows: itself, the tower, and the live nodes of its own site. Pure. */
+/** What a node may know, cut out of what the tower knows: itself, the tower, the live nodes of its own site, and its app networks. Pure. */
 import { limits } from '../base/limits.ts';
+import type { AppPart } from '../enroll/app-wire.ts';
 import type { Endpoint, Snapshot } from '../enroll/wire.ts';
 import type { NodeRow } from './store.ts';
 
@@ -12,9 +13,11 @@ export interface SnapshotInput {
   /** The nodes of the site, in any order; whoever is elsewhere, revoked or disabled is left out. */
   readonly siteNodes: readonly NodeRow[];
   readonly trust: Snapshot['trust'];
+  /** As app-snapshot.ts makes it; null for a node that is in no app network. */
+  readonly app: AppPart | null;
 }
 
-export function buildSnapshot({ version, issued_ms, cluster, node, tower, siteNodes, trust }: SnapshotInput): Snapshot {
+export function buildSnapshot({ version, issued_ms, cluster, node, tower, siteNodes, trust, app }: SnapshotInput): Snapshot {
   const peers: Snapshot['peers'] = [];
   for (const { id, name, site, fingerprint, disabled, endpoints } of siteNodes) {
     if (id === node.id || site !== node.site || fingerprint === null || disabled) continue;
@@ -30,5 +33,6 @@ export function buildSnapshot({ version, issued_ms, cluster, node, tower, siteNo
     tower: { id: 'tower', fingerprint: tower.fingerprint, endpoints: [...tower.endpoints] },
     peers,
     trust,
+    ...(app !== null && { app }),
   };
 }

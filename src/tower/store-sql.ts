@@ -1,6 +1,6 @@
 /**
  * The store's queries, written once for SQLite and PostgreSQL: no function, type or conflict clause that one of them lacks. A change goes
- * through `#change`, which is the only writer of versions and audit rows. What the engine is, who opens it and what its errors mean, comes
+ * through `recordChange`, the only writer of versions and audit rows. App networks are in store-sql-app.ts. What the engine is, who opens it and what its errors mean, comes
  * in from outside (store-sqlite.ts).
  */
 import type { Kysely, Selectable, Transaction } from 'kysely';
@@ -8,29 +8,19 @@ import { SelvedgeError } from '../base/errors.ts';
 import { equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Endpoint } from '../enroll/wire.ts';
-import { AUDIT_ORIGIN, type AuditEntry, auditBreak, auditHash } from './audit.ts';
+import type { AppStore } from './app-store.ts';
+import { auditBreak } from './audit.ts';
 import type { Tables } from './migrations.ts';
+import { mustFind, nodeRow } from './store-sql-nodes.ts';
+import { appScopesOf, recordChange, SCOPE_ALL, SCOPE_EVERYBODY, scopeOfNode, scopeOfSite, versionOf } from './store-sql-change.ts';
+import { SqlAppStore } from './store-sql-app.ts';
 import type { Admission, AuditRow, ClusterRow, NewNode, NewToken, NodeRow, Store, TokenProof, TokenRow } from './store.ts';
-
-/** Scope of what changes with anything at all, and of what every snapshot shows. A site's scope is `site:NAME`. */
-const SCOPE_ALL = 'all';
-const SCOPE_EVERYBODY = 'everybody';
-const scopeOfSite = (site: string) => `site:${site}`;
 
 const AUDIT_PAGE_ROWS = 1_000;
 
-interface Change {
-  readonly at_ms: number;
-  readonly actor: string;
-  readonly action: string;
-  readonly subject: string;
-  readonly detail: Readonly<Record<string, unknown>>;
-  /** Whose snapshots it shows in; null: nobody's. */
-  readonly scope: string | null;
-}
-
 export class SqlStore implements Store {
   readonly path: string;
+  readonly app: AppStore;
   readonly #db: Kysely<Tables>;
   readonly #rule: (error: unknown) => unknown;
   #closed: Promise<void> | null = null;
@@ -39,6 +29,7 @@ export class SqlStore implements Store {
     this.path = given.path;
     this.#db = given.db;
     this.#rule = given.rule;
+    this.app = new SqlAppStore((work) => this.#write(work));
   }
 
   cluster(): Promise<ClusterRow | null> {
@@ -55,6 +46,7 @@ export class SqlStore implements Store {
       tower_fingerprint: row.towerFingerprint,
       endpoints: JSON.stringify(row.endpoints),
       created_ms: row.created_ms,
+      vtep_range: row.vtepRange,
     };
     return this.#write(async (tx) => {
       await tx
@@ -62,7 +54,7 @@ export class SqlStore implements Store {
         .values({ one: 1, ...values })
         .onConflict((conflict) => conflict.column('one').doUpdateSet(values))
         .execute();
-      await this.#change(tx, { at_ms, actor: 'tower', action: 'cluster.set', subject: row.cluster, detail: { ...values }, scope: SCOPE_EVERYBODY });
+      await recordChange(tx, { at_ms, actor: 'tower', action: 'cluster.set', subject: row.cluster, detail: { ...values }, scopes: [SCOPE_EVERYBODY] });
     });
   }
 
@@ -70,8 +62,8 @@ export class SqlStore implements Store {
     return this.#read((db) => versionOf(db, [SCOPE_ALL]));
   }
 
-  scopeVersion(site: string): Promise<number> {
-    return this.#read((db) => versionOf(db, [SCOPE_EVERYBODY, scopeOfSite(site)]));
+  scopeVersion({ id, site }: Pick<NodeRow, 'id' | 'site'>): Promise<number> {
+    return this.#write(async (tx) => await versionOf(tx, [SCOPE_EVERYBODY, scopeOfSite(site), scopeOfNode(id), ...(await appScopesOf(tx, id))]));
   }
 
   createToken(token: NewToken, at_ms: number): Promise<TokenRow> {
@@ -79,7 +71,7 @@ export class SqlStore implements Store {
       await checkRoom(tx, 'tokens', limits.tokens_max);
       const { id, hash, usesMax, site, expires_ms } = token;
       await tx.insertInto('tokens').values({ id, hash, uses: 0, uses_max: usesMax, site, expires_ms, revoked_ms: null, created_ms: at_ms }).execute();
-      await this.#change(tx, { at_ms, actor: 'admin', action: 'token.create', subject: id, detail: { usesMax, site, expires_ms }, scope: null });
+      await recordChange(tx, { at_ms, actor: 'admin', action: 'token.create', subject: id, detail: { usesMax, site, expires_ms }, scopes: [] });
       return { ...token, uses: 0, revoked_ms: null, created_ms: at_ms };
     });
   }
@@ -94,7 +86,7 @@ export class SqlStore implements Store {
       if (found === undefined) throw new SelvedgeError('not_found', { what: 'token', name: id });
       if (found.revoked_ms !== null) return tokenRow(found);
       await tx.updateTable('tokens').set({ revoked_ms: at_ms }).where('id', '=', id).execute();
-      await this.#change(tx, { at_ms, actor: 'admin', action: 'token.revoke', subject: id, detail: { uses: found.uses }, scope: null });
+      await recordChange(tx, { at_ms, actor: 'admin', action: 'token.revoke', subject: id, detail: { uses: found.uses }, scopes: [] });
       return tokenRow({ ...found, revoked_ms: at_ms });
     });
   }
@@ -121,16 +113,17 @@ export class SqlStore implements Store {
       await insertNode(tx, made);
       await tx.insertInto('enrollments').values({ token_id: token.id, csr_hash: node.csrHash, node_id: node.id, at_ms }).execute();
       const detail = { name: node.name, site: node.site, fingerprint: node.fingerprint, token: token.id };
-      await this.#change(tx, { at_ms, actor: `token:${token.id}`, action: 'node.enroll', subject: node.id, detail, scope: scopeOfSite(node.site) });
+      await recordChange(tx, { at_ms, actor: `token:${token.id}`, action: 'node.enroll', subject: node.id, detail, scopes: [scopeOfSite(node.site)] });
       return made;
     });
   }
 
   node(id: string): Promise<NodeRow | null> {
-    return this.#read(async (db) => {
-      const row = await db.selectFrom('nodes').selectAll().where('id', '=', id).executeTakeFirst();
-      return row === undefined ? null : nodeRow(row);
-    });
+    return this.#findNode('id', id);
+  }
+
+  nodeNamed(name: string): Promise<NodeRow | null> {
+    return this.#findNode('name', name);
   }
 
   nodes(filter?: { site: string }): Promise<readonly NodeRow[]> {
@@ -146,8 +139,8 @@ export class SqlStore implements Store {
       const found = await mustFind(tx, id);
       if (JSON.stringify(found.endpoints) === text) return false;
       await tx.updateTable('nodes').set({ endpoints: text }).where('id', '=', id).execute();
-      const scope = scopeOfSite(found.site);
-      await this.#change(tx, { at_ms, actor: `node:${id}`, action: 'node.endpoints', subject: id, detail: { endpoints }, scope });
+      const scopes = await scopesOf(tx, found);
+      await recordChange(tx, { at_ms, actor: `node:${id}`, action: 'node.endpoints', subject: id, detail: { endpoints }, scopes });
       return true;
     });
   }
@@ -160,7 +153,7 @@ export class SqlStore implements Store {
       await tx.updateTable('nodes').set(columns).where('id', '=', id).execute();
       const action = leaf === null ? 'node.revoke' : 'node.leaf';
       const detail = { before: found.fingerprint, now: columns.fingerprint };
-      await this.#change(tx, { at_ms, actor: 'admin', action, subject: id, detail, scope: scopeOfSite(found.site) });
+      await recordChange(tx, { at_ms, actor: 'admin', action, subject: id, detail, scopes: await scopesOf(tx, found) });
       return { ...found, ...columns };
     });
   }
@@ -175,7 +168,7 @@ export class SqlStore implements Store {
         .where('id', '=', id)
         .execute();
       const action = disabled ? 'node.disable' : 'node.enable';
-      await this.#change(tx, { at_ms, actor: 'admin', action, subject: id, detail: {}, scope: scopeOfSite(found.site) });
+      await recordChange(tx, { at_ms, actor: 'admin', action, subject: id, detail: {}, scopes: await scopesOf(tx, found) });
       return { ...found, disabled };
     });
   }
@@ -214,6 +207,13 @@ export class SqlStore implements Store {
     return this.#closed;
   }
 
+  #findNode(column: 'id' | 'name', value: string): Promise<NodeRow | null> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom('nodes').selectAll().where(column, '=', value).executeTakeFirst();
+      return row === undefined ? null : nodeRow(row);
+    });
+  }
+
   async #read<Result>(query: (db: Kysely<Tables>) => Promise<Result>): Promise<Result> {
     if (this.#closed !== null) throw new SelvedgeError('handle_closed', { what: 'store' });
     try {
@@ -226,43 +226,6 @@ export class SqlStore implements Store {
   #write<Result>(change: (tx: Transaction<Tables>) => Promise<Result>): Promise<Result> {
     return this.#read((db) => db.transaction().execute(change));
   }
-
-  /** Moves the version on and writes the audit row: part of the transaction of the change itself. */
-  async #change(tx: Transaction<Tables>, change: Change): Promise<void> {
-    const version = (await versionOf(tx, [SCOPE_ALL])) + 1;
-    for (const scope of change.scope === null ? [SCOPE_ALL] : [SCOPE_ALL, change.scope]) {
-      await tx
-        .insertInto('versions')
-        .values({ scope, version })
-        .onConflict((conflict) => conflict.column('scope').doUpdateSet({ version }))
-        .execute();
-    }
-    const last = await tx.selectFrom('audit').select(['seq', 'hash']).orderBy('seq', 'desc').limit(1).executeTakeFirst();
-    const { at_ms, actor, action, subject } = change;
-    const row: AuditEntry = {
-      seq: Number(last?.seq ?? 0) + 1,
-      version,
-      at_ms,
-      actor,
-      action,
-      subject,
-      detail: JSON.stringify(change.detail),
-      previous: last?.hash ?? AUDIT_ORIGIN,
-    };
-    await tx
-      .insertInto('audit')
-      .values({ ...row, hash: auditHash(row) })
-      .execute();
-  }
-}
-
-async function versionOf(db: Kysely<Tables>, scopes: readonly string[]): Promise<number> {
-  const row = await db
-    .selectFrom('versions')
-    .select((select) => select.fn.max('version').as('version'))
-    .where('scope', 'in', scopes)
-    .executeTakeFirst();
-  return Number(row?.version ?? 0);
 }
 
 /** The token of this id, if the hash is its own. Unknown and wrong read the same from outside. */
@@ -338,10 +301,9 @@ async function insertNode(tx: Transaction<Tables>, node: NodeRow): Promise<void>
     : new SelvedgeError('csr_invalid', { why: `its key is that of node ${rival.id} already` });
 }
 
-async function mustFind(tx: Transaction<Tables>, id: string): Promise<NodeRow> {
-  const row = await tx.selectFrom('nodes').selectAll().where('id', '=', id).executeTakeFirst();
-  if (row === undefined) throw new SelvedgeError('not_found', { what: 'node', name: id });
-  return nodeRow(row);
+/** Whose snapshots show a node: those of its site, and of all that share an app network with it. */
+async function scopesOf(tx: Transaction<Tables>, { id, site }: NodeRow): Promise<string[]> {
+  return [scopeOfSite(site), ...(await appScopesOf(tx, id))];
 }
 
 async function checkRoom(tx: Transaction<Tables>, table: 'nodes' | 'tokens', max: number, site?: string): Promise<void> {
@@ -359,22 +321,7 @@ function clusterRow(row: Selectable<Tables['cluster']>): ClusterRow {
     towerFingerprint: row.tower_fingerprint,
     endpoints: JSON.parse(row.endpoints) as Endpoint[],
     created_ms: Number(row.created_ms),
-  };
-}
-
-function nodeRow(row: Selectable<Tables['nodes']>): NodeRow {
-  return {
-    id: row.id,
-    name: row.name,
-    site: row.site,
-    fingerprint: row.fingerprint,
-    leaf: row.leaf,
-    csrHash: row.csr_hash,
-    spkiHash: row.spki_hash,
-    endpoints: JSON.parse(row.endpoints) as Endpoint[],
-    disabled: row.disabled !== 0,
-    created_ms: Number(row.created_ms),
-    seen_ms: row.seen_ms === null ? null : Number(row.seen_ms),
+    vtepRange: row.vtep_range,
   };
 }
 

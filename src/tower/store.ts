@@ -3,11 +3,12 @@
  * suite that each implementation passes.
  *
  * Every change is one transaction that also moves the version on and writes its audit row. A version is the cluster's; a *scope* is what a
- * snapshot is cut along (one site, or everybody) and remembers the version of its last change, so that a node is told only of changes
+ * snapshot is cut along (one site, one app network, one node, or everybody) and remembers the version of its last change, so that a node is told only of changes
  * that it may see. The store knows rows, not certificates: it keeps what it is given and never holds a secret, only hashes.
  * Times are milliseconds since the epoch and come from the caller.
  */
 import type { Endpoint } from '../enroll/wire.ts';
+import type { AppStore } from './app-store.ts';
 
 /** What the tower says of itself: made once, endpoints and leaf change. */
 export interface ClusterRow {
@@ -18,6 +19,8 @@ export interface ClusterRow {
   readonly towerFingerprint: string;
   readonly endpoints: readonly Endpoint[];
   readonly created_ms: number;
+  /** Where hosts of app networks have their VTEPs: a canonical IPv4 subnet. */
+  readonly vtepRange: string;
 }
 
 export interface NodeRow {
@@ -92,6 +95,7 @@ export interface Admission {
 
 export interface Store {
   readonly path: string;
+  readonly app: AppStore;
 
   /** Null until `setCluster`. */
   cluster(): Promise<ClusterRow | null>;
@@ -100,8 +104,8 @@ export interface Store {
 
   /** Version of the last change of anything. */
   version(): Promise<number>;
-  /** Version of the last change that a node of this site may see. */
-  scopeVersion(site: string): Promise<number>;
+  /** Version of the last change that this node may see. */
+  scopeVersion(node: Pick<NodeRow, 'id' | 'site'>): Promise<number>;
 
   /** @throws limit_reached when there are too many */
   createToken(token: NewToken, at_ms: number): Promise<TokenRow>;
@@ -119,6 +123,7 @@ export interface Store {
   enroll(proof: TokenProof, node: NewNode, at_ms: number): Promise<NodeRow>;
 
   node(id: string): Promise<NodeRow | null>;
+  nodeNamed(name: string): Promise<NodeRow | null>;
   nodes(filter?: { site: string }): Promise<readonly NodeRow[]>;
   /** Nothing happens, no version moves, where they are the same. @throws not_found */
   setEndpoints(id: string, endpoints: readonly Endpoint[], at_ms: number): Promise<boolean>;

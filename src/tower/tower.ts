@@ -9,6 +9,7 @@ import { checkLabel, fromHex, TOWER_SITE, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock, Random } from '../base/seam.ts';
 import { makeToken, readToken } from '../enroll/token.ts';
+import { packSnapshot } from '../enroll/snapshot.ts';
 import { bytesOf, checkEndpointsSize, type Endpoint, type EnrollAnswer, type EnrollRequest, type Envelope, type Snapshot } from '../enroll/wire.ts';
 import { type Authority, issueChain } from '../identity/authority.ts';
 import { toBase64 } from '../identity/base64.ts';
@@ -17,6 +18,9 @@ import { fingerprint } from '../identity/fingerprint.ts';
 import { signDocument } from '../identity/signed-document.ts';
 import { trustBundleToJson } from '../identity/trust-bundle.ts';
 import type { Credentials } from '../transport/session.ts';
+import { AppNetworks } from './app-networks.ts';
+import { appPart } from './app-snapshot.ts';
+import { checkLive } from './live.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
 import type { ClusterRow, NodeRow, Store, TokenRow } from './store.ts';
@@ -57,14 +61,20 @@ export interface TowerStatus {
   readonly certificate_not_after_ms: number;
 }
 
-/** Whose snapshots may differ now: those of one site, or (null) of all. */
-export type ChangeListener = (site: string | null) => void;
+/** Whose snapshots may differ now: those of a site's nodes (null: of none), and of further nodes, wherever they are. */
+export interface Touched {
+  readonly site: string | null;
+  readonly nodes: readonly string[];
+}
+
+export type ChangeListener = (touched: Touched) => void;
 
 export class Tower {
   readonly cluster: string;
   /** SHA-256 of the root. */
   readonly rootFingerprint: Uint8Array;
   readonly credentials: Credentials;
+  readonly app: AppNetworks;
   readonly #row: ClusterRow;
   readonly #store: Store;
   readonly #authority: Authority;
@@ -85,6 +95,7 @@ export class Tower {
     this.rootFingerprint = fingerprint(parts.authority.root);
     const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.authority.root] });
     this.#trust = { version, roots: [...roots] };
+    this.app = new AppNetworks({ store: parts.store, clock: parts.clock, tell: (nodes) => this.#tell({ site: null, nodes }) });
     this.#recorded = new RecordedFingerprints(this.cluster, fromHex(parts.row.towerFingerprint) ?? new Uint8Array());
   }
 
@@ -173,7 +184,7 @@ export class Tower {
       spkiHash: sha256(publicKey),
       endpoints: listen,
     };
-    return this.#changed(await this.#store.enroll(token, made, now_ms));
+    return await this.#changed(await this.#store.enroll(token, made, now_ms));
   }
 
   async #answer(node: NodeRow): Promise<EnrollAnswer> {
@@ -185,8 +196,8 @@ export class Tower {
 
   /** A node's site, and the version of what it may know. @throws not_found */
   async scopeOf(id: string): Promise<{ site: string; version: number }> {
-    const { site } = await this.#mustFind(id);
-    return { site, version: await this.#store.scopeVersion(site) };
+    const node = await this.#mustFind(id);
+    return { site: node.site, version: await this.#store.scopeVersion(node) };
   }
 
   /** What this node may know now, signed. @throws not_found, certificate_revoked */
@@ -194,12 +205,14 @@ export class Tower {
     const node = await this.#mustFind(id);
     checkLive(node);
     // The version first: what changes in between is then told again, never missed.
-    const version = await this.#store.scopeVersion(node.site);
+    const version = await this.#store.scopeVersion(node);
     const siteNodes = await this.#store.nodes({ site: node.site });
+    const view = await this.#store.app.view(id);
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
-    const snapshot = buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust });
-    const { payload, signature, chain } = await signDocument('snapshot', new TextEncoder().encode(JSON.stringify(snapshot)), this.#authority);
+    const app = view === null ? null : appPart(id, view);
+    const snapshot = buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust, app });
+    const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.#authority);
     return { version, envelope: { payload, signature, chain: [...chain] } };
   }
 
@@ -211,7 +224,7 @@ export class Tower {
   async setEndpoints(id: string, endpoints: readonly Endpoint[]): Promise<void> {
     checkEndpointsSize(endpoints);
     checkLive(await this.#mustFind(id));
-    if (await this.#store.setEndpoints(id, endpoints, this.#clock.wall())) this.#changed(await this.#mustFind(id));
+    if (await this.#store.setEndpoints(id, endpoints, this.#clock.wall())) await this.#changed(await this.#mustFind(id));
   }
 
   async seen(id: string): Promise<void> {
@@ -220,17 +233,17 @@ export class Tower {
 
   /** Takes the recorded fingerprint away: the node's next handshake fails, here and, with their next snapshot, at its peers. @throws not_found */
   async revokeNode(id: string): Promise<NodeRow> {
-    return this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall()));
+    return await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall()));
   }
 
   /** Records another leaf (DER) in the place of the node's. @throws not_found */
   async recordLeaf(id: string, leaf: Uint8Array): Promise<NodeRow> {
-    return this.#changed(await this.#store.setLeaf(id, { fingerprint: toHex(fingerprint(leaf)), leaf: toBase64(leaf) }, this.#clock.wall()));
+    return await this.#changed(await this.#store.setLeaf(id, { fingerprint: toHex(fingerprint(leaf)), leaf: toBase64(leaf) }, this.#clock.wall()));
   }
 
   /** @throws not_found */
   async setDisabled(id: string, disabled: boolean): Promise<NodeRow> {
-    return this.#changed(await this.#store.setDisabled(id, disabled, this.#clock.wall()));
+    return await this.#changed(await this.#store.setDisabled(id, disabled, this.#clock.wall()));
   }
 
   async status(): Promise<TowerStatus> {
@@ -255,17 +268,22 @@ export class Tower {
     await this.#store.close();
   }
 
-  /** Puts a committed row into the directory, then tells. A listener that throws is its owner's bug, and stops no other. */
-  #changed(row: NodeRow): NodeRow {
+  /** Puts a committed row into the directory, then tells its site and whoever shares an app network with the node. */
+  async #changed(row: NodeRow): Promise<NodeRow> {
     this.#recorded.set(row);
+    this.#tell({ site: row.site, nodes: await this.#store.app.sharers(row.id) });
+    return row;
+  }
+
+  /** A listener that throws is its owner's bug, and stops no other. */
+  #tell(touched: Touched): void {
     for (const listener of this.#listeners) {
       try {
-        listener(row.site);
+        listener(touched);
       } catch (error) {
         process.emitWarning(asSelvedgeError(error, 'internal_error', { what: 'a listener of the tower' }));
       }
     }
-    return row;
   }
 
   async #mustFind(id: string): Promise<NodeRow> {
@@ -273,10 +291,6 @@ export class Tower {
     if (row === null) throw new SelvedgeError('not_found', { what: 'node', name: id });
     return row;
   }
-}
-
-function checkLive({ id, fingerprint, disabled }: NodeRow): void {
-  if (fingerprint === null || disabled) throw new SelvedgeError('certificate_revoked', { peer: id, why: 'the node was revoked or disabled' });
 }
 
 function tokenView({ hash: _hash, ...shown }: TokenRow): TokenView {

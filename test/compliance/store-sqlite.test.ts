@@ -7,7 +7,8 @@ import { DatabaseSync } from 'node:sqlite';
 import t, { type Test } from 'tap';
 import type { Store } from '../../src/tower/store.ts';
 import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
-import { freshDirectory, rejectsWith, storeCompliance, tokenNamed } from './store.ts';
+import { appStoreCompliance } from './app-store.ts';
+import { clusterNamed, freshDirectory, nodeNamed, rejectsWith, type StoreMaker, storeCompliance, tokenNamed } from './store.ts';
 
 // Each commit waits for the disk, which others may be using.
 t.setTimeout(120_000);
@@ -22,7 +23,9 @@ async function open(t: Test, path: string, pages_max?: number): Promise<Store> {
 
 const fileIn = (t: Test) => join(freshDirectory(t), 'tower.db');
 
-storeCompliance(t, { make: (t) => open(t, fileIn(t)), reopen: (t, store) => open(t, store.path) });
+const maker: StoreMaker = { make: (t) => open(t, fileIn(t)), reopen: (t, store) => open(t, store.path) };
+storeCompliance(t, maker);
+appStoreCompliance(t, maker);
 
 t.test('a file that is no database, a damaged one and one of a newer program are refused by name', async (t) => {
   const path = fileIn(t);
@@ -112,6 +115,59 @@ t.test('what was answered before a kill -9 is there afterwards, ten times in a r
     await store.verifyAudit();
     await store.close();
   }
+});
+
+t.test('a kill -9 amid attaches leaves no address given twice, none lost, and every answered one in place', async (t) => {
+  const path = fileIn(t);
+  const store = await openSqliteStore({ path });
+  await store.setCluster(clusterNamed('alpha'), NOW_MS);
+  const token = tokenNamed('aa');
+  await store.createToken(token, NOW_MS);
+  const node = await store.enroll({ id: token.id, hash: token.hash }, nodeNamed('one'), NOW_MS);
+  await store.app.create({ name: 'shop', subnet4: '10.9.0.0/24', subnet6: null, mtu: null, learning: false }, NOW_MS);
+  await store.app.addMember('shop', node.id, NOW_MS);
+  await store.close();
+  // Takes and gives back in turn, so that kills fall into both.
+  const program = `
+    const { openSqliteStore } = await import(${JSON.stringify(new URL('../../src/tower/store-sqlite.ts', import.meta.url).href)});
+    const { app } = await openSqliteStore({ path: ${JSON.stringify(path)} });
+    const { endpoints } = await app.network('shop');
+    for (let index = endpoints.length; ; index++) {
+      const { row } = await app.attach('shop', ${JSON.stringify(node.id)}, 'c' + index, 1);
+      process.stdout.write('c' + index + ' ' + row.address4 + '\\n');
+      await app.attach('shop', ${JSON.stringify(node.id)}, 'short', 1);
+      await app.detach('shop', ${JSON.stringify(node.id)}, 'short', 1);
+    }`;
+  const answered = new Map<string, string>();
+  for (let round = 0; round < 5; round++) {
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let text = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+      if (text.split('\n').length > 4 + round * 2) child.kill('SIGKILL');
+    });
+    await once(child, 'close');
+    for (const line of text.split('\n').slice(0, -1)) answered.set(line.split(' ')[0] ?? '', line.split(' ')[1] ?? '');
+    const again = await openSqliteStore({ path });
+    const { endpoints } = await again.app.network('shop');
+    t.equal(new Set(endpoints.map((endpoint) => endpoint.address4)).size, endpoints.length);
+    for (const [name, address] of answered) t.equal(endpoints.find((endpoint) => endpoint.attachment === name)?.address4, address, name);
+    await again.verifyAudit();
+    await again.close();
+  }
+});
+
+t.test('a database from before app networks is brought up, with what was in it', async (t) => {
+  const path = fileIn(t);
+  const store = await openSqliteStore({ path });
+  await store.setCluster(clusterNamed('alpha'), NOW_MS);
+  await store.close();
+  const tables = ['app_networks', 'app_endpoints', 'app_hosts', 'app_keys', 'app_cursors'].toReversed();
+  edit(path, `${tables.map((table) => `drop table ${table};`).join('')} alter table cluster drop column vtep_range; update schema_version set version = 1`);
+  const again = await open(t, path);
+  t.strictSame(await again.cluster(), clusterNamed('alpha'));
+  t.strictSame(await again.app.networks(), []);
+  await again.verifyAudit();
 });
 
 function edit(path: string, text: string): void {

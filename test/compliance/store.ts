@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { ErrorCode, SelvedgeError } from '../../src/base/errors.ts';
-import type { NewNode, NewToken, Store, TokenProof } from '../../src/tower/store.ts';
+import type { ClusterRow, NewNode, NewToken, Store, TokenProof } from '../../src/tower/store.ts';
 
 export interface StoreMaker {
   /** An empty store that the test owns. */
@@ -13,13 +13,17 @@ export interface StoreMaker {
   reopen(t: Test, store: Store): Promise<Store>;
 }
 
-const NOW_MS = 1_800_000_000_000;
+export const NOW_MS = 1_800_000_000_000;
 const HOUR_MS = 3_600_000;
 
 export const hexOf = (text: string) => Buffer.from(text).toString('hex').padEnd(64, '0').slice(0, 64);
 
 export function tokenNamed(id: string, more: Partial<NewToken> = {}): NewToken {
   return { id, hash: hexOf(`token ${id}`), usesMax: 1, site: null, expires_ms: NOW_MS + HOUR_MS, ...more };
+}
+
+export function clusterNamed(cluster: string): ClusterRow {
+  return { cluster, rootFingerprint: hexOf('root'), towerFingerprint: hexOf('tower'), endpoints: [], created_ms: NOW_MS, vtepRange: '100.96.0.0/12' };
 }
 
 export function nodeNamed(name: string, more: Partial<NewNode> = {}): NewNode {
@@ -51,7 +55,14 @@ export async function rejectsWith(t: Test, promise: Promise<unknown>, code: Erro
 
 export function storeCompliance(t: Test, maker: StoreMaker): void {
   const proofOf = (token: NewToken): TokenProof => ({ id: token.id, hash: token.hash });
-  const cluster = { cluster: 'alpha', rootFingerprint: hexOf('root'), towerFingerprint: hexOf('tower'), endpoints: [], created_ms: NOW_MS };
+  const cluster = {
+    cluster: 'alpha',
+    rootFingerprint: hexOf('root'),
+    towerFingerprint: hexOf('tower'),
+    endpoints: [],
+    created_ms: NOW_MS,
+    vtepRange: '100.96.0.0/12',
+  };
 
   t.test('a new store is empty, at version 0, with a whole audit log', async (t) => {
     const store = await maker.make(t);
@@ -164,21 +175,21 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     await store.setCluster(cluster, NOW_MS);
     await store.createToken(token, NOW_MS);
     const north = await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
-    const before = await store.scopeVersion('north');
+    const before = await store.scopeVersion(north);
     await store.enroll(proofOf(token), nodeNamed('two', { site: 'south' }), NOW_MS);
     await store.revokeToken(token.id, NOW_MS);
-    t.equal(await store.scopeVersion('north'), before);
+    t.equal(await store.scopeVersion(north), before);
     t.equal(await store.setEndpoints(north.id, [{ host: '198.51.100.7', tcp: 8443, udp: 8443 }], NOW_MS), true);
-    const after = await store.scopeVersion('north');
+    const after = await store.scopeVersion(north);
     t.ok(after > before);
     t.equal(await store.setEndpoints(north.id, [{ host: '198.51.100.7', tcp: 8443, udp: 8443 }], NOW_MS), false, 'the same again is no change');
-    t.equal(await store.scopeVersion('north'), after);
+    t.equal(await store.scopeVersion(north), after);
     await store.seen(north.id, NOW_MS + 5);
     t.equal((await store.node(north.id))?.seen_ms, NOW_MS + 5);
     t.equal(await store.version(), after, 'being seen is no change');
     await store.setCluster({ ...cluster, endpoints: [{ host: 'tower.example', tcp: 443, udp: 443 }] }, NOW_MS);
-    t.equal(await store.scopeVersion('north'), await store.version());
-    t.equal(await store.scopeVersion('elsewhere'), await store.version(), 'what everybody sees reaches a site of no node yet');
+    t.equal(await store.scopeVersion(north), await store.version());
+    t.equal(await store.scopeVersion({ id: 'eeeeeeeeeeee', site: 'elsewhere' }), await store.version(), 'what everybody sees reaches a site of no node yet');
   });
 
   t.test('revoking, replacing and disabling are seen at once, and name what is not there', async (t) => {

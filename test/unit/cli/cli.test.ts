@@ -16,7 +16,7 @@ function selvedge(...args: string[]) {
 t.test('help lists every command and the exit codes, and ends with 0', async (t) => {
   const { status, stdout } = selvedge('--help');
   t.equal(status, 0);
-  for (const name of ['status', 'peers', 'ping', 'send', 'join', 'token', 'tower', 'netcheck', 'lab', 'version'])
+  for (const name of ['status', 'peers', 'ping', 'send', 'join', 'token', 'app', 'tower', 'netcheck', 'lab', 'version'])
     t.match(stdout, new RegExp(`^  ${name} `, 'm'));
   t.match(stdout, /Exit codes/);
 });

@@ -1,6 +1,7 @@
 /** A node's state: which snapshots it takes. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import t from 'tap';
 import { limits } from '../../../src/base/limits.ts';
 import { callHome } from '../../../src/enroll/call-home.ts';
@@ -44,7 +45,8 @@ t.test('a node takes a newer snapshot of its own and keeps it; an older one, a f
 
   const held = node.snapshot;
   const { envelope } = await tower.snapshot(node.identity.node);
-  const payload = Buffer.from(Buffer.from(envelope.payload, 'base64').toString().replace('"version":', '"version":9')).toString('base64');
+  const json = gunzipSync(Buffer.from(envelope.payload, 'base64')).toString();
+  const payload = Buffer.from(json.replace('"version":', '"version":9')).toString('base64');
   await rejectsWith(t, node.saveSnapshot(bytesOf({ ...envelope, payload }), now()), 'document_invalid');
   await rejectsWith(t, node.saveSnapshot(bytesOf((await tower.snapshot(other.identity.node)).envelope), now()), 'wrong_node');
   const stranger = await makeTower(t);
@@ -59,7 +61,7 @@ t.test('a node takes a newer snapshot of its own and keeps it; an older one, a f
   });
   await rejectsWith(t, node.saveSnapshot(readFileSync(join(foreign.path, 'snapshot.json')), now()), 'document_invalid');
   await rejectsWith(t, node.saveSnapshot(bytesOf({}), now()), 'request_invalid');
-  await rejectsWith(t, node.saveSnapshot(new Uint8Array(limits.message_bytes_max + 1), now()), 'body_too_large');
+  await rejectsWith(t, node.saveSnapshot(new Uint8Array(limits.snapshot_envelope_bytes_max + 1), now()), 'body_too_large');
   t.strictSame(node.snapshot, held);
 });
 

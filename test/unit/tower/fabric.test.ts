@@ -3,89 +3,16 @@ import { EventEmitter, once } from 'node:events';
 import t, { type Test } from 'tap';
 import { type ErrorCode, SelvedgeError } from '../../../src/base/errors.ts';
 import { limits } from '../../../src/base/limits.ts';
-import type { FlowKind, TrafficClass } from '../../../src/channel/classes.ts';
-import { openSnapshot } from '../../../src/enroll/snapshot.ts';
-import { checkEnvelope, readJson, type Snapshot } from '../../../src/enroll/wire.ts';
+import type { AppPart } from '../../../src/enroll/app-wire.ts';
 import { createCsr } from '../../../src/identity/csr.ts';
 import { generateKeyPair } from '../../../src/identity/keys.ts';
 import type { FlowHandle, Mesh } from '../../../src/peering/mesh.ts';
 import { systemClock, type Timers } from '../../../src/transport/system.ts';
 import { serveSnapshots } from '../../../src/tower/fabric.ts';
-import type { Tower } from '../../../src/tower/tower.ts';
+import { NodeFlow, snapshotNumber } from './node-flow.ts';
 import { HOUR_MS, makeTower } from './support.ts';
 
-/** One flow, seen from the tower; the test plays the node. */
-class NodeFlow implements FlowHandle {
-  readonly class: TrafficClass;
-  readonly kind: FlowKind;
-  readonly service = 'snapshot';
-  readonly peer: string;
-  readonly closed: Promise<SelvedgeError | null>;
-  readonly acknowledged = 0;
-  readonly got: Uint8Array[] = [];
-  resetCode: ErrorCode | null = null;
-  isFull = false;
-  readonly #events = new EventEmitter();
-  readonly #toTower: (Uint8Array | null)[] = [];
-  #close: (error: SelvedgeError | null) => void = () => {};
-
-  constructor(peer: string, cls: TrafficClass = 'fabric_control', kind: FlowKind = 'messages') {
-    this.peer = peer;
-    this.class = cls;
-    this.kind = kind;
-    this.closed = new Promise((resolve) => {
-      this.#close = resolve;
-    });
-  }
-
-  ask(message: unknown): void {
-    this.#toTower.push(
-      message === null ? null : typeof message === 'string' ? new TextEncoder().encode(message) : new TextEncoder().encode(JSON.stringify(message)),
-    );
-    this.#events.emit('asked');
-  }
-
-  async snapshotNumber(count: number, tower: Tower): Promise<Snapshot> {
-    while (this.got.length < count) await once(this.#events, 'sent');
-    const envelope = readJson(this.got[count - 1] ?? new Uint8Array(), limits.message_bytes_max, checkEnvelope);
-    return openSnapshot(envelope, { roots: tower.roots, cluster: tower.cluster, node: this.peer, now_ms: systemClock.wall() });
-  }
-
-  unblock(): void {
-    this.isFull = false;
-    this.#events.emit('drained');
-  }
-
-  async receive(): Promise<Uint8Array | null> {
-    while (this.#toTower.length === 0) await once(this.#events, 'asked');
-    return this.#toTower.shift() ?? null;
-  }
-
-  send(message: Uint8Array): boolean {
-    if (this.resetCode !== null) throw new SelvedgeError('handle_closed', { what: 'flow' });
-    this.got.push(message);
-    this.#events.emit('sent');
-    return !this.isFull;
-  }
-
-  async drained(): Promise<void> {
-    if (this.isFull) await once(this.#events, 'drained');
-  }
-
-  end(): void {
-    this.#close(null);
-  }
-
-  reset(code: ErrorCode): void {
-    this.resetCode ??= code;
-    this.#close(new SelvedgeError(code));
-    this.ask(null);
-  }
-
-  readonly write = () => false;
-  readonly read = () => null;
-  readonly readable = () => Promise.resolve(false);
-}
+const KEY = `${'A'.repeat(42)}E=`;
 
 async function fabric(t: Test) {
   const tower = await makeTower(t);
@@ -136,7 +63,7 @@ t.test('a node that has nothing gets its snapshot, and one that has it gets noth
   const [one, other] = [await join('one'), await join('other')];
   const flow = connect(new NodeFlow(one));
   flow.ask({ have: 0, listen: [] });
-  const first = await flow.snapshotNumber(1, tower);
+  const first = await snapshotNumber(1, flow, tower);
   t.strictSame(
     first.peers.map((peer) => peer.name),
     ['other'],
@@ -145,7 +72,7 @@ t.test('a node that has nothing gets its snapshot, and one that has it gets noth
   const again = connect(new NodeFlow(one));
   again.ask({ have: first.version, listen: [] });
   await tower.setEndpoints(other, [{ host: '192.0.2.2', tcp: 443, udp: 443 }]);
-  const second = await again.snapshotNumber(1, tower);
+  const second = await snapshotNumber(1, again, tower);
   t.ok(second.version > first.version);
   t.equal(second.peers[0]?.endpoints[0]?.host, '192.0.2.2');
   t.equal(flow.resetCode, 'replaced', 'the flow before it is over');
@@ -156,16 +83,16 @@ t.test('a change is pushed to the nodes of its site and to no other', async (t) 
   const north = connect(new NodeFlow(await join('n')));
   const south = connect(new NodeFlow(await join('s', 'south')));
   for (const flow of [north, south]) flow.ask({ have: 0, listen: [] });
-  await north.snapshotNumber(1, tower);
-  await south.snapshotNumber(1, tower);
+  await snapshotNumber(1, north, tower);
+  await snapshotNumber(1, south, tower);
   await join('n2');
   t.strictSame(
-    (await north.snapshotNumber(2, tower)).peers.map((peer) => peer.name),
+    (await snapshotNumber(2, north, tower)).peers.map((peer) => peer.name),
     ['n2'],
   );
   await join('s2', 'south');
   t.strictSame(
-    (await south.snapshotNumber(2, tower)).peers.map((peer) => peer.name),
+    (await snapshotNumber(2, south, tower)).peers.map((peer) => peer.name),
     ['s2'],
   );
   t.equal(north.got.length, 2);
@@ -176,13 +103,64 @@ t.test('where a node listens reaches its peers, and that it was seen is recorded
   const [one, two] = [await join('one'), await join('two')];
   const watcher = connect(new NodeFlow(two));
   watcher.ask({ have: 0, listen: [] });
-  await watcher.snapshotNumber(1, tower);
+  await snapshotNumber(1, watcher, tower);
   const flow = connect(new NodeFlow(one));
   flow.ask({ have: 0, listen: [{ host: '198.51.100.4', tcp: 8443, udp: null }] });
-  const pushed = await watcher.snapshotNumber(2, tower);
+  const pushed = await snapshotNumber(2, watcher, tower);
   t.strictSame(pushed.peers[0]?.endpoints, [{ host: '198.51.100.4', tcp: 8443, udp: null }]);
-  await flow.snapshotNumber(1, tower);
+  await snapshotNumber(1, flow, tower);
   t.type((await tower.nodes()).find((row) => row.id === one)?.seen_ms, 'number');
+});
+
+t.test('a change of an app network is pushed to its members, at whatever site, and to nobody else', async (t) => {
+  const { tower, join, connect } = await fabric(t);
+  const [one, neighbour, far] = [await join('one'), await join('neighbour'), await join('far', 'south')];
+  const flowOf = async (node: string) => {
+    const flow = connect(new NodeFlow(node));
+    flow.ask({ have: 0, listen: [] });
+    t.equal((await snapshotNumber(1, flow, tower)).app, undefined);
+    return flow;
+  };
+  const [member, bystander] = [await flowOf(one), await flowOf(neighbour)];
+  let distant = await flowOf(far);
+  /** The first snapshot from now on that says so. */
+  const hears = async (flow: NodeFlow, isSaid: (app: AppPart | undefined) => boolean) => {
+    for (let count = flow.got.length; ; count++) {
+      const { app } = await snapshotNumber(count, flow, tower);
+      if (isSaid(app)) return app;
+    }
+  };
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' });
+  await tower.app.add('shop', 'one');
+  await tower.app.add('shop', far);
+  await hears(distant, (app) => app?.hosts[0]?.node === one);
+  await tower.app.wireguard(far, { keys: [KEY], listen: { host: '192.0.2.9', port: 51_820 }, underlay: { mtu: 1_500, ipv4_only: true } });
+  t.match(await hears(member, (app) => app?.hosts[0]?.keys.length === 1), {
+    vtep: '100.96.0.1',
+    networks: [{ name: 'shop', vni: 1_001, endpoints: [{}, {}] }],
+    hosts: [{ node: far, name: 'far', site: 'south', vtep: '100.96.0.2', keys: [KEY], endpoint: { host: '192.0.2.9', port: 51_820 } }],
+  });
+  await tower.setDisabled(far, true);
+  await hears(member, (app) => app?.hosts.length === 0);
+  await distant.closed;
+  t.equal(distant.resetCode, 'certificate_revoked');
+  await tower.setDisabled(far, false);
+  await hears(member, (app) => app?.hosts.length === 1);
+  distant = connect(new NodeFlow(far));
+  distant.ask({ have: 0, listen: [] });
+  await distant.messageNumber(1);
+  await tower.app.attach(one, 'shop', 'web');
+  await hears(distant, (app) => app?.networks[0]?.endpoints.length === 3);
+  await tower.app.remove('shop', 'far');
+  await hears(member, (app) => app?.hosts.length === 0);
+  await hears(distant, (app) => app === undefined);
+  const heard = distant.got.length;
+  await tower.app.detach(one, 'shop', 'web');
+  await hears(member, (app) => app?.networks[0]?.endpoints.length === 1);
+  await join('later');
+  await join('farther', 'south');
+  t.match((await snapshotNumber(2, bystander, tower)).peers, [{}, {}], 'the first that the bystander hears of after its own is of its site');
+  t.match((await snapshotNumber(heard + 1, distant, tower)).peers, [{ name: 'farther' }], 'and who was removed hears no more of the network');
 });
 
 t.test('many changes while a snapshot cannot leave become one', async (t) => {
@@ -191,11 +169,11 @@ t.test('many changes while a snapshot cannot leave become one', async (t) => {
   const flow = connect(new NodeFlow(one));
   flow.isFull = true;
   flow.ask({ have: 0, listen: [] });
-  await flow.snapshotNumber(1, tower);
+  await snapshotNumber(1, flow, tower);
   for (let index = 0; index < 5; index++) await join(`n${index}`);
   t.equal(flow.got.length, 1);
   flow.unblock();
-  t.equal((await flow.snapshotNumber(2, tower)).peers.length, 5);
+  t.equal((await snapshotNumber(2, flow, tower)).peers.length, 5);
   t.equal(flow.got.length, 2);
 });
 
@@ -203,9 +181,9 @@ t.test('a snapshot is sent anew before its time to live is over', async (t) => {
   const { tower, join, connect, due } = await fabric(t);
   const flow = connect(new NodeFlow(await join('one')));
   flow.ask({ have: 0, listen: [] });
-  const first = await flow.snapshotNumber(1, tower);
+  const first = await snapshotNumber(1, flow, tower);
   due.shift()?.();
-  const second = await flow.snapshotNumber(2, tower);
+  const second = await snapshotNumber(2, flow, tower);
   t.equal(second.version, first.version);
   t.ok(second.issued_ms >= first.issued_ms);
   t.equal(due.length, 1, 'and again after that');
@@ -252,12 +230,12 @@ t.test('a node that ends its flow, and a service that closes, leave nothing behi
   const one = await join('one');
   const ended = connect(new NodeFlow(one));
   ended.ask({ have: 0, listen: [] });
-  await ended.snapshotNumber(1, tower);
+  await snapshotNumber(1, ended, tower);
   ended.ask(null);
   t.equal(await ended.closed, null);
   const open = connect(new NodeFlow(one));
   open.ask({ have: 0, listen: [] });
-  await open.snapshotNumber(1, tower);
+  await snapshotNumber(1, open, tower);
   service.close();
   t.equal(open.resetCode, 'shutting_down');
   t.equal(due.length, 0);
