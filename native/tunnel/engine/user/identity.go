@@ -1,6 +1,7 @@
 package user
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ var errPortInUse = errors.New("the UDP port is in use")
 
 func newIdentity(e *Engine, key state.OwnKey, fwmark uint32, mtu int) (*identity, error) {
 	i := &identity{public: key.PrivateKey.Public(), listen: key.ListenPort, fwmark: fwmark, peers: map[state.Key]*remote{}}
-	i.bind = bind.New(e.heard, func(*bind.Peer) { e.kick() })
+	i.bind = bind.New(bind.Hooks{Heard: e.heard, First: func(*bind.Peer) { e.kick() }, Clash: i.clash})
 	i.port = newPort(e, mtu)
 	i.dev = device.NewDevice(i.port, i.bind, &device.Logger{Verbosef: func(string, ...any) {}, Errorf: e.logf},
 		device.WithQueueInboundSize(wireguardQueue), device.WithQueueOutboundSize(wireguardQueue), device.WithQueueStagedSize(stagedBatches))
@@ -129,6 +130,20 @@ func (i *identity) initiate(key state.Key) {
 	if p, ok := i.dev.LookupActivePeer(device.NoisePublicKey(key)); ok {
 		_ = p.SendHandshakeInitiation(false)
 	}
+}
+
+// clash is called when both ends may have begun a handshake at once. If nothing is heard soon, the one with the smaller key begins again, with
+// no regard to the 5 s that WireGuard would wait.
+func (i *identity) clash(p *bind.Peer) {
+	if bytes.Compare(i.public[:], p.Key[:]) > 0 {
+		return
+	}
+	time.AfterFunc(clashPatience, func() {
+		if peer, ok := i.dev.LookupActivePeer(device.NoisePublicKey(p.Key)); ok && p.Unanswered() {
+			peer.ExpireCurrentKeypairs()
+			_ = peer.SendHandshakeInitiation(false)
+		}
+	})
 }
 
 // probe sends a keepalive; see bind about what it does for a carried peer.
