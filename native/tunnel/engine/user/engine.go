@@ -114,6 +114,7 @@ func (e *Engine) Apply(d state.Desired, taps map[string]*os.File) []state.Failur
 	old := e.desired
 	e.desired = d
 	gone, failures := e.applyIdentities(&d)
+	e.holdCourse()
 	failures = append(failures, e.applyPeers(&d, &old)...)
 	failures = append(failures, e.applyNetworks(&d, taps)...)
 	e.chooseRoutes()

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tailscale/wireguard-go/device"
@@ -15,6 +16,7 @@ import (
 
 	"selvedge.dev/tunnel/bind"
 	"selvedge.dev/tunnel/state"
+	"selvedge.dev/tunnel/switching"
 )
 
 // identity is one WireGuard key of this host, with a device, a UDP port and peers of its own. While keys rotate there are two.
@@ -26,6 +28,9 @@ type identity struct {
 	bind   *bind.Bind
 	port   *port
 	peers  map[state.Key]*remote
+
+	keys     atomic.Pointer[map[switching.IPv4]state.Key]
+	steering bool
 }
 
 // remote is one key of a peer, as this identity has it.
@@ -108,7 +113,7 @@ func (i *identity) apply(p *state.Peer, key state.Key, address *netip.AddrPort) 
 		return err
 	}
 	r.vtep, r.keepalive = p.VTEP, p.KeepaliveS
-	// The device's table gives the address to one key only, the one that is used for sending; what both may send as is held here.
+	// The device's table gives the address to one key only; what both may send as is held with the peer.
 	i.dev.LookupPeer(device.NoisePublicKey(key)).SetAllowedIPs([]netip.Prefix{netip.PrefixFrom(p.VTEP, 32)})
 	i.peers[key] = r
 	return nil
@@ -120,9 +125,50 @@ func (i *identity) remove(key state.Key) {
 	delete(i.peers, key)
 }
 
-// sendBy makes the device send to a VTEP by this key of the peer.
-func (i *identity) sendBy(key state.Key, vtep netip.Addr) error {
-	return i.set(fmt.Sprintf("public_key=%s\nupdate_only=true\nallowed_ip=%s/32\n", key.Hex(), vtep))
+// steer chooses by which key of each peer to send, while a peer may have two. The device's own table gives an address to one key only and
+// forgets who had it before, so that changing it would lose packets; it is used again once there is one key for each peer.
+func (i *identity) steer(keys map[switching.IPv4]state.Key) {
+	i.keys.Store(&keys)
+	if i.steering {
+		return
+	}
+	i.steering = true
+	i.dev.SetPeerByIPPacketFunc(func(_, to netip.Addr, _ []byte) (device.NoisePublicKey, bool) {
+		if !to.Is4() {
+			return device.NoisePublicKey{}, false
+		}
+		key, ok := (*i.keys.Load())[to.As4()]
+		return device.NoisePublicKey(key), ok
+	})
+}
+
+// unsteer gives the choice back to the device's table.
+func (i *identity) unsteer() error {
+	if !i.steering {
+		return nil
+	}
+	var config strings.Builder
+	for key, r := range i.peers {
+		fmt.Fprintf(&config, "public_key=%s\nupdate_only=true\nallowed_ip=%s/32\n", key.Hex(), r.vtep)
+	}
+	if err := i.set(config.String()); err != nil {
+		return err
+	}
+	i.steering = false
+	i.dev.SetPeerByIPPacketFunc(nil)
+	return nil
+}
+
+// current is the key of each peer that the device sends by now.
+func (i *identity) current() map[switching.IPv4]state.Key {
+	if i.steering {
+		return *i.keys.Load()
+	}
+	keys := map[switching.IPv4]state.Key{}
+	for key, r := range i.peers {
+		keys[r.vtep.As4()] = key
+	}
+	return keys
 }
 
 // initiate begins a handshake, unless one was begun in the last seconds.

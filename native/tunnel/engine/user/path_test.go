@@ -217,7 +217,8 @@ func TestKeysRotateWithoutLosingAPacket(t *testing.T) {
 		return ""
 	}
 	both := func(while func()) {
-		pings(t, a, shop.IPv4(b), func() { pings(t, c, shop.IPv4(a), while) })
+		t.Helper()
+		pings(t, a, shop.IPv4(b), func() { t.Helper(); pings(t, c, shop.IPv4(a), while) })
 	}
 	both(func() {
 		apply(a, own(key(private, 51821), key(oldPrivate, a.Port)))
@@ -225,6 +226,15 @@ func TestKeysRotateWithoutLosingAPacket(t *testing.T) {
 			apply(h, peer(51821, public, oldPublic))
 			eventually(t, func() bool { return used(h) == public })
 		}
+	})
+	// Whoever ends an old key waits until nobody uses it.
+	eventually(t, func() bool {
+		for _, k := range stats(t, a).Keys {
+			if k.PublicKey.String() == oldPublic {
+				return k.LastUsedMS != nil && *k.LastUsedMS > 500
+			}
+		}
+		return false
 	})
 	both(func() {
 		apply(a, own(key(private, 51821)))
