@@ -1,7 +1,7 @@
 /**
  * Makes the package with this platform's prebuilt native parts: `node scripts/package-native.mjs [FOLDER]` (default dist/native).
  * It writes the package's directory and packs it into a .tgz; it publishes nothing. A set-up that finds the package installed and
- * its source hashes equal to the sources here takes the files from it and needs no Rust.
+ * its source hashes equal to the sources here takes the files from it and needs neither Rust nor Go.
  */
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';

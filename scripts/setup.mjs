@@ -15,7 +15,7 @@ import { environment, findProgram, Missing, reporter, run } from './terminal.mjs
 const NODE_MAJOR_MIN = 20;
 
 /** Programs, and the Debian package that has each. */
-const debianPackages = { ip: 'iproute2', nft: 'nftables', iperf3: 'iperf3', ping: 'iputils-ping', cc: 'gcc', unshare: 'util-linux' };
+const debianPackages = { ip: 'iproute2', nft: 'nftables', iperf3: 'iperf3', ping: 'iputils-ping', cc: 'gcc', unshare: 'util-linux', wg: 'wireguard-tools' };
 
 /** The packages that npm is asked for, and what is there. */
 async function packages() {

@@ -1,5 +1,5 @@
 /**
- * `npm test`: the checks, the Rust tests, then every test/**\/*.test.ts under tap. With file names as arguments only those files.
+ * `npm test`: the checks, the tests of the native parts, then every test/**\/*.test.ts under tap. With file names as arguments only those files.
  * All of it runs even when an early part fails. The last line is tap's own totals, `N passed, N failed`, alone; the exit code is
  * 0 only when every part passed and there were tests.
  */
@@ -7,15 +7,14 @@ import { spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { runChecks } from './check.mjs';
-import { manifestOf, parts, root, targetOf } from './native.mjs';
-import { findProgram, show } from './terminal.mjs';
+import { parts, root } from './native.mjs';
 
 const chosen = process.argv.slice(2);
 const failedParts = [];
 
 if (chosen.length === 0) {
   failedParts.push(...(await runChecks()));
-  failedParts.push(...(await rustTests()));
+  failedParts.push(...(await nativeTests()));
 }
 const files = chosen.length > 0 ? chosen : globSync('test/**/*.test.ts', { cwd: root }).sort();
 const totals = await tapTests(files);
@@ -26,18 +25,16 @@ if (totals.passed + totals.failed === 0) process.stdout.write('\nno test ran: th
 process.stdout.write(`\n${totals.passed} passed, ${totals.failed} failed\n`);
 process.exitCode = failedParts.length > 0 || totals.code !== 0 || totals.passed + totals.failed === 0 ? 1 : 0;
 
-/** The release profile, so that what the set-up built is not built again. */
-async function rustTests() {
-  const cargo = findProgram('cargo');
-  if (cargo === null) {
-    process.stdout.write('rust: no cargo here (prebuilt natives): its tests did not run\n');
-    return ['rust (no cargo)'];
-  }
+/** Each part's own tests, by its own toolchain. */
+async function nativeTests() {
   const failed = [];
   for (const part of parts) {
-    const code = await show(cargo, ['test', '--release', '--locked', '--quiet', '--manifest-path', manifestOf(part), '--target-dir', targetOf(part)]);
-    process.stdout.write(`rust: native/${part.name}: ${code === 0 ? 'ok' : `FAILED (cargo ended with ${code})`}\n`);
-    if (code !== 0) failed.push(`native/${part.name}`);
+    const { folder, name, toolchain } = part;
+    const there = (await toolchain.version(folder)) !== null;
+    const code = there ? await toolchain.test(part) : 1;
+    const verdict = there ? (code === 0 ? 'ok' : `FAILED (ended with ${code})`) : `no ${toolchain.language} here (prebuilt natives): its tests did not run`;
+    process.stdout.write(`native/${name}: ${verdict}\n`);
+    if (code !== 0) failed.push(`native/${name}`);
   }
   return failed;
 }

