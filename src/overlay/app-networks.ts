@@ -49,6 +49,8 @@ export interface AppSettings {
 }
 
 export interface AppNetworksOptions {
+  /** As the tunnel that belongs to this daemon calls itself: `selvedge-tunnel VERSION`. */
+  readonly program: string;
   readonly self: { readonly cluster: string; readonly node: string; readonly name: string };
   readonly settings: AppSettings;
   /** Where attachments are remembered. */
@@ -105,6 +107,8 @@ export class AppNetworks {
   #outcome: DesiredOutcome | null = null;
   /** Attachments whose namespace is away, as `network/name`. */
   #away: ReadonlySet<string> = new Set();
+  /** Attachments for which an address is being asked. */
+  readonly #asked = new Set<string>();
   #waiters: (() => void)[] = [];
   #cancelPoll: () => void = () => {};
   #following: Promise<void> = Promise.resolve();
@@ -153,11 +157,26 @@ export class AppNetworks {
     if (this.#keys.ring.length === 0) await this.#keys.rotate();
     if (this.#isClosed) return;
     this.#keysChanged();
+    this.#askForAddresses(app);
     if (this.#link !== null) return;
     this.#isDismissed = false;
     this.#link = this.#makeLink();
     this.#link.start();
     this.#pollLater();
+  }
+
+  /** What is remembered here and unknown to the tower (the node was taken out of the network and put in again) is asked for anew; the next snapshot has it. */
+  #askForAddresses({ networks }: AppSnapshot): void {
+    for (const { network, name } of this.#attachments.list) {
+      const endpoints = networks.find((one) => one.name === network)?.endpoints;
+      const id = `${network}/${name}`;
+      if (endpoints === undefined || this.#asked.has(id) || endpoints.some((one) => this.#isMine(one.node) && one.attachment === name)) continue;
+      this.#asked.add(id);
+      this.#tower
+        .attach(network, name)
+        .catch((error: unknown) => this.#failed(`asking for an address of ${id}`, error))
+        .finally(() => this.#asked.delete(id));
+    }
   }
 
   /** Call it whenever channels have changed. */
@@ -440,6 +459,8 @@ export class AppNetworks {
     if (this.#app === null) return null;
     const down = [this.#link?.error ?? null, this.#publisher.error].filter((error) => error !== null);
     const notes: Note[] = down.map(({ code, message }) => ({ code, what: code.startsWith('tunnel') ? 'tunnel' : 'tower', why: message }));
+    if (this.#hello !== null && this.#hello.program !== this.#options.program)
+      notes.push({ code: 'tunnel_outdated', what: 'tunnel', why: `${this.#hello.program} was running already; this daemon brings ${this.#options.program}` });
     for (const one of this.#away)
       notes.push({ code: 'namespace_missing', what: `attachment ${one}`, why: 'its namespace, or the process that held it, is gone' });
     return makeStatus({
