@@ -30,15 +30,18 @@ type Engine struct {
 	stop   chan struct{}
 	done   sync.WaitGroup
 
-	mu       sync.Mutex // guards all below
-	set      *links.Set
-	desired  state.Desired
-	devices  []device
-	paths    map[string]string
-	given    map[string]state.Endpoint // the endpoint that each peer was last given
-	heard    map[string]heard
-	rotating bool
-	closed   bool
+	mu      sync.Mutex // guards all below
+	set     *links.Set
+	filter  *filter
+	desired state.Desired
+	devices []device
+	paths   map[string]string
+	given   map[string]state.Endpoint // the endpoint that each peer was last given
+	heard   map[string]heard
+	// unsettled is while a peer has not been moved to the newest key on both sides.
+	unsettled bool
+	kick      chan struct{}
+	closed    bool
 }
 
 // device is one identity: a WireGuard device of the kernel.
@@ -67,13 +70,13 @@ func New(owner string) (*Engine, error) {
 		nl.Close()
 		return nil, fmt.Errorf("the kernel's WireGuard cannot be opened: %w", err)
 	}
-	e := &Engine{owner: owner, nl: nl, wg: wg, set: set, events: make(chan state.Event, eventsMax), stop: make(chan struct{}),
+	e := &Engine{owner: owner, nl: nl, wg: wg, set: set, filter: newFilter(owner), events: make(chan state.Event, eventsMax), kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		paths: map[string]string{}, given: map[string]state.Endpoint{}, heard: map[string]heard{}}
 	e.done.Go(e.tend)
 	return e, nil
 }
 
-// Lacks says what the kernel lacks for this engine, or nil. It makes a device of each kind and removes it, which also loads modules.
+// Lacks says what the kernel lacks for this engine, or nil. It makes a device of each kind, and a filter, and removes them, which also loads modules.
 func Lacks() error {
 	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -90,7 +93,14 @@ func Lacks() error {
 			return fmt.Errorf("a trial %s device cannot be removed: %w", link.Type(), err)
 		}
 	}
-	return nil
+	return lacksFilter()
+}
+
+// Forget removes the filter that a kernel engine of this owner left behind, where the kernel can have one.
+func Forget(owner string) {
+	if lacksFilter() == nil {
+		_ = newFilter(owner).remove()
+	}
 }
 
 func (e *Engine) Name() string               { return state.EngineKernel }
@@ -109,8 +119,18 @@ func (e *Engine) Apply(d state.Desired, _ map[string]*os.File) []state.Failure {
 	if err != nil {
 		return []state.Failure{state.Failed(state.CodeDeviceFailed, "wireguard", err)}
 	}
+	// Before a network carries anything, its filter is there; without it, none is made.
+	if err := e.filter.apply(d.Networks); err != nil {
+		return []state.Failure{failed("wireguard", err)}
+	}
 	failures := e.applyDevices(table)
 	failures = append(failures, e.steer()...)
+	if e.unsettled {
+		select {
+		case e.kick <- struct{}{}:
+		default:
+		}
+	}
 	return append(failures, e.applyNetworks(table)...)
 }
 
@@ -152,22 +172,29 @@ func (e *Engine) Close() error {
 
 // tend watches for packets of peers, and while keys rotate moves each peer to the newest key that works.
 func (e *Engine) tend() {
-	ticker := time.NewTicker(steerEvery)
-	defer ticker.Stop()
-	for turn := 0; ; turn++ {
+	timer := time.NewTimer(listenEvery)
+	defer timer.Stop()
+	for listened := time.Now(); ; {
 		select {
 		case <-e.stop:
 			return
-		case <-ticker.C:
+		case <-timer.C:
+		case <-e.kick:
 		}
 		e.mu.Lock()
-		if e.rotating {
+		if e.unsettled {
 			e.steer()
 		}
-		if turn%int(listenEvery/steerEvery) == 0 {
+		if time.Since(listened) >= listenEvery {
 			e.listen()
+			listened = time.Now()
+		}
+		next := listenEvery
+		if e.unsettled {
+			next = steerEvery
 		}
 		e.mu.Unlock()
+		timer.Reset(next)
 	}
 }
 
