@@ -16,7 +16,7 @@ t.test('a node in no network runs no tunnel', async (t) => {
   t.equal(starter.started.length, 0);
   t.same(asked, []);
   t.equal(await apps.status(), null);
-  await rejectsWith(t, apps.connect({ network: 'shop', namespace: '1' }), 'not_member');
+  await rejectsWith(t, apps.places.connect({ network: 'shop', namespace: '1' }), 'not_member');
   await rejectsWith(t, apps.rotateKey(), 'not_member');
 });
 
@@ -64,33 +64,33 @@ t.test('a namespace is connected, remembered, and taken off again', async (t) =>
   const { starter, daemon, running, asked } = await oneHost(t);
   const first = await daemon();
   await running(first);
-  const connected = await first.connect({ network: 'shop', namespace: String(process.pid), name: 'web' });
+  const connected = await first.places.connect({ network: 'shop', namespace: String(process.pid), name: 'web' });
   t.same(connected, { network: 'shop', name: 'web', interface: 'shop0', mac: '02:00:00:00:03:02', address4: '10.9.0.3', address6: null });
   t.match(starter.last.state?.networks[0]?.attachments, [{ name: 'web', netns: `pid:${process.pid}`, addresses: ['10.9.0.3/24', 'fd00::3/64'] }]);
-  await rejectsWith(t, first.connect({ network: 'shop', namespace: '/proc/self/ns/net', name: 'web' }), 'argument_invalid');
-  await rejectsWith(t, first.connect({ network: 'shop', namespace: '/proc/self/ns/net', interface: 'svb-1' }), 'argument_invalid');
-  await rejectsWith(t, first.connect({ network: 'shop', namespace: 'nowhere' }), 'namespace_missing');
+  await rejectsWith(t, first.places.connect({ network: 'shop', namespace: '/proc/self/ns/net', name: 'web' }), 'argument_invalid');
+  await rejectsWith(t, first.places.connect({ network: 'shop', namespace: '/proc/self/ns/net', interface: 'svb-1' }), 'argument_invalid');
+  await rejectsWith(t, first.places.connect({ network: 'shop', namespace: 'nowhere' }), 'namespace_missing');
   await first.close();
 
   const second = await daemon();
   await second.follow(withWeb);
   await starter.last.until(() => starter.last.applied.length === 3);
   t.match(starter.last.state?.networks[0]?.attachments, [{ name: 'web' }], 'a new daemon remembers');
-  await second.disconnect('shop', 'web');
+  await second.places.disconnect('shop', 'web');
   await starter.last.until(() => starter.last.state?.networks[0]?.attachments.length === 0);
   t.same(
     asked.map(({ op }) => op).filter((op) => op !== 'wireguard'),
     ['attach', 'detach'],
   );
   await second.follow(plain);
-  await rejectsWith(t, second.disconnect('shop', 'web'), 'not_found');
+  await rejectsWith(t, second.places.disconnect('shop', 'web'), 'not_found');
 });
 
 t.test('a place that the tower no longer knows is asked for again, with the membership', async (t) => {
   const { starter, daemon, running, asked } = await oneHost(t);
   const apps = await daemon();
   await running(apps);
-  await apps.connect({ network: 'shop', namespace: String(process.pid), name: 'web' });
+  await apps.places.connect({ network: 'shop', namespace: String(process.pid), name: 'web' });
   const attaches = () => asked.filter(({ op }) => op === 'attach').length;
   await apps.follow(none);
   t.equal(attaches(), 1);
@@ -119,7 +119,7 @@ t.test('a connect that the tower or the tunnel refuses leaves nothing behind', a
   const apps = await daemon();
   await running(apps);
   refuse({ error: { code: 'limit_reached', message: 'full', facts: { limit: 'addresses of shop', max: 254 } } });
-  await t.rejects(apps.connect({ network: 'shop', namespace: String(process.pid), name: 'web' }), {
+  await t.rejects(apps.places.connect({ network: 'shop', namespace: String(process.pid), name: 'web' }), {
     code: 'limit_reached',
     message: 'limit addresses of shop (254) reached',
   });
@@ -127,7 +127,7 @@ t.test('a connect that the tower or the tunnel refuses leaves nothing behind', a
   starter.last.answers.set('apply', ({ generation }: { generation: number }) => ({
     result: { generation, changed: [], failures: [{ code: 'namespace_missing', what: 'attachment shop/web', why: 'it went away' }] },
   }));
-  await rejectsWith(t, apps.connect({ network: 'shop', namespace: String(process.pid), name: 'web' }), 'namespace_missing');
+  await rejectsWith(t, apps.places.connect({ network: 'shop', namespace: String(process.pid), name: 'web' }), 'namespace_missing');
   t.equal(asked.at(-1)?.op, 'detach');
   t.same((await apps.status())?.networks[0]?.attachments, []);
 });
