@@ -1,5 +1,5 @@
 /**
- * The seam to whatever carries sealed packets between two hosts where UDP does not get through: it joins the tunnel's carry socket (docs/wire-format.md) to a flow of
+ * The seam to whatever carries sealed packets between two hosts where UDP does not get through: it joins the tunnel's carry socket (native/tunnel/control) to a flow of
  * class `vpn_packet`. Packets never pass through JavaScript, so what stands behind this seam only starts and ends a splice.
  */
 
