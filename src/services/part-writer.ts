@@ -37,21 +37,20 @@ export class PartWriter {
     this.#options = options;
   }
 
-  /** How much `add` takes now; nothing: wait for `room`. */
-  get free_bytes(): number {
-    return BATCH_BYTES - this.#filled;
+  /** Where the next octets go, at most `bytesMax` of them: fill it from the front, then tell `added`. Empty: wait for `room`. */
+  free(bytesMax: number): Uint8Array {
+    return this.#filling.subarray(this.#filled, Math.min(this.#filled + bytesMax, BATCH_BYTES));
   }
 
-  /** Copies octets, at most `free_bytes`. @throws why an earlier write failed */
-  add(bytes: Uint8Array): void {
+  /** So many octets were put into what `free` gave. @throws why an earlier write failed */
+  added(bytes: number): void {
     this.#check();
-    this.#filling.set(bytes, this.#filled);
-    this.#filled += bytes.length;
+    this.#filled += bytes;
     if (this.#filled === BATCH_BYTES) this.#write();
     else this.#cancelTimer ??= this.#options.timers.after(BATCH_MS_MAX, this.#onTimer);
   }
 
-  /** Resolves once `add` takes something. @throws why a write failed */
+  /** Resolves once `free` has some. @throws why a write failed */
   async room(): Promise<void> {
     while (this.#filled === BATCH_BYTES && this.#failure === null) await this.#writing;
     this.#check();

@@ -18,6 +18,8 @@ const HEAD_BYTES = 4;
 const SMALL_BATCH_BYTES = 2_048;
 
 export interface LaneOwner {
+  /** `laneData` keeps nothing of its array. */
+  readonly keepsNothing: boolean;
   laneData(lane: Lane, bytes: Uint8Array): void;
   /** A whole record of a kind other than data; the owner refuses what it does not know. */
   laneRecord(lane: Lane, kind: number, payload: Uint8Array): void;
@@ -238,6 +240,7 @@ export class Lane {
   #receive(chunk: Buffer): void {
     if (this.#ending) return;
     this.received_bytes += chunk.length;
+    const isOver = this.#owner.keepsNothing;
     let at = 0;
     while (at < chunk.length && !this.#ending) {
       if (this.#left_bytes === 0) {
@@ -251,6 +254,8 @@ export class Lane {
       if (this.#control === null) this.#owner.laneData(this, bytes);
       else this.#receiveControl(this.#control, bytes);
     }
+    // Each chunk is a buffer of its own. Given back here, it is the next one's; left to the collector, it is a collection every 2,000 chunks.
+    if (isOver && chunk.buffer.byteLength === chunk.length) (chunk.buffer as ArrayBuffer).transfer(0);
   }
 
   #receiveHead(chunk: Buffer, at: number): number {

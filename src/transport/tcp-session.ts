@@ -164,6 +164,10 @@ export class TcpSession implements Session, LaneOwner {
     return true;
   }
 
+  get keepsNothing(): boolean {
+    return this.#handler?.keepsNothing === true;
+  }
+
   laneData(lane: Lane, bytes: Uint8Array): void {
     if (this.#ended.has(lane.name)) {
       this.#refuse('frames after the end of their lane');

@@ -84,6 +84,7 @@ class NodeFlow implements FlowHandle {
 
   readonly write = () => false;
   readonly read = () => null;
+  readonly readInto = () => 0;
   readonly readable = () => Promise.resolve(false);
 }
 
