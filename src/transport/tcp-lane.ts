@@ -88,7 +88,10 @@ export class Lane {
     socket.on('error', (error) => {
       this.#error ??= tcpError(error, peer, true);
     });
-    socket.on('end', () => this.#die(this.#error ?? new SelvedgeError('network_unreachable', { peer, why: 'connection ended without a word' })));
+    socket.on('end', () => {
+      if (this.#ending) socket.destroy();
+      this.#die(this.#error ?? new SelvedgeError('network_unreachable', { peer, why: 'connection ended without a word' }));
+    });
     socket.on('close', () => this.#die(this.#error ?? new SelvedgeError('network_unreachable', { peer, why: 'connection lost' })));
     if (socket.destroyed) this.#die(new SelvedgeError('network_unreachable', { peer, why: 'connection lost' }));
     this.#scheduleFlush();
@@ -222,6 +225,8 @@ export class Lane {
     batch.bytes.writeUInt32BE(((batch.kind << 24) | payload_bytes) >>> 0, 0);
     this.#inWrite = true;
     socket.write(batch.length === batch.bytes.length ? batch.bytes : batch.bytes.subarray(0, batch.length), () => this.#written(batch, payload_bytes));
+    // The preface waited for company.
+    if (socket.writableCorked > 0) socket.uncork();
   }
 
   #written(batch: Batch, payload_bytes: number): void {

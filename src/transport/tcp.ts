@@ -46,7 +46,7 @@ export class TcpTransport implements Transport {
     const id = this.#random.bytes(SESSION_ID_BYTES);
     const urgent = await this.#connect(target, credentials, signal);
     const peerChain = chainOrDestroy(urgent);
-    urgent.write(encodePreface({ lane: 'urgent', session: id }));
+    sendPreface(urgent, encodePreface({ lane: 'urgent', session: id }));
     const gone = Promise.withResolvers<void>();
     const session: Session = new TcpSession({
       side: 'dialer',
@@ -61,7 +61,7 @@ export class TcpTransport implements Transport {
           bulk.destroy();
           throw new SelvedgeError('network_unreachable', { peer: remoteOf(urgent), why: 'the second connection led to another certificate' });
         }
-        bulk.write(encodePreface({ lane: 'bulk', session: id }));
+        sendPreface(bulk, encodePreface({ lane: 'bulk', session: id }));
         return bulk;
       },
       onGone: () => {
@@ -139,6 +139,13 @@ export class TcpTransport implements Transport {
 }
 
 const abortError = (peer: string): SelvedgeError => new SelvedgeError('network_unreachable', { peer, why: 'given up' });
+
+/** With the first frames if they come in this turn of the event loop, else alone. */
+function sendPreface(socket: TLSSocket, preface: Uint8Array): void {
+  socket.cork();
+  socket.write(preface);
+  setImmediate(() => socket.uncork());
+}
 
 function chainOrDestroy(socket: TLSSocket): Uint8Array[] {
   try {
