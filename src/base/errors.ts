@@ -125,13 +125,19 @@ export type Facts = Readonly<Record<string, string | number | boolean | null>>;
 /** Longest fact that is printed: what comes from outside must not flood a log. Unit: characters. */
 const FACT_CHARS_MAX = 300;
 
-/** The only error class that leaves a module: a code of the table and the facts that fill its message. */
+/**
+ * The only error class that leaves a module: a code of the table and the facts that fill its message. It has no stack trace: it tells
+ * what happened, not where, and every session and flow ends with some. What a bug threw keeps its own, as the cause.
+ */
 export class SelvedgeError extends Error {
   readonly code: ErrorCode;
   readonly facts: Facts;
 
   constructor(code: ErrorCode, facts: Facts = {}, options?: { cause?: unknown }) {
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
     super(fillMessage(code, facts), options);
+    Error.stackTraceLimit = stackTraceLimit;
     this.name = 'SelvedgeError';
     this.code = code;
     this.facts = facts;

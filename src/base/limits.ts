@@ -28,6 +28,8 @@ export const limits = {
   flows_per_channel_max: 1024,
   resume_flows_per_frame_max: 512,
   flow_segments_out_of_order_max: 8192,
+  receive_slab_bytes: 64 * KIB,
+  receive_slabs_kept_max: 64,
   latest_flows_per_channel_max: 64,
 
   // Scheduler: frames are cut smaller the slower the path is.
