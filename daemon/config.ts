@@ -22,7 +22,17 @@ const shared = {
   governor: Type.Optional(Type.Boolean({ description: 'true or false' })),
 };
 
-export const NodeConfig = Type.Object(shared, { additionalProperties: false });
+const app = {
+  wireguard_engine: Type.Optional(Type.Union([Type.Literal('auto'), Type.Literal('kernel'), Type.Literal('user')], { description: 'auto, kernel or user' })),
+  // While keys change, the port after it is used too.
+  wireguard_port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_534, description: 'a whole number from 1 to 65534' })),
+  wireguard_fwmark: Type.Optional(Type.Integer({ minimum: 0, maximum: 0xffff_ffff, description: 'a whole number from 0 to 4294967295' })),
+  wireguard_key_days: Type.Optional(Type.Number({ minimum: 1, maximum: 365, description: 'a number from 1 to 365' })),
+  underlay_ipv4_only: Type.Optional(Type.Boolean({ description: 'true or false' })),
+  tunnel_socket: Type.Optional(Type.String({ minLength: 1, maxLength: 107, description: 'a path of at most 107 octets' })),
+};
+
+export const NodeConfig = Type.Object({ ...shared, ...app }, { additionalProperties: false });
 export const TowerConfig = Type.Object({ ...shared, udp_port: Type.Optional(Port) }, { additionalProperties: false });
 
 type Schema = typeof NodeConfig | typeof TowerConfig;

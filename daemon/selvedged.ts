@@ -1,12 +1,13 @@
 #!/usr/bin/env node
 /** The node's daemon. Reads the command line and its configuration file, wires, runs until SIGINT or SIGTERM; no logic. */
 import { join } from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
 import { SelvedgeError } from '../src/base/errors.ts';
 import { readIdentity } from '../src/enroll/state.ts';
 import { loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { Agent } from '../src/node/agent.ts';
+import type { AppConfig } from '../src/node/app.ts';
 import { controlServer } from '../src/node/control-server.ts';
 import { systemTimers } from '../src/transport/system.ts';
 import { applyConfig, NodeConfig } from './config.ts';
@@ -15,7 +16,7 @@ import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from '
 const DEFAULT_STATE = '/var/lib/selvedge/node';
 const DEFAULT_PORT = 443;
 
-interface Flags extends UnsealSource {
+interface Flags extends UnsealSource, AppConfig {
   readonly state: string;
   readonly listen?: string;
   readonly port: number;
@@ -23,7 +24,7 @@ interface Flags extends UnsealSource {
   readonly governor: boolean;
 }
 
-async function run({ state, listen, port, advertise, governor, ...source }: Flags): Promise<void> {
+async function run({ state, listen, port, advertise, governor, ...rest }: Flags): Promise<void> {
   const closers = new Closers();
   const log = makeLog();
   // From the first moment: what was opened so far is closed in any case.
@@ -31,16 +32,17 @@ async function run({ state, listen, port, advertise, governor, ...source }: Flag
   try {
     // Before its key: on a host that has not joined, neither is there, and joining makes both.
     if ((await readIdentity(state)) === null) throw new SelvedgeError('not_enrolled', { path: state });
-    const unseal = await loadUnsealKey(source);
+    const unseal = await loadUnsealKey(rest);
     const socket = join(state, 'selvedged.sock');
     await refuseIfInUse(socket);
     const at = listen === undefined ? null : { host: listen, port, advertise: advertise ?? [listen] };
-    const agent = await Agent.start({ state, unseal, listen: at, isGoverned: governor, log });
+    const agent = await Agent.start({ state, unseal, listen: at, isGoverned: governor, app: rest, log });
     closers.add(() => agent.close());
     const { cluster, site, node, name } = agent.state.identity;
     const control = await controlServer(socket, {
       mesh: agent.mesh,
       timers: systemTimers,
+      apps: agent.apps,
       facts: () => ({ role: 'node', cluster, site, node, name }),
     });
     closers.add(() => control.close());
@@ -64,6 +66,11 @@ if (import.meta.main) {
     .option('--port <port>', 'TCP and UDP port to listen on', parsePort, DEFAULT_PORT)
     .option('--advertise <address...>', 'addresses that peers are told (default: --listen)')
     .option('--no-governor', 'leave the queue of the network to itself (for comparison)')
+    .addOption(
+      new Option('--wireguard-engine <engine>', 'who encrypts app networks: the kernel, or selvedge-tunnel itself').choices(['auto', 'kernel', 'user']),
+    )
+    .option('--wireguard-port <port>', 'UDP port of WireGuard (default: 51820; the next one while keys change)', parsePort)
+    .option('--tunnel-socket <path>', 'socket of selvedge-tunnel (default: tunnel.sock in the state directory)')
     .addHelpText('after', '\nExamples:\n  selvedged --state /var/lib/selvedge/node --listen 192.0.2.7\n  selvedged --config /etc/selvedge/node.yaml')
     .action(async (flags: { readonly config?: string }, self: Command) => {
       await applyConfig(self, flags.config, NodeConfig);

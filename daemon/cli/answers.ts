@@ -8,25 +8,25 @@ type Read<T> = (value: unknown, path: string) => T;
 type Fields = Readonly<Record<string, Read<unknown>>>;
 type Shape<F extends Fields> = { readonly [Key in keyof F]: ReturnType<F[Key]> };
 
-const text: Read<string> = (value, path) => (typeof value === 'string' ? value : refuse(path, 'a text'));
-const number: Read<number> = (value, path) => (typeof value === 'number' ? value : refuse(path, 'a number'));
-const flag: Read<boolean> = (value, path) => (typeof value === 'boolean' ? value : refuse(path, 'true or false'));
-const maybe =
+export const text: Read<string> = (value, path) => (typeof value === 'string' ? value : refuse(path, 'a text'));
+export const number: Read<number> = (value, path) => (typeof value === 'number' ? value : refuse(path, 'a number'));
+export const flag: Read<boolean> = (value, path) => (typeof value === 'boolean' ? value : refuse(path, 'true or false'));
+export const maybe =
   <T>(read: Read<T>): Read<T | null> =>
   (value, path) =>
     value === null || value === undefined ? null : read(value, path);
-const list =
+export const list =
   <T>(read: Read<T>): Read<T[]> =>
   (value, path) =>
     Array.isArray(value) ? value.map((one, index) => read(one, `${path}/${index}`)) : refuse(path, 'a list');
-const shape =
+export const shape =
   <F extends Fields>(fields: F): Read<Shape<F>> =>
   (value, path) => {
     if (typeof value !== 'object' || value === null) return refuse(path, 'an object');
     const given = new Map<string, unknown>(Object.entries(value));
     return Object.fromEntries(Object.entries(fields).map(([key, read]) => [key, read(given.get(key), `${path}/${key}`)])) as Shape<F>;
   };
-const facts: Read<Readonly<Record<string, unknown>>> = (value, path) =>
+export const facts: Read<Readonly<Record<string, unknown>>> = (value, path) =>
   typeof value === 'object' && value !== null ? { ...value } : refuse(path, 'an object');
 
 const channel = shape({
@@ -89,7 +89,7 @@ export const readProgress = whole(shape({ bytes: number, total: number, rate_mbi
 export const readSent = whole(shape({ sha256: text, name: text, bytes: number, sent_bytes: number, seconds: number, mbit: number }));
 
 /** @throws version_unsupported */
-function whole<T>(read: Read<T>): (value: unknown) => T {
+export function whole<T>(read: Read<T>): (value: unknown) => T {
   return (value) => read(value, '');
 }
 

@@ -4,6 +4,7 @@ import { SelvedgeError } from '../../src/base/errors.ts';
 import { limits } from '../../src/base/limits.ts';
 import { type ControlCall, callControl } from '../../src/node/control-client.ts';
 import { type AppMember, type AppNetwork, readAppEndpoint, readAppNetwork, readAppNetworks, readAppShown } from './answers.ts';
+import { addNodeAppCommands } from './app-node.ts';
 import { appName, integer, nodeWord, type SocketFlags, towerSocketOf, withTower } from './arguments.ts';
 import { printJson, printLine, printTable, printable } from './output.ts';
 
@@ -71,6 +72,7 @@ export function appCommand(): Command {
   withTower(command.command('show').description('a network, its members, and which address is whose').argument('<network>', 'its name', appName))
     .addHelpText('after', '\nExample:\n  selvedge app show shop')
     .action(show);
+  addNodeAppCommands(command);
   return command;
 }
 

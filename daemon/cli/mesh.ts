@@ -3,6 +3,8 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { type TrafficClass, trafficClassNames } from '../../src/channel/classes.ts';
 import { type ControlCall, callControl, streamControl } from '../../src/node/control-client.ts';
+import { printAppStatus } from './app-status.ts';
+import { readApp } from './answers-app.ts';
 import { type Channel, readChannels, readPeers, readProgress, readSample, readSent, readSummary } from './answers.ts';
 import { duration, integer, type SocketFlags, socketOf, trafficClass, withSocket } from './arguments.ts';
 import { exitCodes, formatBytes, formatMs, formatSeconds, printable, printJson, printLine, printTable } from './output.ts';
@@ -29,13 +31,15 @@ const PATIENCE_MS = 300_000;
 const CLASS_HELP = `class of traffic, one of ${trafficClassNames.join(', ')}`;
 
 export function statusCommand(): Command {
-  return withSocket(new Command('status').description('the channels of this host, one a line'))
+  return withSocket(new Command('status').description('the channels of this host, one a line, and its app networks'))
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  selvedge status\n  selvedge status --state /var/lib/selvedge/tower --json')
     .action(async (flags: Flags) => {
       const { self, channels } = readChannels(await callControl(get(flags, '/v1/channels')));
+      // Only a node has app networks; the tower tells of all of them elsewhere.
+      const { app } = self.role === 'node' ? readApp(await callControl(get(flags, '/v1/app'))) : { app: null };
       if (flags.json) {
-        printJson({ self, channels });
+        printJson({ self, channels, app });
         return;
       }
       printLine(
@@ -45,6 +49,7 @@ export function statusCommand(): Command {
       );
       if (channels.length === 0) printLine('no channels: nobody to talk to yet');
       else printTable(statusHeads, channels.map(statusRow));
+      if (app !== null) printAppStatus(app);
     });
 }
 
@@ -189,7 +194,7 @@ function post(flags: SocketFlags, path: string, body: Record<string, unknown>): 
 }
 
 /** Ctrl-C ends the request, which ends the work at the daemon. */
-function interruption(): AbortController {
+export function interruption(): AbortController {
   const controller = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => controller.abort(new Interrupted()));
   return controller;

@@ -82,6 +82,8 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   token_revoked: 403,
   certificate_revoked: 403,
   not_found: 404,
+  not_member: 404,
+  namespace_missing: 404,
   timeout: 408,
   name_taken: 409,
   limit_reached: 409,

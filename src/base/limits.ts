@@ -170,6 +170,34 @@ export const limits = {
   // Services.
   echo_flows_per_peer_max: 64,
 
+  // App networks on a host: the control socket of selvedge-tunnel, keys, paths, attachments.
+  tunnel_line_bytes_max: 16 * MIB,
+  tunnel_list_max: 100_000,
+  tunnel_requests_max: 64,
+  tunnel_answer_ms_max: 15_000,
+  tunnel_apply_ms_max: 60_000,
+  tunnel_start_ms_max: 5_000,
+  tunnel_restart_ms_base: 50,
+  tunnel_log_bytes_max: 1 * MIB,
+  app_retry_ms_base: 1_000,
+  app_retry_ms_max: 60_000,
+  app_poll_ms: 1_000,
+  app_event_ms: 100,
+  app_answer_ms_max: 10_000,
+  app_attachments_max: 1_024,
+  app_attachments_file_bytes_max: 1 * MIB,
+  app_broadcast_pps_max: 200,
+  app_ping_ms_max: 10_000,
+  app_ping_bytes_max: 65_000,
+  wireguard_port_default: 51_820,
+  wireguard_keepalive_s: 25,
+  wireguard_probe_s: 5,
+  wireguard_key_ms_max: 30 * 86_400_000,
+  /** Both keys live at least so long after the new one was published: longer than any session of WireGuard (180 s). */
+  wireguard_overlap_ms_min: 5 * 60_000,
+  wireguard_overlap_ms_max: 60 * 60_000,
+  wireguard_unused_ms_min: 240_000,
+
   // The lab.
   lab_parts_max: 64,
   lab_command_ms_max: 20_000,

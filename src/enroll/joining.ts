@@ -66,7 +66,7 @@ export class JoiningState {
     await mkdir(join(this.path, stateFiles.inbox), { recursive: true, mode: 0o700 });
     await writeFileAtomic(join(this.path, stateFiles.identity), Buffer.from(`${JSON.stringify(identity, null, 2)}\n`));
     await this.#sealed.delete(PENDING);
-    return new NodeState(this.path, node);
+    return new NodeState(this.path, node, this.#sealed);
   }
 }
 

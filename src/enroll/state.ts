@@ -8,6 +8,7 @@ import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
 import { SealedStore } from '../identity/sealed-store.ts';
+import type { SecretStore } from '../identity/signer.ts';
 import { decodeTrustBundle, type TrustBundle } from '../identity/trust-bundle.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
 import type { Credentials } from '../transport/session.ts';
@@ -32,10 +33,13 @@ export class NodeState {
   /** Leaf, intermediate; the leaf's key. */
   readonly credentials: Credentials;
   readonly trust: TrustBundle;
+  /** What else this node must keep to itself. */
+  readonly secrets: SecretStore;
   #snapshot: Snapshot;
 
-  constructor(path: string, { identity, credentials, trust, snapshot }: NodeParts) {
+  constructor(path: string, { identity, credentials, trust, snapshot }: NodeParts, secrets: SecretStore) {
     this.path = path;
+    this.secrets = secrets;
     this.identity = identity;
     this.credentials = credentials;
     this.trust = trust;
@@ -57,7 +61,7 @@ export class NodeState {
       openSnapshot(checkEnvelope(value), { roots: trust.roots, cluster: identity.cluster, node: identity.node, now_ms }),
     );
     if (snapshot === null) throw new SelvedgeError('store_damaged', { path: join(path, stateFiles.snapshot), why: 'it is missing' });
-    return new NodeState(path, { identity, credentials, trust, snapshot });
+    return new NodeState(path, { identity, credentials, trust, snapshot }, sealed);
   }
 
   get snapshot(): Snapshot {

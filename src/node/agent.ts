@@ -10,7 +10,9 @@ import type { Candidate } from '../peering/mesh.ts';
 import type { PeerMesh } from '../peering/peer-mesh.ts';
 import { serveEcho } from '../services/echo.ts';
 import { type FileReceiver, serveFiles } from '../services/file-receive.ts';
+import type { AppNetworks } from '../overlay/app-networks.ts';
 import { systemTimers } from '../transport/system.ts';
+import { type AppConfig, openApps } from './app.ts';
 import { SnapshotFollower } from './snapshot-follower.ts';
 
 export interface AgentOptions {
@@ -19,6 +21,7 @@ export interface AgentOptions {
   /** Null: a node without a listening socket, which is a full member. */
   readonly listen: { readonly host: string; readonly port: number; readonly advertise: readonly string[] } | null;
   readonly isGoverned: boolean;
+  readonly app: AppConfig;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
 }
 
@@ -28,6 +31,7 @@ export class Agent {
   #host: Host | null = null;
   #follower: SnapshotFollower | null = null;
   #files: FileReceiver | null = null;
+  #apps: AppNetworks | null = null;
 
   private constructor(state: NodeState, options: AgentOptions) {
     this.state = state;
@@ -48,7 +52,7 @@ export class Agent {
 
   async #start(): Promise<void> {
     const { identity } = this.state;
-    const { listen, log, isGoverned } = this.#options;
+    const { listen, log, isGoverned, app } = this.#options;
     const host = await Host.start({
       self: { cluster: identity.cluster, site: identity.site, node: identity.node },
       credentials: () => this.state.credentials,
@@ -60,11 +64,15 @@ export class Agent {
       onHttp: null,
       isGoverned,
       log,
-      onChange: () => this.#follower?.poke(),
+      onChange: () => {
+        this.#follower?.poke();
+        this.#apps?.channelsChanged();
+      },
     });
     this.#host = host;
     serveEcho(host.mesh);
     this.#files = await serveFiles(host.mesh, { inbox: join(this.#options.state, stateFiles.inbox), timers: systemTimers });
+    this.#apps = await openApps(this.state, host.mesh, app, listen !== null, log);
     this.#follower = new SnapshotFollower({
       mesh: host.mesh,
       state: this.state,
@@ -81,6 +89,11 @@ export class Agent {
     return this.#host.mesh;
   }
 
+  get apps(): AppNetworks {
+    if (!this.#apps) throw new Error('the agent has not started');
+    return this.#apps;
+  }
+
   #advertised(host: Host): Endpoint[] {
     const { listen } = this.#options;
     const listener = host.listener;
@@ -90,11 +103,13 @@ export class Agent {
 
   #follow(host: Host): void {
     host.mesh.setCandidates(candidatesOf(this.state.snapshot, this.state.identity.node, this.state.identity.tower, this.#options.listen !== null));
+    void this.#apps?.follow(this.state.snapshot.app ?? null);
   }
 
   /** In reverse order of start. */
   async close(): Promise<void> {
     this.#follower?.close();
+    await this.#apps?.close();
     await this.#files?.close();
     await this.#host?.close();
   }

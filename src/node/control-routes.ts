@@ -5,17 +5,17 @@
  * What takes time answers in lines of JSON (NDJSON) as it happens; an error after the first line is a line `{error}`.
  */
 import { isAbsolute } from 'node:path';
-import { Readable } from 'node:stream';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
+import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { type TrafficClass, trafficClassNames } from '../channel/classes.ts';
 import type { Mesh } from '../peering/mesh.ts';
 import { sendFile } from '../services/file-send.ts';
 import { ping } from '../services/ping.ts';
 import type { Timers } from '../transport/system.ts';
+import { streamLines } from './stream-lines.ts';
 
 export interface Control {
   readonly mesh: Mesh;
@@ -76,39 +76,4 @@ function asClass(name: string): TrafficClass {
   const found = trafficClassNames.find((one) => one === name);
   if (found === undefined) throw new SelvedgeError('request_invalid', { path: '/body/class', why: `'${name}' is no class` });
   return found;
-}
-
-/**
- * Answers with a line for each value that `work` emits, and one for its result or error. The caller's end of the connection is its
- * interruption. An error before anything was emitted is an ordinary error answer.
- */
-async function streamLines(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  work: (signal: AbortSignal, emit: (value: object) => void) => Promise<object>,
-): Promise<FastifyReply> {
-  const interruption = new AbortController();
-  const lines = new Readable({ read() {} });
-  const { promise: begun, resolve: begin, reject: refuse } = Promise.withResolvers<void>();
-  const emit = (value: object) => {
-    begin();
-    // Whoever does not read loses lines, not this daemon its memory.
-    if (!lines.destroyed && lines.readableLength < limits.control_backlog_bytes_max) lines.push(`${JSON.stringify(value)}\n`);
-  };
-  const over = () => interruption.abort();
-  reply.raw.once('close', over);
-  // A quiet stretch of a ping or transfer is not a dead client.
-  request.raw.socket.setTimeout(0);
-  work(interruption.signal, emit)
-    .then(emit, (error: unknown) => {
-      const known = asSelvedgeError(error, 'internal_error', { what: 'the daemon' });
-      refuse(known);
-      emit({ error: known.toJSON() });
-    })
-    .finally(() => {
-      reply.raw.off('close', over);
-      if (!lines.destroyed) lines.push(null);
-    });
-  await begun;
-  return reply.type('application/x-ndjson').send(lines);
 }

@@ -1,15 +1,22 @@
 /** The node's local socket: the control routes and who this node is, only for the socket's owner. */
 import { makeApi } from '../api/http.ts';
 import { listenOnSocket } from '../api/local-socket.ts';
+import type { AppNetworks } from '../overlay/app-networks.ts';
+import { registerApps } from './app-routes.ts';
 import { type Control, registerControl } from './control-routes.ts';
 
+export interface NodeControl extends Control {
+  readonly apps?: AppNetworks;
+}
+
 /** Listens until closed. @throws state_in_use, file_exists, argument_invalid, permission_denied */
-export async function controlServer(socketPath: string, control: Control): Promise<{ close(): Promise<void> }> {
+export async function controlServer(socketPath: string, control: NodeControl): Promise<{ close(): Promise<void> }> {
   const api = await makeApi({
     title: 'Selvedge node, local',
     routes: (scope) => {
       scope.get('/v1/status', async () => control.facts());
       registerControl(scope, control);
+      if (control.apps) registerApps(scope, control.apps, control.timers);
     },
   });
   await listenOnSocket(api, socketPath);

@@ -36,6 +36,7 @@ func (h *Host) Apply(d *state.Desired) control.Applied {
 	}
 	if chosen != "" && h.running() == nil {
 		if withTAP {
+			h.options.Forget(d.Owner)
 			left := h.set.RemoveKernelDevices()
 			applied.Failures, applied.Changed = append(applied.Failures, left.Failures...), append(applied.Changed, left.Changed...)
 		}
@@ -69,6 +70,9 @@ func (h *Host) Shutdown() []state.Failure {
 	first := !h.closed
 	h.closed = true
 	h.mu.Unlock()
+	if running := h.running(); running != nil {
+		failures = append(failures, running.Apply(state.Desired{}, nil)...)
+	}
 	if err := errors.Join(h.replaceEngine(nil, ""), h.tools.close()); err != nil {
 		failures = append(failures, describe("wireguard", err))
 	}

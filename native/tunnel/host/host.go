@@ -28,6 +28,8 @@ type Options struct {
 	// User and Kernel make the engines. KernelLacks says what the kernel lacks for its engine, or nil.
 	User, Kernel func(owner string) (engine.Engine, error)
 	KernelLacks  func() error
+	// Forget removes what a kernel engine leaves behind besides devices.
+	Forget func(owner string)
 	// Echo sends an echo request out of a device and waits for the answer.
 	Echo func(ctx context.Context, device string, address netip.Addr, bytes int) (time.Duration, error)
 	// Tell takes events. It does not block.

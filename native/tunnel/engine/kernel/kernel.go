@@ -32,6 +32,7 @@ type Engine struct {
 
 	mu      sync.Mutex // guards all below
 	set     *links.Set
+	filter  *filter
 	desired state.Desired
 	devices []device
 	paths   map[string]string
@@ -69,13 +70,13 @@ func New(owner string) (*Engine, error) {
 		nl.Close()
 		return nil, fmt.Errorf("the kernel's WireGuard cannot be opened: %w", err)
 	}
-	e := &Engine{owner: owner, nl: nl, wg: wg, set: set, events: make(chan state.Event, eventsMax), kick: make(chan struct{}, 1), stop: make(chan struct{}),
+	e := &Engine{owner: owner, nl: nl, wg: wg, set: set, filter: newFilter(owner), events: make(chan state.Event, eventsMax), kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		paths: map[string]string{}, given: map[string]state.Endpoint{}, heard: map[string]heard{}}
 	e.done.Go(e.tend)
 	return e, nil
 }
 
-// Lacks says what the kernel lacks for this engine, or nil. It makes a device of each kind and removes it, which also loads modules.
+// Lacks says what the kernel lacks for this engine, or nil. It makes a device of each kind, and a filter, and removes them, which also loads modules.
 func Lacks() error {
 	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -92,7 +93,14 @@ func Lacks() error {
 			return fmt.Errorf("a trial %s device cannot be removed: %w", link.Type(), err)
 		}
 	}
-	return nil
+	return lacksFilter()
+}
+
+// Forget removes the filter that a kernel engine of this owner left behind, where the kernel can have one.
+func Forget(owner string) {
+	if lacksFilter() == nil {
+		_ = newFilter(owner).remove()
+	}
 }
 
 func (e *Engine) Name() string               { return state.EngineKernel }
@@ -110,6 +118,10 @@ func (e *Engine) Apply(d state.Desired, _ map[string]*os.File) []state.Failure {
 	table, err := e.set.Table()
 	if err != nil {
 		return []state.Failure{state.Failed(state.CodeDeviceFailed, "wireguard", err)}
+	}
+	// Before a network carries anything, its filter is there; without it, none is made.
+	if err := e.filter.apply(d.Networks); err != nil {
+		return []state.Failure{failed("wireguard", err)}
 	}
 	failures := e.applyDevices(table)
 	failures = append(failures, e.steer()...)

@@ -118,9 +118,14 @@ func (e *Engine) Stats() state.Stats {
 	for i := range e.devices {
 		stats.Keys = append(stats.Keys, e.keyStats(&e.devices[i], now))
 	}
+	refused := e.filter.refused()
 	for i := range e.desired.Networks {
 		n := &e.desired.Networks[i]
-		s := state.NetworkStats{Name: n.Name}
+		s := state.NetworkStats{Name: n.Name, Refused: refused[n.Name]}
+		if i == 0 {
+			// A VNI that this host has not is of no network; it is counted once.
+			s.Refused.WrongVNI += refused[""].WrongVNI
+		}
 		if link, err := e.nl.LinkByName(vxlanName(n.VNI)); err == nil && link.Attrs().Statistics != nil {
 			counted := link.Attrs().Statistics
 			s.RxBytes, s.TxBytes, s.RxPackets, s.TxPackets = counted.RxBytes, counted.TxBytes, counted.RxPackets, counted.TxPackets

@@ -1,0 +1,162 @@
+/**
+ * What should be on this host, from what the tower says (the snapshot), the keys of the sealed store, and the attachments of this host. The snapshot is the
+ * authority for addresses and MACs; what is asked for here and not known there waits, and a note says so. Pure: equal input gives an equal text.
+ */
+import { isIP } from 'node:net';
+import type { ErrorCode } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import type { AppEndpoint, AppHost, AppNetwork, AppSnapshot, Underlay } from './app-snapshot.ts';
+import { MTU_MIN, type NetworkMtu, networkMtu } from './mtu.ts';
+import { bridgeName, tapName, vethName } from './names.ts';
+import type { DesiredState, EngineChoice, Neighbour, Path, TunnelAttachment, TunnelNetwork, TunnelPeer } from './tunnel-wire.ts';
+
+/** A namespace of this host that is on a network. Its addresses are the tower's to say. */
+export interface LocalAttachment {
+  readonly network: string;
+  readonly name: string;
+  readonly netns: string;
+  readonly interface: string;
+}
+
+export interface DesiredInput {
+  /** `CLUSTER/NODE`: whose devices these are. */
+  readonly owner: string;
+  readonly self: { readonly node: string; readonly name: string; readonly underlay: Underlay | null };
+  readonly app: AppSnapshot;
+  readonly engine: EngineChoice;
+  readonly fwmark: number;
+  /** Newest first. */
+  readonly keys: DesiredState['wireguard']['keys'];
+  readonly attachments: readonly LocalAttachment[];
+  readonly pathOf: (node: string) => Path;
+}
+
+/** What could not be asked of the tunnel, and why. */
+export interface Note {
+  readonly code: ErrorCode;
+  /** As the tunnel names it: `network NAME`, `attachment NETWORK/NAME`, `peer NODE`. */
+  readonly what: string;
+  readonly why: string;
+}
+
+export interface DesiredOutcome {
+  readonly desired: DesiredState;
+  /** MTU of each network, and why; of those too that are not made. */
+  readonly mtus: ReadonlyMap<string, NetworkMtu>;
+  readonly notes: readonly Note[];
+}
+
+export function makeDesired(input: DesiredInput): DesiredOutcome {
+  const { app, owner, engine, fwmark, keys } = input;
+  const notes: Note[] = [];
+  const mtus = new Map<string, NetworkMtu>();
+  const peers = sorted(app.hosts, ({ node }) => node).flatMap((host) => makePeer(host, input, notes));
+  const hosts = new Map(app.hosts.map((host) => [host.node, host]));
+  const vteps = new Map(peers.map(({ node, vtep }) => [node, vtep]));
+  const networks: TunnelNetwork[] = [];
+  const taken = new Set<number>();
+  for (const network of sorted(app.networks, ({ name }) => name)) {
+    const mtu = mtuOf(network, hosts, input);
+    mtus.set(network.name, mtu);
+    const made = taken.has(network.vni) ? refuse(`another network has its VNI ${network.vni}`, network, notes) : makeNetwork(network, mtu, vteps, input, notes);
+    if (made === null) continue;
+    taken.add(network.vni);
+    networks.push(made);
+  }
+  for (const attachment of input.attachments) {
+    if (app.networks.some(({ name }) => name === attachment.network)) continue;
+    notes.push({ code: 'not_found', what: `attachment ${attachment.network}/${attachment.name}`, why: 'this node is no member of the network' });
+  }
+  return { desired: { owner, wireguard: { engine, keys, fwmark, vtep: app.vtep }, peers, networks }, mtus, notes };
+}
+
+function mtuOf(network: AppNetwork, hosts: ReadonlyMap<string, AppHost>, { self }: DesiredInput): NetworkMtu {
+  const members = [...new Set(network.endpoints.map(({ node }) => node))].map((node) => {
+    if (node === self.node) return { name: self.name, ...self.underlay };
+    const host = hosts.get(node);
+    return { name: host?.name ?? node, ...host?.underlay };
+  });
+  return networkMtu(members, network.mtu);
+}
+
+function makeNetwork(network: AppNetwork, mtu: NetworkMtu, vteps: ReadonlyMap<string, string>, input: DesiredInput, notes: Note[]): TunnelNetwork | null {
+  const { name, vni, learning, subnet4, subnet6 } = network;
+  const mine = sorted(
+    network.endpoints.filter(({ node }) => node === input.self.node),
+    ({ attachment }) => attachment,
+  );
+  const host = mine.find(({ attachment }) => attachment === '');
+  if (host === undefined) return refuse('the tower gave this node no address in it', network, notes);
+  if (mtu.mtu < MTU_MIN) return refuse(`an MTU of ${mtu.mtu} is less than IPv4 needs (${mtu.why})`, network, notes, 'mtu_too_small');
+  const withIpv6 = subnet6 !== null && mtu.fitsIpv6;
+  if (subnet6 !== null && !mtu.fitsIpv6)
+    notes.push({ code: 'mtu_too_small', what: `network ${name}`, why: `IPv6 is left out: an MTU of ${mtu.mtu} (${mtu.why})` });
+  const plain = (endpoint: AppEndpoint) => [endpoint.address4, withIpv6 ? endpoint.address6 : null].filter((address) => address !== null);
+  const withPrefix = ({ address4, address6 }: AppEndpoint) => [
+    ...(address4 !== null && subnet4 !== null ? [`${address4}/${prefixOf(subnet4)}`] : []),
+    ...(address6 !== null && withIpv6 ? [`${address6}/${prefixOf(subnet6)}`] : []),
+  ];
+  return {
+    name,
+    vni,
+    bridge: bridgeName(vni),
+    tap: tapName(vni),
+    mtu: mtu.mtu,
+    mac: host.mac,
+    addresses: withPrefix(host),
+    learning,
+    broadcast_pps: limits.app_broadcast_pps_max,
+    remote: sorted(network.endpoints, ({ mac }) => mac).flatMap((endpoint) => {
+      // Of a host without a key there is no peer, and nothing can be sent there.
+      const vtep = endpoint.node === input.self.node ? undefined : vteps.get(endpoint.node);
+      return vtep === undefined ? [] : [{ mac: endpoint.mac, addresses: plain(endpoint), vtep }];
+    }),
+    local: sorted(mine, ({ mac }) => mac).map((endpoint): Neighbour => ({ mac: endpoint.mac, addresses: plain(endpoint) })),
+    attachments: attachmentsOf(network, mine, withPrefix, input, notes),
+  };
+}
+
+function attachmentsOf(
+  network: AppNetwork,
+  mine: readonly AppEndpoint[],
+  addressesOf: (endpoint: AppEndpoint) => string[],
+  input: DesiredInput,
+  notes: Note[],
+): TunnelAttachment[] {
+  const wanted = input.attachments.filter((attachment) => attachment.network === network.name);
+  return sorted(wanted, ({ name }) => name).flatMap(({ name, netns, interface: interfaceName }) => {
+    const endpoint = mine.find(({ attachment }) => attachment === name);
+    if (endpoint === undefined) {
+      notes.push({ code: 'not_found', what: `attachment ${network.name}/${name}`, why: 'the tower has not given it an address yet, or takes it for gone' });
+      return [];
+    }
+    return [{ name, netns, interface: interfaceName, mac: endpoint.mac, addresses: addressesOf(endpoint), host: vethName(network.name, name) }];
+  });
+}
+
+function makePeer({ node, vtep, keys, endpoint }: AppHost, { pathOf }: DesiredInput, notes: Note[]): TunnelPeer[] {
+  if (keys.length === 0) {
+    notes.push({ code: 'not_connected', what: `peer ${node}`, why: 'it has published no WireGuard key yet' });
+    return [];
+  }
+  const path = pathOf(node);
+  const address = endpoint !== null && isIP(endpoint.host) !== 0 ? { host: endpoint.host, port: endpoint.port } : null;
+  if (endpoint !== null && address === null)
+    notes.push({ code: 'unsupported', what: `peer ${node}`, why: `it advertises '${endpoint.host}', which is a name; WireGuard takes an IP address` });
+  // More often while packets are carried: what arrives directly is what brings the direct path back.
+  const keepalive_s = address === null ? 0 : path === 'carried' ? limits.wireguard_probe_s : limits.wireguard_keepalive_s;
+  return [{ node, vtep, keys: [...keys], endpoint: address, path, keepalive_s }];
+}
+
+function refuse(why: string, { name }: AppNetwork, notes: Note[], code: ErrorCode = 'document_invalid'): null {
+  notes.push({ code, what: `network ${name}`, why });
+  return null;
+}
+
+function prefixOf(subnet: string): string {
+  return subnet.slice(subnet.indexOf('/') + 1);
+}
+
+function sorted<T>(list: readonly T[], keyOf: (value: T) => string): T[] {
+  return list.toSorted((left, right) => (keyOf(left) < keyOf(right) ? -1 : keyOf(left) > keyOf(right) ? 1 : 0));
+}
