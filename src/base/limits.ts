@@ -121,6 +121,7 @@ export const limits = {
   app_network_endpoints_max: 4_096,
   app_hosts_per_node_max: 1_000,
   app_endpoints_per_node_max: 12_288,
+  app_cache_endpoints_max: 65_536,
   app_attachments_per_member_max: 256,
   app_attachment_name_chars_max: 63,
   app_mtu_bytes_min: 576,
