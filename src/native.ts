@@ -40,10 +40,12 @@ interface Addon {
   quicDatagramMax(endpoint: number, connection: number): number;
   quicFacts(endpoint: number, connection: number, out: Float64Array): void;
   quicSample(endpoint: number, connection: number, out: Float64Array): void;
-  quicSetWindow(endpoint: number, connection: number, bytes: number): void;
+  quicGovern(endpoint: number, connection: number, window: number, pace: number): void;
   quicFinish(endpoint: number, connection: number): void;
   quicCloseLink(endpoint: number, connection: number, code: number, reason: Uint8Array): void;
   quicTakeEnd(endpoint: number, connection: number): QuicEnd;
+  tcpPace(descriptor: number, rate: number): void;
+  tcpLook(descriptor: number, out: Float64Array): void;
 }
 
 interface NativeQuicOptions {
@@ -426,7 +428,7 @@ export interface QuicFacts {
 }
 
 const factsArray = new Float64Array(13);
-const sampleArray = new Float64Array(5);
+const sampleArray = new Float64Array(6);
 
 /** One connection of an endpoint. After its end every call throws `handle_closed`, except `close`. */
 export class QuicConnection {
@@ -514,16 +516,22 @@ export class QuicConnection {
     };
   }
 
-  /** What happened since the last call; round trips in milliseconds, -1 if nothing was acknowledged. */
-  sample(): { rtt_min_ms: number; rtt_latest_ms: number; acked_bytes: number; lost_bytes: number; sent_bytes: number } {
-    call('QUIC connection', (native) => native.quicSample(this.#endpoint, this.#id, sampleArray));
-    const [rtt_min_ms = -1, rtt_latest_ms = -1, acked_bytes = 0, lost_bytes = 0, sent_bytes = 0] = sampleArray;
-    return { rtt_min_ms, rtt_latest_ms, acked_bytes, lost_bytes, sent_bytes };
+  /** `facts().silent_ms` alone. */
+  get silent_ms(): number {
+    call('QUIC connection', (native) => native.quicFacts(this.#endpoint, this.#id, factsArray));
+    return factsArray[11] ?? 0;
   }
 
-  /** Null hands the congestion window back to the stack. */
-  setWindow(bytes: number | null): void {
-    call('QUIC connection', (native) => native.quicSetWindow(this.#endpoint, this.#id, bytes ?? -1));
+  /** What happened since the last call; round trips in milliseconds, -1 if nothing was acknowledged. `held_back_bytes`: waits for the pace now. */
+  sample(): { rtt_min_ms: number; rtt_latest_ms: number; acked_bytes: number; lost_bytes: number; sent_bytes: number; held_back_bytes: number } {
+    call('QUIC connection', (native) => native.quicSample(this.#endpoint, this.#id, sampleArray));
+    const at = (index: number): number => sampleArray[index] ?? 0;
+    return { rtt_min_ms: at(0), rtt_latest_ms: at(1), acked_bytes: at(2), lost_bytes: at(3), sent_bytes: at(4), held_back_bytes: at(5) };
+  }
+
+  /** The congestion window, octets, and the pace of the bulk lane, octets a second; null hands both back to the stack. */
+  govern(law: { readonly window_bytes: number; readonly rate_bytes_per_s: number } | null): void {
+    call('QUIC connection', (native) => native.quicGovern(this.#endpoint, this.#id, law?.window_bytes ?? -1, law?.rate_bytes_per_s ?? -1));
   }
 
   finish(): void {
@@ -547,6 +555,30 @@ export class QuicConnection {
       return { kind: 'endpoint', code: 0, why: 'the endpoint is closed' };
     }
   }
+}
+
+/** Octets a second that the kernel lets leave on a TCP connection at most; null: no bound. @throws native_failed */
+export function tcpPace(descriptor: number, rate_bytes_per_s: number | null): void {
+  call('TCP connection', (native) => native.tcpPace(descriptor, rate_bytes_per_s ?? -1));
+}
+
+/** The kernel's view of a TCP connection: octets since it began, and what it has not sent yet. */
+export interface TcpView {
+  /** Smoothed over about eight acknowledgements. */
+  readonly rtt_ms: number;
+  readonly acked_bytes: number;
+  readonly retransmitted_bytes: number;
+  readonly sent_bytes: number;
+  readonly unsent_bytes: number;
+}
+
+const tcpArray = new Float64Array(5);
+
+/** @throws native_failed */
+export function tcpLook(descriptor: number): TcpView {
+  call('TCP connection', (native) => native.tcpLook(descriptor, tcpArray));
+  const at = (index: number): number => tcpArray[index] ?? 0;
+  return { rtt_ms: at(0), acked_bytes: at(1), retransmitted_bytes: at(2), sent_bytes: at(3), unsent_bytes: at(4) };
 }
 
 function nativeOptions(options: QuicOptions): NativeQuicOptions {

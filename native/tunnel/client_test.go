@@ -276,11 +276,12 @@ type hosts struct {
 	t     *testing.T
 	names [2]string
 	keys  [2]pair
+	ports [2]int
 	dirs  [2]string
 }
 
 func newHosts(t *testing.T) *hosts {
-	h := &hosts{t: t, names: [2]string{"left", "right"}}
+	h := &hosts{t: t, names: [2]string{"left", "right"}, ports: [2]int{51820, 51820}}
 	for i, name := range h.names {
 		nstest.Namespace(t, name)
 		h.keys[i], h.dirs[i] = newPair(t), t.TempDir()
@@ -304,9 +305,9 @@ func (h *hosts) desired(i int, networks ...int) map[string]any {
 	}
 	return map[string]any{
 		"generation": 1, "owner": "edge/" + h.names[i],
-		"wireguard": map[string]any{"engine": "auto", "keys": []any{map[string]any{"privateKey": h.keys[i].private, "listenPort": 51820}}, "fwmark": 0, "vtep": fmt.Sprintf("100.96.0.%d", i+1)},
+		"wireguard": map[string]any{"engine": "auto", "keys": []any{map[string]any{"privateKey": h.keys[i].private, "listenPort": h.ports[i]}}, "fwmark": 0, "vtep": fmt.Sprintf("100.96.0.%d", i+1)},
 		"peers": []any{map[string]any{"node": h.names[other], "vtep": fmt.Sprintf("100.96.0.%d", other+1), "keys": []string{h.keys[other].public},
-			"endpoint": map[string]any{"host": fmt.Sprintf("192.0.2.%d", other+1), "port": 51820}, "path": "direct", "keepalive_s": 0}},
+			"endpoint": map[string]any{"host": fmt.Sprintf("192.0.2.%d", other+1), "port": h.ports[other]}, "path": "direct", "keepalive_s": 0}},
 		"networks": all,
 	}
 }

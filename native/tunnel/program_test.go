@@ -203,7 +203,7 @@ func TestTwoHundredNetworksOfFiftyPeersAreAppliedInSeconds(t *testing.T) {
 
 // many is a state of many networks that all peers share.
 func many(t *testing.T, networks, peers int) map[string]any {
-	h := &hosts{t: t, names: [2]string{"many", "peer"}, keys: [2]pair{newPair(t), newPair(t)}}
+	h := &hosts{t: t, names: [2]string{"many", "peer"}, keys: [2]pair{newPair(t), newPair(t)}, ports: [2]int{51820, 51820}}
 	d := h.desired(0)
 	vtep := func(p int) string { return fmt.Sprintf("100.96.1.%d", p+1) }
 	all, nets := []any{}, []any{}

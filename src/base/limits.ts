@@ -77,6 +77,8 @@ export const limits = {
   path_silent_ms_min: 350,
 
   // Heartbeats (spec 7.2), before jitter.
+  /** Bulk that a governed session is handed before its turn: longer than the usual pause of an event loop. */
+  pace_lead_ms: 10,
   heartbeat_ms_active: 7_000,
   heartbeat_jitter_part: 0.2,
   heartbeat_retry_ms: 1_000,

@@ -17,6 +17,8 @@ export interface SessionShape {
   readonly chunkBytesMax: number;
   /** That of bulk flows while no governor paces them, if it is another: they have a lane of their own, and the fewer frames the less work. */
   readonly bulkChunkBytesMax?: number;
+  /** For how long bulk may be handed over ahead of its turn, since the session paces it by itself. */
+  readonly lead_ms?: number;
 }
 
 export class Attached {

@@ -157,6 +157,11 @@ export class Channel implements FlowOwner {
     return this.#governor;
   }
 
+  /** The governor has bulk to pace, or to hear of. */
+  get isPacing(): boolean {
+    return this.#governor !== null && (this.#governor.isAwaiting || this.#hasBulkWork);
+  }
+
   get rememberedRate(): number | undefined {
     return this.#rememberedRate;
   }
@@ -760,6 +765,7 @@ export class Channel implements FlowOwner {
         ...(base === null ? {} : { rtt_base_ms: base }),
         ...(this.#rememberedRate === undefined ? {} : { initial_rate_bytes_per_s: this.#rememberedRate }),
         sent_bytes: this.#current.bulkSent,
+        lead_ms: this.#current.shape.lead_ms ?? 0,
       });
     } else if (!wanted) this.#releaseGovernor();
   }

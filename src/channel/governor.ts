@@ -5,6 +5,7 @@
  *
  * Inside, rates are bytes per ms; what is public says its unit.
  */
+import { Departures } from './governor/departures.ts';
 import { EntryDrain } from './governor/entry.ts';
 import { Law, type LawState, PACKET_BYTES } from './governor/law.ts';
 import { Pacer } from './governor/pacer.ts';
@@ -22,6 +23,8 @@ export interface GovernorOptions {
   readonly rtt_base_ms?: number;
   /** Bulk handed over on this session before now, counted as in `BulkReport.bytes`. If there was any, its queue is drained first. */
   readonly sent_bytes?: number;
+  /** For how long bulk may be handed over ahead of its turn, since the session paces it; 0 unless told. */
+  readonly lead_ms?: number;
 }
 
 /** `entry`: draining what ran before it took charge; then the law's. */
@@ -45,6 +48,8 @@ export interface GovernorFacts {
 const FRAME_BYTES_MAX = 16_000;
 /** Two frames a tick: the second one's delay shows the first. */
 const FRAME_MS = 0.5;
+/** Where the session cuts and paces, frames need not be small. */
+const FRAME_MS_LED = 1;
 
 /** Beyond a round trip and the target: acknowledgement, and slack. */
 const WINDOW_MS = 10;
@@ -63,18 +68,25 @@ export class Governor {
   readonly #path: PathEstimate;
   readonly #law: Law;
   readonly #pacer: Pacer;
+  readonly #lead_ms: number;
+  /** Where the session paces. */
+  readonly #departures: Departures | null;
   readonly #base_known_ms: number | null;
   #entry: EntryDrain | null;
   #rate = 0;
   #sent: number;
   #reported: number;
   #sent_at: number;
+  /** Credit is used down to the last packet once there was enough of it. */
+  #isFilling = false;
 
   constructor(now: number, options: GovernorOptions = {}) {
     this.#base_known_ms = options.rtt_base_ms ?? null;
-    this.#path = new PathEstimate(now, this.#base_known_ms);
+    this.#lead_ms = options.lead_ms ?? 0;
+    this.#path = new PathEstimate(now, this.#base_known_ms, this.#lead_ms > 0);
     this.#law = new Law(now, this.#path, (options.initial_rate_bytes_per_s ?? 0) / 1000);
-    this.#pacer = new Pacer(now, PACKET_BYTES);
+    this.#departures = this.#lead_ms > 0 ? new Departures() : null;
+    this.#pacer = new Pacer(now, PACKET_BYTES, this.#lead_ms);
     this.#sent = options.sent_bytes ?? 0;
     this.#reported = this.#sent;
     this.#sent_at = now;
@@ -86,7 +98,8 @@ export class Governor {
   onReport(now: number, report: BulkReport): void {
     this.#accrue(now);
     this.#reported = Math.min(Math.max(report.bytes, 0), this.#sent);
-    const rtt = this.#path.onReport(now, report, this.#reported);
+    const left_at = this.#departures?.take(this.#reported);
+    const rtt = this.#path.onReport(now, report, this.#reported, left_at);
     this.#entry?.onReport(report);
     if (!this.#path.isPerPacket) this.#entry?.onDelay(now, rtt, this.#entry.isOfTrickle(report));
     this.#control(now);
@@ -94,6 +107,9 @@ export class Governor {
 
   /** The transport's look at its packets (QUIC), since the last one. */
   onPathSample(now: number, view: PathView): void {
+    this.#accrue(now);
+    this.#pacer.measured(view.held_back_bytes);
+    this.#departures?.push(now, this.#sent - view.held_back_bytes);
     if (!this.#path.onView(now, view) || view.rtt_min_ms === null) return;
     this.#entry?.onDelay(now, view.rtt_min_ms, this.#entry.isSince(now, view.rtt_latest_ms ?? view.rtt_min_ms));
     this.#control(now);
@@ -109,8 +125,11 @@ export class Governor {
 
   /** Bytes that bulk may send now: none, or at least a packet. A frame's head may overdraw it. */
   allowance(now: number): number {
-    const most = Math.floor(Math.min(this.#accrue(now), this.#open_bytes));
-    return most < PACKET_BYTES ? 0 : most;
+    const credit = this.#accrue(now);
+    if (!this.#isFilling && credit < this.#pacer.least(this.#rate)) return 0;
+    const most = Math.floor(Math.min(credit, this.#open_bytes));
+    this.#isFilling = most >= PACKET_BYTES;
+    return this.#isFilling ? most : 0;
   }
 
   onSent(now: number, bytes: number): void {
@@ -124,7 +143,12 @@ export class Governor {
   /** When `allowance` is next more than nothing, if no acknowledgement comes before; null if only an acknowledgement opens it. */
   nextTime(now: number): number | null {
     if (this.#open_bytes < PACKET_BYTES) return null;
-    return now + Math.max(0, (PACKET_BYTES - this.#accrue(now)) / this.#rate);
+    return now + Math.max(0, (this.#pacer.least(this.#rate) - this.#accrue(now)) / this.#rate);
+  }
+
+  /** Bulk is on its way that the peer has not told of. */
+  get isAwaiting(): boolean {
+    return this.#sent > this.#reported;
   }
 
   get rate_bytes_per_s(): number {
@@ -138,7 +162,7 @@ export class Governor {
 
   /** The most that may be unacknowledged. */
   get window_bytes(): number {
-    return Math.ceil(this.#rate * (this.#path.rtt_ms + WINDOW_MS + this.#law.target_ms + WINDOW_SLACK_MS) + WINDOW_PACKETS * PACKET_BYTES);
+    return Math.ceil(this.#rate * (this.#path.rtt_ms + this.#lead_ms + WINDOW_MS + this.#law.target_ms + WINDOW_SLACK_MS) + WINDOW_PACKETS * PACKET_BYTES);
   }
 
   /** For the congestion controller below, which must not be the limit. */
@@ -148,7 +172,7 @@ export class Governor {
 
   /** Size of a frame that does not become a burst. */
   get frame_bytes(): number {
-    return Math.round(Math.min(FRAME_BYTES_MAX, Math.max(PACKET_BYTES, this.#rate * FRAME_MS)));
+    return Math.round(Math.min(FRAME_BYTES_MAX, Math.max(PACKET_BYTES, this.#rate * (this.#lead_ms > 0 ? FRAME_MS_LED : FRAME_MS))));
   }
 
   snapshot(): GovernorFacts {

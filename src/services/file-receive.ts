@@ -12,9 +12,8 @@ import type { Timers } from '../transport/system.ts';
 import { isPartName, NAME_SUFFIXES_MAX, numberedName, partName, safeName } from './file-names.ts';
 import { type Done, encodeWord, FILES_SERVICE, FILES_VERSION, type Header, refusalOf, WordReader, words } from './file-wire.ts';
 import type { FlowHandle, ServiceMesh } from './mesh.ts';
+import { PartWriter } from './part-writer.ts';
 
-/** Octets that are gathered before they are written; the flow's window bounds what the peer can have on the way. */
-const BATCH_BYTES_MAX = 1024 * 1024;
 const REHASH_BYTES = 1024 * 1024;
 /** How long a refused sender may take to hear it. */
 const REFUSAL_MS_MAX = 5_000;
@@ -167,32 +166,23 @@ class Receiver implements FileReceiver {
     }
   }
 
-  /** While one batch is being written the next one is read and hashed; never more than these two are held. */
   async #receiveContent(reader: WordReader, file: FileHandle, hash: Hash, from: number, size: number, onWritten: (left: number) => void): Promise<void> {
-    let position = from;
-    let writing: Promise<unknown> = Promise.resolve();
-    while (position < size) {
-      const batch: Uint8Array[] = [];
-      let batchBytes = 0;
-      while (batchBytes < BATCH_BYTES_MAX && position + batchBytes < size) {
-        const bytes = reader.take(Math.min(BATCH_BYTES_MAX - batchBytes, size - position - batchBytes));
-        if (bytes === null) break;
-        hash.update(bytes);
-        batch.push(bytes);
-        batchBytes += bytes.length;
+    const writer = new PartWriter({ file, hash, timers: this.#options.timers, position: from, onWritten: (bytes) => onWritten(size - from - bytes) });
+    try {
+      for (let left = size - from; left > 0; ) {
+        await writer.room();
+        const bytes = reader.take(Math.min(writer.free_bytes, left));
+        if (bytes === null) {
+          await reader.more();
+          continue;
+        }
+        writer.add(bytes);
+        left -= bytes.length;
       }
-      if (batchBytes === 0) {
-        await reader.more();
-        continue;
-      }
-      await writing;
-      onWritten(size - position);
-      writing = writeAll(file, batch, position);
-      // Awaited by the next turn; a failure until then is not unhandled.
-      writing.catch(() => undefined);
-      position += batchBytes;
+      await writer.finish();
+    } finally {
+      await writer.close();
     }
-    await writing;
   }
 
   #remember(key: string, done: Done): void {
@@ -248,15 +238,6 @@ async function rehash(file: FileHandle, hash: Hash, size: number): Promise<numbe
     position += bytesRead;
   }
   return have;
-}
-
-async function writeAll(file: FileHandle, batch: Uint8Array[], position: number): Promise<void> {
-  const total = batch.reduce((sum, bytes) => sum + bytes.length, 0);
-  const { bytesWritten } = await file.writev(batch, position);
-  if (bytesWritten === total) return;
-  // A short write, which a nearly full disk gives: the rest in plain steps, so that the next one says why.
-  const rest = Buffer.concat(batch).subarray(bytesWritten);
-  for (let done = 0; done < rest.length; ) done += (await file.write(rest, done, rest.length - done, position + bytesWritten + done)).bytesWritten;
 }
 
 /** Room for `bytes`, and something left: files from others never fill the disk. */

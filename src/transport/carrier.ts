@@ -7,6 +7,7 @@ import { limits } from '../base/limits.ts';
 import type { Channel, ChannelEvent, Transmit } from '../channel/channel.ts';
 import type { FlowKind, TrafficClass } from '../channel/classes.ts';
 import type { Flow } from '../channel/flow.ts';
+import type { Governor } from '../channel/governor.ts';
 import { CarriedFlow, type FlowHandle } from './flow-handle.ts';
 import type { Relay } from './greeting.ts';
 import type { LaneName, Session, SessionHandler } from './session.ts';
@@ -24,7 +25,7 @@ export interface CarrierOwner {
   ended(error: SelvedgeError): void;
 }
 
-/** The governor looks at the path this often while it is on; otherwise round trips are looked at now and then. */
+/** The governor looks at the path this often while there is bulk for it; otherwise round trips are looked at now and then. */
 const SAMPLE_MS_GOVERNED = 1;
 const SAMPLE_MS = 100;
 /** A piece of at least this size is bulk, which can wait for the end of the turn; a keystroke's cannot. */
@@ -59,6 +60,7 @@ export class Carrier {
   #isPumping = false;
   #sampledAt = 0;
   #window: number | null = null;
+  #rate: number | null = null;
 
   constructor(channel: Channel, timers: Timers, owner: CarrierOwner) {
     this.channel = channel;
@@ -78,8 +80,14 @@ export class Carrier {
     const carried: Carried = { key, session, hasFinished: false, isFinishing: false, cancelFinish: null };
     this.#sessions.set(key, carried);
     this.#window = null;
+    this.#rate = null;
     const chunkBytesMax = session.transport === 'tcp' ? limits.chunk_bytes_tcp_max : limits.chunk_bytes_max;
-    this.channel.attach(this.#now, key, { transport: session.transport, chunkBytesMax, bulkChunkBytesMax: limits.chunk_bytes_max }, mode);
+    this.channel.attach(
+      this.#now,
+      key,
+      { transport: session.transport, chunkBytesMax, bulkChunkBytesMax: limits.chunk_bytes_max, lead_ms: session.lead_ms },
+      mode,
+    );
     relay.handTo(this.#handlerOf(carried));
     this.pump();
   }
@@ -254,22 +262,26 @@ export class Carrier {
     const carried = key === null ? undefined : this.#sessions.get(key);
     if (!carried || key === null) return;
     const now = this.#now;
-    const governor = this.channel.governor;
-    if (now - this.#sampledAt < (governor ? SAMPLE_MS_GOVERNED : SAMPLE_MS)) return;
+    this.#impose(carried.session, this.channel.governor);
+    if (now - this.#sampledAt < (this.channel.isPacing ? SAMPLE_MS_GOVERNED : SAMPLE_MS)) return;
     this.#sampledAt = now;
     const sample = carried.session.sample();
-    if (!sample) return;
-    this.channel.pathSample(now, key, sample);
+    if (sample) this.channel.pathSample(now, key, sample);
+  }
+
+  /** The governor's rate and window, where they have changed. */
+  #impose(session: Session, governor: Governor | null): void {
+    const rate = governor?.rate_bytes_per_s ?? null;
     const window = governor?.congestion_window_bytes ?? null;
-    if (window !== this.#window) {
-      this.#window = window;
-      carried.session.setWindow(window);
-    }
+    if (rate === this.#rate && window === this.#window) return;
+    this.#rate = rate;
+    this.#window = window;
+    session.govern(rate === null || window === null ? null : { rate_bytes_per_s: Math.ceil(rate), window_bytes: window });
   }
 
   #setTimer(isMore: boolean): void {
     let at = isMore ? this.#now : (this.channel.pollTimeout(this.#now) ?? Number.POSITIVE_INFINITY);
-    if (this.channel.governor && this.session?.transport === 'quic') at = Math.min(at, this.#sampledAt + 4 * SAMPLE_MS_GOVERNED);
+    if (this.channel.isPacing && (this.session?.lead_ms ?? 0) > 0) at = Math.min(at, this.#sampledAt + 4 * SAMPLE_MS_GOVERNED);
     if (this.#cancelTimer && at >= this.#timerAt) return;
     this.#cancelTimer?.();
     this.#cancelTimer = null;
@@ -285,7 +297,7 @@ export class Carrier {
     const key = this.channel.currentKey;
     const session = this.session;
     // Packets acknowledged by the peer's stack are signs of life too; the core only sees octets.
-    if (key !== null && session) this.channel.heard(this.#now - session.facts().silent_ms, key);
+    if (key !== null && session) this.channel.heard(this.#now - session.silent_ms, key);
     this.channel.handleTimeout(this.#now);
     this.pump();
   }

@@ -76,6 +76,7 @@ type Arrival =
 const LANES = ['urgent', 'bulk'] as const;
 
 class MemorySession implements Session {
+  readonly lead_ms = 0;
   readonly transport = 'memory' as const;
   readonly side: 'dialer' | 'acceptor';
   readonly peerChain: readonly Uint8Array[];
@@ -160,6 +161,10 @@ class MemorySession implements Session {
     return this.#peer?.arriveDatagram(bytes) ?? false;
   }
 
+  get silent_ms(): number {
+    return this.#timers.clock.now() - this.#heard_ms;
+  }
+
   facts(): PathFacts {
     return {
       rtt_ms: null,
@@ -172,7 +177,7 @@ class MemorySession implements Session {
       congestion_window_bytes: null,
       sent_bytes: this.#sent_bytes,
       received_bytes: this.#received_bytes,
-      silent_ms: this.#timers.clock.now() - this.#heard_ms,
+      silent_ms: this.silent_ms,
     };
   }
 
@@ -180,7 +185,7 @@ class MemorySession implements Session {
     return null;
   }
 
-  setWindow(): void {}
+  govern(): void {}
 
   finish(): void {
     if (!this.#writing) return;

@@ -9,12 +9,15 @@ import { asSelvedgeError, codeOfWire, type ErrorCode, errorTable, SelvedgeError 
 import { limits } from '../base/limits.ts';
 import { type QuicAddress, type QuicConnection, type QuicConnectionHandler, type QuicEnd, QuicEndpoint, type QuicLane, quicLanes } from '../native.ts';
 import { boundReason, closeError } from './reason.ts';
-import type { Credentials, LaneName, PathFacts, PathSample, Session, SessionHandler, SessionListener, Transport } from './session.ts';
+import type { Credentials, LaneName, PathFacts, PathLaw, PathSample, Session, SessionHandler, SessionListener, Transport } from './session.ts';
+import { systemClock } from './system.ts';
 
-/** Reads land in slabs, larger ones once a read has filled one: a channel that says little holds little. What the receiver keeps of one keeps the slab. */
+/** Reads land in slabs, larger ones while one does not last: a channel that says little holds little. What the receiver keeps of one keeps the slab. */
 const SLAB_BYTES_FIRST: number = 4 * 1024;
 const SLAB_BYTES_MAX = 256 * 1024;
 const SLAB_GROWTH = 4;
+/** A slab that lasts for less than this is followed by a larger one: many small ones are many collections. */
+const SLAB_MS_MIN = 250;
 /** With less room than this part of a slab left, the next read begins a new one. */
 const SLAB_REST_PART = 16;
 /** Octets of one source that are handed over before other events get their turn. */
@@ -181,6 +184,7 @@ type State = 'dialing' | 'pending' | 'open' | 'closed';
 
 class QuicSession implements Session {
   readonly transport = 'quic';
+  readonly lead_ms = limits.pace_lead_ms;
   readonly side: 'dialer' | 'acceptor';
   readonly #connection: QuicConnection;
   readonly #onEnd: () => void;
@@ -194,6 +198,7 @@ class QuicSession implements Session {
   #peerChain: readonly Uint8Array[] = [];
   #slab = new Uint8Array(0);
   #slabBytes = SLAB_BYTES_FIRST;
+  #slabAt = Number.NEGATIVE_INFINITY;
   #sent_bytes = 0;
   #received_bytes = 0;
   #lastFacts: PathFacts = noFacts;
@@ -284,14 +289,18 @@ class QuicSession implements Session {
     return { ...this.#lastFacts, sent_bytes: this.#sent_bytes, received_bytes: this.#received_bytes };
   }
 
+  get silent_ms(): number {
+    return this.#state === 'pending' || this.#state === 'open' ? this.#connection.silent_ms : this.#lastFacts.silent_ms;
+  }
+
   sample(): PathSample | null {
-    if (this.#state !== 'open') return { rtt_min_ms: null, rtt_latest_ms: null, acked_bytes: 0, lost_bytes: 0, sent_bytes: 0 };
+    if (this.#state !== 'open') return { rtt_min_ms: null, rtt_latest_ms: null, acked_bytes: 0, lost_bytes: 0, sent_bytes: 0, held_back_bytes: 0 };
     const { rtt_min_ms, rtt_latest_ms, ...octets } = this.#connection.sample();
     return { rtt_min_ms: rtt_min_ms < 0 ? null : rtt_min_ms, rtt_latest_ms: rtt_latest_ms < 0 ? null : rtt_latest_ms, ...octets };
   }
 
-  setWindow(bytes: number | null): void {
-    if (this.#state === 'open') this.#connection.setWindow(bytes);
+  govern(law: PathLaw | null): void {
+    if (this.#state === 'open') this.#connection.govern(law);
   }
 
   finish(): void {
@@ -330,20 +339,27 @@ class QuicSession implements Session {
         setImmediate(() => this.#read(source));
         return;
       }
-      if (this.#slab.length * SLAB_REST_PART <= this.#slab.buffer.byteLength) this.#slab = new Uint8Array(Buffer.allocUnsafeSlow(this.#slabBytes).buffer);
+      if (this.#slab.length * SLAB_REST_PART <= this.#slab.buffer.byteLength) this.#nextSlab();
       const count = this.#connection.read(source, this.#slab);
       if (count === 0) return;
       if (count < 0) {
         this.#handler.sourceEnd(source);
         return;
       }
-      if (count === this.#slab.length) this.#slabBytes = Math.min(this.#slabBytes * SLAB_GROWTH, SLAB_BYTES_MAX);
       const bytes = this.#slab.subarray(0, count);
       this.#slab = this.#slab.subarray(count);
       total += count;
       this.#received_bytes += count;
       this.#handler.data(source, bytes);
     }
+  }
+
+  #nextSlab(): void {
+    const now = systemClock.now();
+    const isBusy = now - this.#slabAt < SLAB_MS_MIN;
+    this.#slabBytes = isBusy ? Math.min(this.#slabBytes * SLAB_GROWTH, SLAB_BYTES_MAX) : SLAB_BYTES_FIRST;
+    this.#slabAt = now;
+    this.#slab = new Uint8Array(Buffer.allocUnsafeSlow(this.#slabBytes).buffer);
   }
 
   #readDatagrams(): void {

@@ -39,7 +39,7 @@ export interface PathFacts {
   readonly silent_ms: number;
 }
 
-/** One look of the governor at the path, of what happened since its last look. Null where the transport cannot tell (TCP). */
+/** One look of the governor at the path, of what happened since its last look. */
 export interface PathSample {
   /** Smallest and latest round trip of a packet acknowledged since the last look; null if none was. */
   readonly rtt_min_ms: number | null;
@@ -47,6 +47,15 @@ export interface PathSample {
   readonly acked_bytes: number;
   readonly lost_bytes: number;
   readonly sent_bytes: number;
+  /** Bulk that was handed over and waits here for the pace. */
+  readonly held_back_bytes: number;
+}
+
+/** What the governor imposes on a path. */
+export interface PathLaw {
+  readonly rate_bytes_per_s: number;
+  /** Most that may be in flight (QUIC; TCP keeps its own). */
+  readonly window_bytes: number;
 }
 
 export interface SessionHandler {
@@ -97,10 +106,14 @@ export interface Session {
   readonly datagramBytesMax: number;
 
   facts(): PathFacts;
-  /** Null where the transport has no per-packet view (TCP). Resets what it returns. */
+  /** `facts().silent_ms` alone: asked for often. */
+  readonly silent_ms: number;
+  /** Null where there is no view of the path below (memory), or not yet (TCP before its bulk lane). Resets what it returns. */
   sample(): PathSample | null;
-  /** The congestion window, octets, while the governor is in charge; null hands it back to the stack. Ignored on TCP. */
-  setWindow(bytes: number | null): void;
+  /** While the governor is in charge: bulk leaves at this rate, whatever was handed over. Null hands the path back to the stack. */
+  govern(law: PathLaw | null): void;
+  /** For how long bulk may be handed over ahead of its turn while governed, since it is paced below; 0: it is not. Milliseconds. */
+  readonly lead_ms: number;
 
   /** Flush, then tell the peer that nothing more comes. Reading goes on. */
   finish(): void;

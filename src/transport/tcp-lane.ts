@@ -8,6 +8,7 @@ import type { TLSSocket } from 'node:tls';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { CLOSE_BYTES_MAX } from './reason.ts';
+import { type TcpView, tcpLook, tcpPace } from '../native.ts';
 import type { LaneName } from './session.ts';
 import { remoteOf, tcpError } from './tcp-tls.ts';
 
@@ -40,6 +41,7 @@ export class Lane {
   readonly name: LaneName;
   readonly #owner: LaneOwner;
   #socket: TLSSocket | null = null;
+  #pace: number | null = null;
   /** Batches that take no more, oldest first, then the one being filled. */
   #sealed: Batch[] = [];
   #filling: Batch | null = null;
@@ -79,6 +81,7 @@ export class Lane {
   attach(socket: TLSSocket): void {
     this.#socket = socket;
     socket.setNoDelay(true);
+    if (this.#pace !== null) this.pace(this.#pace);
     const peer = remoteOf(socket);
     socket.on('error', (error) => {
       this.#error ??= tcpError(error, peer, true);
@@ -95,6 +98,26 @@ export class Lane {
     this.#listening = true;
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     socket.resume();
+  }
+
+  /** Octets a second at which the kernel lets this lane leave; null: no bound. */
+  pace(rate_bytes_per_s: number | null): void {
+    this.#pace = rate_bytes_per_s;
+    const descriptor = this.#descriptor;
+    if (descriptor !== null) tcpPace(descriptor, rate_bytes_per_s);
+  }
+
+  /** Null while there is no connection. */
+  look(): TcpView | null {
+    const descriptor = this.#descriptor;
+    return descriptor === null ? null : tcpLook(descriptor);
+  }
+
+  /** Node has no name for it in its types; it is there while the connection is. */
+  get #descriptor(): number | null {
+    const socket: (TLSSocket & { readonly _handle?: { readonly fd?: number } | null }) | null = this.#socket;
+    const descriptor = socket === null || socket.destroyed ? undefined : socket._handle?.fd;
+    return descriptor === undefined || descriptor < 0 ? null : descriptor;
   }
 
   write(head: Uint8Array, body: Uint8Array | null): void {

@@ -7,7 +7,8 @@ import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { Backlog } from './backlog.ts';
 import { closeError, decodeClose, encodeClose } from './reason.ts';
-import type { LaneName, PathFacts, Session, SessionHandler } from './session.ts';
+import type { TcpView } from '../native.ts';
+import type { LaneName, PathFacts, PathLaw, PathSample, Session, SessionHandler } from './session.ts';
 import type { Timers } from './system.ts';
 import { Lane, type LaneOwner, RecordKind } from './tcp-lane.ts';
 import { localOf, remoteOf, tcpError } from './tcp-tls.ts';
@@ -36,6 +37,7 @@ export class TcpSession implements Session, LaneOwner {
   readonly local: string;
   readonly peerChain: readonly Uint8Array[];
   readonly datagramBytesMax = 0;
+  readonly lead_ms = limits.pace_lead_ms;
   readonly #setup: TcpSessionSetup;
   readonly #urgent: Lane;
   readonly #bulk: Lane;
@@ -51,6 +53,7 @@ export class TcpSession implements Session, LaneOwner {
   #finishing = false;
   #lanesToEnd = 0;
   #closed = false;
+  #seen: TcpView | null = null;
   #heard_ms: number;
 
   constructor(setup: TcpSessionSetup) {
@@ -99,6 +102,10 @@ export class TcpSession implements Session, LaneOwner {
     return false;
   }
 
+  get silent_ms(): number {
+    return this.#setup.timers.clock.now() - this.#heard_ms;
+  }
+
   facts(): PathFacts {
     return {
       rtt_ms: null,
@@ -111,15 +118,31 @@ export class TcpSession implements Session, LaneOwner {
       congestion_window_bytes: null,
       sent_bytes: this.#urgent.sent_bytes + this.#bulk.sent_bytes,
       received_bytes: this.#urgent.received_bytes + this.#bulk.received_bytes,
-      silent_ms: this.#setup.timers.clock.now() - this.#heard_ms,
+      silent_ms: this.silent_ms,
     };
   }
 
-  sample(): null {
-    return null;
+  /** The kernel's view of the bulk lane: its acknowledgements come by the packet, and wait for no event loop. */
+  sample(): PathSample | null {
+    const view = this.#closed ? null : this.#bulk.look();
+    if (view === null) return null;
+    const before = this.#seen ?? view;
+    this.#seen = view;
+    const acked_bytes = view.acked_bytes - before.acked_bytes;
+    const rtt_ms = acked_bytes > 0 ? view.rtt_ms : null;
+    return {
+      rtt_min_ms: rtt_ms,
+      rtt_latest_ms: rtt_ms,
+      acked_bytes,
+      lost_bytes: view.retransmitted_bytes - before.retransmitted_bytes,
+      sent_bytes: view.sent_bytes - before.sent_bytes,
+      held_back_bytes: view.unsent_bytes + this.#backlogs.bulk.bytes,
+    };
   }
 
-  setWindow(): void {}
+  govern(law: PathLaw | null): void {
+    this.#bulk.pace(law?.rate_bytes_per_s ?? null);
+  }
 
   finish(): void {
     if (!this.#writing) return;

@@ -193,7 +193,7 @@ export async function sessionSuite(t: Test, implementation: SessionImplementatio
       t.notOk(end.session.ready('urgent'));
       t.notOk(end.call((session) => session.datagram(pattern(10, 1))));
       end.call((session) => session.endFlow(1));
-      end.call((session) => session.setWindow(null));
+      end.call((session) => session.govern(null));
       end.call((session) => session.finish());
       end.call((session) => session.close('frame_invalid', 'late'));
       end.call((session) => session.sample());
@@ -244,8 +244,8 @@ export async function sessionSuite(t: Test, implementation: SessionImplementatio
     t.ok(dialer.session.facts().sent_bytes >= 320_000);
     t.ok(acceptor.session.facts().received_bytes >= 320_000);
     t.ok(acceptor.session.facts().silent_ms < 5_000);
-    dialer.call((session) => session.setWindow(64_000));
-    dialer.call((session) => session.setWindow(null));
+    dialer.call((session) => session.govern({ window_bytes: 64_000, rate_bytes_per_s: 10_000_000 }));
+    dialer.call((session) => session.govern(null));
     const sample = dialer.session.sample();
     t.ok(sample === null || sample.sent_bytes >= 0);
   });

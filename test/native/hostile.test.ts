@@ -53,7 +53,7 @@ await t.test('a closed endpoint and a closed connection refuse every call', asyn
     () => connection.finish(),
     () => connection.facts(),
     () => connection.sample(),
-    () => connection.setWindow(1),
+    () => connection.govern({ window_bytes: 1, rate_bytes_per_s: 1 }),
     () => connection.datagram(bytes),
     () => connection.takeDatagram(),
     () => connection.takePeerChain(),

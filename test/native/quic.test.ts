@@ -146,11 +146,11 @@ await t.test('the governor’s window is the congestion window while it is set',
     dialer.write(1, 'bulk', 1, new Uint8Array(0), new Uint8Array(50_000));
     await ear.octets(total);
   };
-  dialer.setWindow(123_456);
+  dialer.govern({ window_bytes: 123_456, rate_bytes_per_s: 100_000_000 });
   await send(50_000);
   await send(100_000);
   t.equal(dialer.facts().congestion_window_bytes, 123_456);
-  dialer.setWindow(null);
+  dialer.govern(null);
   await send(150_000);
   t.not(dialer.facts().congestion_window_bytes, 123_456);
   const sample = dialer.sample();

@@ -40,16 +40,26 @@ type Bind struct {
 	peers   atomic.Pointer[map[Key]*Peer]
 	heard   atomic.Int64 // when a peer was last heard, see now
 	now     atomic.Int64 // the time of the last batch received: near enough for ages, and free per packet
-	onHeard func(p *Peer, path string, silence time.Duration)
-	onFirst func(p *Peer)
+	hooks   Hooks
 }
 
 var _ conn.Bind = (*Bind)(nil)
 
-// New makes a closed Bind. onHeard is called when an authenticated packet of a peer has come by a path, at most once a second for each
-// peer and path, with the time since the packet before it; onFirst with the first after the peer was made. They must not block.
-func New(onHeard func(p *Peer, path string, silence time.Duration), onFirst func(p *Peer)) *Bind {
-	b := &Bind{carried: make(chan *carriedBatch, carryBatches), onHeard: onHeard, onFirst: onFirst}
+// Hooks are called from the data path: they must not block.
+type Hooks struct {
+	// Heard: an authenticated packet of a peer has come by a path, with the time since the one before it; at most once a second for each
+	// peer and path.
+	Heard func(p *Peer, path string, silence time.Duration)
+	// First: it was the first since the peer was made.
+	First func(p *Peer)
+	// Clash: this host answers a peer's initiation while its own is not answered. If both did so at once, neither answer is good for
+	// anything (each has overwritten its own handshake), and somebody must begin again.
+	Clash func(p *Peer)
+}
+
+// New makes a closed Bind.
+func New(hooks Hooks) *Bind {
+	b := &Bind{carried: make(chan *carriedBatch, carryBatches), hooks: hooks}
 	b.peers.Store(&map[Key]*Peer{})
 	return b
 }

@@ -1,6 +1,7 @@
 package bind
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"sync"
@@ -27,6 +28,8 @@ type Peer struct {
 	mu         sync.Mutex
 	candidates [candidatesMax]candidate
 	next       int
+
+	initiation atomic.Pointer[[]byte] // the last one sent, until the peer is heard
 
 	heardDirect, heardCarried   atomic.Int64
 	toldDirect, toldCarried     atomic.Int64
@@ -57,13 +60,29 @@ func (p *Peer) SetAddress(addr netip.AddrPort) {
 		return
 	}
 	p.to.Store(&destination{addr: addr})
+	p.initiateAgain()
 }
 
 // SetCarried chooses the path.
-func (p *Peer) SetCarried(carried bool) { p.carried.Store(carried) }
+func (p *Peer) SetCarried(carried bool) {
+	if p.carried.Swap(carried) != carried {
+		p.initiateAgain()
+	}
+}
 
 // SetCarrier gives the peer a stream; nil takes it away.
-func (p *Peer) SetCarrier(c *Carrier) { p.carrier.Store(c) }
+func (p *Peer) SetCarrier(c *Carrier) {
+	if p.carrier.Swap(c) != c {
+		p.initiateAgain()
+	}
+}
+
+// initiateAgain sends an initiation that was not answered by the path that is new, because WireGuard itself waits 5 s before the next.
+func (p *Peer) initiateAgain() {
+	if packet := p.initiation.Load(); packet != nil {
+		p.send([][]byte{*packet}, 0)
+	}
+}
 
 // Path is the path in use and why it is not the one wished for; why is empty if it is.
 func (p *Peer) Path() (path, why string) {
@@ -89,6 +108,9 @@ func (p *Peer) Address() (netip.AddrPort, bool) {
 	return netip.AddrPort{}, false
 }
 
+// Unanswered tells that an initiation was sent, and nothing of the peer was heard since.
+func (p *Peer) Unanswered() bool { return p.initiation.Load() != nil }
+
 // Counters are of sealed packets.
 func (p *Peer) Counters() (rxPackets, txPackets, dropped uint64) {
 	return p.rxPackets.Load(), p.txPackets.Load(), p.drops.Load()
@@ -105,7 +127,13 @@ func (p *Peer) send(bufs [][]byte, offset int) {
 	to, carrier := p.to.Load(), p.carrier.Load()
 	carried := carrier != nil && (p.carried.Load() || to == nil)
 	switch {
+	case kind == messageInitiation:
+		packet := bytes.Clone(first)
+		p.initiation.Store(&packet)
 	case kind == messageResponse:
+		if p.initiation.Load() != nil && p.bind.hooks.Clash != nil {
+			p.bind.hooks.Clash(p)
+		}
 		// The answer takes the way that the question came, and proves the peer's address.
 		if from := p.answered(binary.LittleEndian.Uint32(first[8:])); from != nil {
 			if from.carrier != nil {
@@ -167,8 +195,11 @@ func (p *Peer) answered(index uint32) *arrival {
 // heard notes that WireGuard has authenticated a packet of this peer.
 func (p *Peer) heard(from *arrival) {
 	now := p.bind.now.Load()
-	if p.rxPackets.Add(1) == 1 && p.bind.onFirst != nil {
-		p.bind.onFirst(p)
+	if p.initiation.Load() != nil {
+		p.initiation.Store(nil)
+	}
+	if p.rxPackets.Add(1) == 1 && p.bind.hooks.First != nil {
+		p.bind.hooks.First(p)
 	}
 	p.bind.heard.Store(now)
 	last, told, path := &p.heardDirect, &p.toldDirect, Direct
@@ -178,8 +209,8 @@ func (p *Peer) heard(from *arrival) {
 		p.to.Store(&from.destination)
 	}
 	silence := time.Duration(now - last.Swap(now))
-	if before := told.Load(); now-before >= eventGapNS && told.CompareAndSwap(before, now) && p.bind.onHeard != nil {
-		p.bind.onHeard(p, path, silence)
+	if before := told.Load(); now-before >= eventGapNS && told.CompareAndSwap(before, now) && p.bind.hooks.Heard != nil {
+		p.bind.hooks.Heard(p, path, silence)
 	}
 }
 

@@ -19,7 +19,7 @@ const TARGET_PACKETS = 1.5;
 const START_BYTES_PER_MS = 500;
 const START_PACKETS_PER_RTT = 10;
 /** The start may overshoot once, by some part of a long round trip, rather than take a dozen of them. */
-const START_GAIN_MIN = 0.4;
+const START_GAIN_MIN = 0.55;
 const START_QUEUE_TARGETS = 1.5;
 /** A pause of the sender makes a queue that is gone at once; leaving the start for it would cost seconds. */
 const START_QUEUE_MS = 10;
@@ -46,6 +46,9 @@ const GROWTH_DELIVERED_PART = 0.85;
 const DRAIN_EVERY_MS = 5_000;
 const DRAIN_GAIN = -0.15;
 const DRAIN_MS = 20;
+/** After the start. */
+const OVERSHOT_GAIN = -0.5;
+const OVERSHOT_MS_MAX = 200;
 
 const FLOOR_PART = 0.05;
 /** Of the floor of the capacity: where that is too high after all, the queue must still go. */
@@ -60,6 +63,8 @@ const NEW_PATH_TARGETS = 2;
 /** Loss of a round, in part of its bytes, that ends growth, and that counts as a queue though no delay shows one. */
 const LOSS_GROWTH_MAX = 0.03;
 const LOSS_QUEUE_MIN = 0.1;
+/** With a queue longer than any that we let stand, it is the path that bounds what is delivered, whatever we do. */
+const LIMITED_QUEUE_MS = 15;
 
 export class Law {
   readonly #path: PathEstimate;
@@ -75,6 +80,7 @@ export class Law {
   #full_since: number | null = null;
   #drain_at = Number.POSITIVE_INFINITY;
   #drain_until = 0;
+  #drain_gain = DRAIN_GAIN;
   #flat: { since: number; low: number; high: number } | null = null;
 
   constructor(now: number, path: PathEstimate, remembered: number) {
@@ -110,7 +116,7 @@ export class Law {
   begin(now: number, capacity: number): void {
     this.#capacity = Math.max(capacity, this.#capacity);
     this.#best.add(now, this.#capacity);
-    this.#leaveStart(now);
+    this.#leaveStart(now, false);
   }
 
   /** After each new measurement. */
@@ -143,7 +149,8 @@ export class Law {
     if (delivery === null) return;
     if (queue > this.target_ms || this.#path.loss_part > LOSS_QUEUE_MIN) {
       const evidence = Math.max(delivery.rate, Math.min(delivery.rate_if_used, this.#capacity));
-      if (now >= this.#limited_until || evidence > this.#capacity) this.#capacity += ((evidence - this.#capacity) * elapsed) / this.#path.span_ms;
+      if (now >= this.#limited_until || queue > LIMITED_QUEUE_MS || evidence > this.#capacity)
+        this.#capacity += ((evidence - this.#capacity) * elapsed) / this.#path.span_ms;
     } else this.#capacity = Math.max(this.#capacity, delivery.rate);
     this.#best.add(now, this.#capacity);
     this.#capacity = Math.max(this.#capacity, this.#floor);
@@ -172,9 +179,9 @@ export class Law {
 
     switch (this.#state) {
       case 'start':
-        if (queue <= START_QUEUE_TARGETS * target) this.#full_since = null;
+        if ((this.#path.soon_queue_ms ?? 0) <= START_QUEUE_TARGETS * target) this.#full_since = null;
         else this.#full_since ??= now;
-        if ((this.#full_since !== null && now - this.#full_since >= START_QUEUE_MS) || this.#path.loss_part > LOSS_QUEUE_MIN) this.#leaveStart(now);
+        if ((this.#full_since !== null && now - this.#full_since >= START_QUEUE_MS) || this.#path.loss_part > LOSS_QUEUE_MIN) this.#leaveStart(now, true);
         return;
       case 'drain':
         if (now >= this.#drain_until) this.#settle(now);
@@ -202,7 +209,7 @@ export class Law {
       case 'growth':
         return Math.min(this.#growthMax, this.#gain * 2 ** (elapsed / (this.#path.rtt_ms + SEEN_MS)));
       case 'drain':
-        return DRAIN_GAIN;
+        return this.#drain_gain;
       case 'steady':
         return Math.min(this.target_ms / span, Math.max(GAIN_MIN, (this.target_ms - queue) / span));
     }
@@ -213,13 +220,22 @@ export class Law {
     return (this.#path.delivery?.rate ?? 0) >= GROWTH_DELIVERED_PART * this.#capacity;
   }
 
-  #leaveStart(now: number): void {
+  /** What the start overshot stands in the queue already, or is on its way there: so much less leaves until it has gone. */
+  #leaveStart(now: number, hasOvershot: boolean): void {
+    const delivered = this.#path.delivery?.rate ?? this.#capacity;
+    const excess_ms = (this.#path.soon_queue_ms ?? 0) + Math.max(0, this.rate / delivered - 1) * this.#path.empty_rtt_ms;
     this.#settle(now);
     this.#drain_at = now + DRAIN_EVERY_MS;
+    if (!hasOvershot) return;
+    this.#state = 'drain';
+    this.#drain_gain = OVERSHOT_GAIN;
+    this.#drain_until = now + Math.min(excess_ms, OVERSHOT_MS_MAX) / -OVERSHOT_GAIN;
+    this.limit(this.#drain_until);
   }
 
   #drain(now: number): void {
     this.#state = 'drain';
+    this.#drain_gain = DRAIN_GAIN;
     this.#drain_until = now + this.target_ms / -DRAIN_GAIN + DRAIN_MS;
     this.#drain_at = now + DRAIN_EVERY_MS;
     this.limit(this.#drain_until);

@@ -16,6 +16,8 @@ export interface PathView {
   readonly acked_bytes: number;
   readonly lost_bytes: number;
   readonly sent_bytes: number;
+  /** Bulk that was handed over and has not left, since the session paces it. */
+  readonly held_back_bytes: number;
 }
 
 const RTT_MS_UNKNOWN = 100;
@@ -42,6 +44,8 @@ export class PathEstimate {
   readonly #rates = new SlidingMinimum();
   /** Bytes that the sender could have sent and did not. */
   readonly #withheld = new PastTotal();
+  readonly #isPaced: boolean;
+  #isOwdKnown = false;
   #perPacket = false;
   #acked = 0;
   #reported = 0;
@@ -50,13 +54,19 @@ export class PathEstimate {
   #delivery: Delivery | null = null;
   #seen: Delivery | null = null;
 
-  constructor(now: number, rtt_base_ms: number | null) {
+  /** `isPaced`: by the session, to the packet; no burst of ours is to be mistaken for a queue. */
+  constructor(now: number, rtt_base_ms: number | null, isPaced: boolean) {
+    this.#isPaced = isPaced;
     if (rtt_base_ms !== null) this.#rtt.seed(now, rtt_base_ms);
   }
 
-  /** `bytes`: the report's, once checked. Returns the round trip that the report shows. */
-  onReport(now: number, report: BulkReport, bytes: number): number {
-    this.#owd.add(now, this.#owdFollower.follow(report.owd_min_us));
+  /**
+   * `bytes`: the report's, once checked. `left_at`: when the last of them left; null if that is not known, undefined if they leave when they are
+   * stamped. Returns the round trip that the report shows.
+   */
+  onReport(now: number, report: BulkReport, bytes: number, left_at: number | null | undefined): number {
+    this.#isOwdKnown = left_at !== null;
+    if (left_at !== null) this.#owd.add(now, this.#owdFollower.follow(left_at === undefined ? report.owd_min_us : report.clock_us - stampOf(left_at)));
     this.#learnBulkPart(now, bytes - this.#reported);
     this.#reported = bytes;
     const seen = this.#capped(this.#received.add(this.#clock.follow(report.clock_us), bytes, this.#withheldThen(now), this.span_ms), 1);
@@ -132,11 +142,16 @@ export class PathEstimate {
   }
 
   get #calm_queue_ms(): number | null {
-    return smallerOf(this.#owd.queue_ms, this.#rtt.queue_ms);
+    return smallerOf(this.#isOwdKnown ? this.#owd.queue_ms : null, this.#rtt.queue_ms);
   }
 
   get fast_queue_ms(): number | null {
-    return smallerOf(this.#owd.fast_queue_ms, this.#rtt.fast_queue_ms);
+    return smallerOf(this.#isOwdKnown ? this.#owd.fast_queue_ms : null, this.#rtt.fast_queue_ms);
+  }
+
+  /** As soon as it can be believed. */
+  get soon_queue_ms(): number | null {
+    return this.#isPaced ? this.fast_queue_ms : this.queue_ms;
   }
 
   get rtt_recent_ms(): number | null {

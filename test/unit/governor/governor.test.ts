@@ -1,10 +1,10 @@
 /** The governor on simulated bottlenecks: what it promises about the network's queue and bulk's share of the line. */
 import t from 'tap';
-import { CubicFlow, type FlowOptions, GovernedFlow, Link, type LinkOptions, Simulation, mbit, measureOne, receivedBetween, watchQueue } from './link.ts';
-import { grid, measureGrid, row } from './table.ts';
+import { CubicFlow, GovernedFlow, Link, type LinkOptions, Simulation, mbit, measureOne, receivedBetween, watchQueue } from './link.ts';
+import { flowOf, grid, type Kind, measureGrid, row } from './table.ts';
 
 const line: LinkOptions = { rates: [{ from: 0, rate: mbit(50) }], delay_ms: 20, queue_ms: 200 };
-const feedbacks: readonly FlowOptions['feedback'][] = ['quic', 'tcp'];
+const kinds: readonly Kind[] = ['led', 'quic', 'tcp'];
 
 /** Under 5 Mbit/s the packet itself is the queue. */
 function bounds(rate_mbit: number): { p50_ms: number; p99_ms: number; share: number } {
@@ -13,27 +13,28 @@ function bounds(rate_mbit: number): { p50_ms: number; p99_ms: number; share: num
   return { p50_ms: 2.5, p99_ms: 6, share: 0.88 };
 }
 
-for (const feedback of feedbacks) {
-  t.test(`${feedback}: the queue stays short and the line stays full, from 2 to 200 Mbit/s and 1 to 100 ms`, async (t) => {
+for (const kind of kinds) {
+  const how = flowOf(kind);
+  t.test(`${kind}: the queue stays short and the line stays full, from 2 to 200 Mbit/s and 1 to 100 ms`, async (t) => {
     for (const at of grid) {
-      const measured = measureGrid(feedback, at);
+      const measured = measureGrid(kind, at);
       const { p50_ms, p99_ms, share } = bounds(at.rate_mbit);
       const name = row(`${at.rate_mbit} Mbit/s ${at.delay_ms} ms`, measured);
       t.ok(measured.p50_ms <= p50_ms && measured.p99_ms <= p99_ms && measured.share >= share, name);
     }
   });
 
-  t.test(`${feedback}: at 50 Mbit/s and 20 ms bulk adds 1.5 ms at the median, 5 at the 99th percentile`, async (t) => {
-    const measured = measureGrid(feedback, { rate_mbit: 50, delay_ms: 20 });
+  t.test(`${kind}: at 50 Mbit/s and 20 ms bulk adds 1.5 ms at the median, 5 at the 99th percentile`, async (t) => {
+    const measured = measureGrid(kind, { rate_mbit: 50, delay_ms: 20 });
     t.ok(measured.p50_ms <= 1.5 && measured.p99_ms <= 5 && measured.share >= 0.91, row('50 Mbit/s 20 ms', measured));
   });
 
-  t.test(`${feedback}: delay that is always there and no queue does not keep bulk below the line`, async (t) => {
-    const measured = measureGrid(feedback, { rate_mbit: 50, delay_ms: 20 }, { noise: (now) => (now < 300 ? 0 : 0.75) });
+  t.test(`${kind}: delay that is always there and no queue does not keep bulk below the line`, async (t) => {
+    const measured = measureGrid(kind, { rate_mbit: 50, delay_ms: 20 }, { noise: (now) => (now < 300 ? 0 : 0.75) });
     t.ok(measured.p99_ms <= 5 && measured.share >= 0.91, row('0.75 ms of noise', measured));
   });
 
-  t.test(`${feedback}: a line that falls to a fifth and recovers is followed within a second or two`, async (t) => {
+  t.test(`${kind}: a line that falls to a fifth and recovers is followed within a second or two`, async (t) => {
     const link = {
       ...line,
       rates: [
@@ -42,7 +43,7 @@ for (const feedback of feedbacks) {
         { from: 20_000, rate: mbit(50) },
       ],
     };
-    const { flow, waits } = measureOne({ link, flow: { feedback }, from: 8_000, to: 28_000 });
+    const { flow, waits } = measureOne({ link, flow: how, from: 8_000, to: 28_000 });
     const worst = (from: number, to: number): number => Math.max(...waits.filter(({ time }) => time >= from && time < to).map(({ wait }) => wait));
     const share = (from: number, to: number, rate: number): number => receivedBetween(flow, from, to) / ((to - from) * mbit(rate));
     t.ok(worst(10_000, 11_200) < 400, `the transient is bounded: ${Math.round(worst(10_000, 11_200))} ms`);
@@ -52,10 +53,10 @@ for (const feedback of feedbacks) {
   });
 
   for (const count of [2, 4]) {
-    t.test(`${feedback}: ${count} governed senders share a line fairly, and its queue stays at 2 ms`, async (t) => {
+    t.test(`${kind}: ${count} governed senders share a line fairly, and its queue stays at 2 ms`, async (t) => {
       const sim = new Simulation(3);
       const link = new Link(sim, line);
-      const flows = Array.from({ length: count }, (_, index) => new GovernedFlow(sim, link, { feedback, start: index * 1_000 }));
+      const flows = Array.from({ length: count }, (_, index) => new GovernedFlow(sim, link, { ...how, start: index * 1_000 }));
       const queue = watchQueue(sim, link, 30_000, 50_000);
       sim.run(50_000);
       const shares = flows.map((flow) => receivedBetween(flow, 30_000, 50_000));
@@ -67,10 +68,10 @@ for (const feedback of feedbacks) {
     });
   }
 
-  t.test(`${feedback}: beside a flow that fills the queue bulk keeps a share, and has the line when that is gone`, async (t) => {
+  t.test(`${kind}: beside a flow that fills the queue bulk keeps a share, and has the line when that is gone`, async (t) => {
     const sim = new Simulation(3);
     const link = new Link(sim, line);
-    const flow = new GovernedFlow(sim, link, { feedback });
+    const flow = new GovernedFlow(sim, link, how);
     new CubicFlow(sim, link, { start: 5_000, stop: 25_000 });
     sim.run(35_000);
     const share = (from: number, to: number): number => receivedBetween(flow, from, to) / ((to - from) * mbit(50));
@@ -78,32 +79,32 @@ for (const feedback of feedbacks) {
     t.ok(share(29_000, 35_000) > 0.88, `${(share(29_000, 35_000) * 100).toFixed(1)} % after it`);
   });
 
-  t.test(`${feedback}: a queue on the way back does not slow bulk, nor lengthen the queue on the way out`, async (t) => {
-    const measured = measureGrid(feedback, { rate_mbit: 50, delay_ms: 20 }, { backQueue: (now) => Math.abs(((now / 20) % 100) - 50) * 2 });
+  t.test(`${kind}: a queue on the way back does not slow bulk, nor lengthen the queue on the way out`, async (t) => {
+    const measured = measureGrid(kind, { rate_mbit: 50, delay_ms: 20 }, { backQueue: (now) => Math.abs(((now / 20) % 100) - 50) * 2 });
     t.ok(measured.p99_ms <= 12 && measured.share > 0.85, row('back queue', measured));
   });
 
-  t.test(`${feedback}: clocks that drift apart by 100 ppm, and stamps that wrap, change nothing`, async (t) => {
+  t.test(`${kind}: clocks that drift apart by 100 ppm, and stamps that wrap, change nothing`, async (t) => {
     for (const skew of [1e-4, -1e-4]) {
-      const measured = measureOne({ link: line, flow: { feedback, clock: { offset_ms: 0x1_0000_0000 / 1_000 - 8_000, skew } }, from: 5_000, to: 25_000 });
+      const measured = measureOne({ link: line, flow: { ...how, clock: { offset_ms: 0x1_0000_0000 / 1_000 - 8_000, skew } }, from: 5_000, to: 25_000 });
       t.ok(measured.p50_ms <= 2.5 && measured.p99_ms <= 6 && measured.share > 0.88, row(`skew ${skew}`, measured));
     }
   });
 
-  t.test(`${feedback}: a sender that has little to send, or nothing for a while, keeps its knowledge of the line`, async (t) => {
-    const slow = measureOne({ link: line, flow: { feedback, app_rate: mbit(20) }, from: 5_000, to: 15_000 });
+  t.test(`${kind}: a sender that has little to send, or nothing for a while, keeps its knowledge of the line`, async (t) => {
+    const slow = measureOne({ link: line, flow: { ...how, app_rate: mbit(20) }, from: 5_000, to: 15_000 });
     t.ok(slow.share > 0.39 && slow.p99_ms < 3, row('20 Mbit/s of data', slow));
-    const bursts = measureOne({ link: line, flow: { feedback, hasData: (now) => now % 3_000 < 1_000 }, from: 6_000, to: 18_000 });
+    const bursts = measureOne({ link: line, flow: { ...how, hasData: (now) => now % 3_000 < 1_000 }, from: 6_000, to: 18_000 });
     t.ok(bursts.share > 0.29 && bursts.p99_ms < 6, row('1 s of 3 with data', bursts));
     t.ok((bursts.flow.governor?.capacity_bytes_per_s ?? 0) > 5e6, 'the capacity is remembered');
   });
 
-  t.test(`${feedback}: pauses of the event loop cost bulk, not the others`, async (t) => {
-    const measured = measureOne({ link: line, flow: { feedback, pause_part: 0.03, pause_ms: 8 }, from: 5_000, to: 15_000 });
+  t.test(`${kind}: pauses of the event loop cost bulk, not the others`, async (t) => {
+    const measured = measureOne({ link: line, flow: { ...how, pause_part: 0.03, pause_ms: 8 }, from: 5_000, to: 15_000 });
     t.ok(measured.p99_ms <= 6 && measured.share > 0.8, row('pauses up to 8 ms', measured));
   });
 
-  t.test(`${feedback}: taking charge over a queue that already stands, it empties it within a second and goes on at the line's rate`, async (t) => {
+  t.test(`${kind}: taking charge over a queue that already stands, it empties it within a second and goes on at the line's rate`, async (t) => {
     for (const [rate, delay_ms] of [
       [50, 20],
       [10, 20],
@@ -114,7 +115,7 @@ for (const feedback of feedbacks) {
         const sim = new Simulation(2);
         const link = new Link(sim, { rates: [{ from: 0, rate: mbit(rate) }], delay_ms, queue_ms: 200 });
         const ungoverned = { until: 4_000, in_flight_bytes: mbit(rate) * (delay_ms * 2 + 160) };
-        const flow = new GovernedFlow(sim, link, { feedback, ungoverned, governor: known ? { rtt_base_ms: delay_ms * 2 } : {} });
+        const flow = new GovernedFlow(sim, link, { ...how, ungoverned, governor: known ? { rtt_base_ms: delay_ms * 2 } : {} });
         sim.run(3_990);
         t.ok(link.wait_ms > 120, `before: ${link.wait_ms.toFixed(0)} ms`);
         sim.run(4_900);

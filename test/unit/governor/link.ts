@@ -176,6 +176,8 @@ export interface FlowOptions {
   readonly pause_ms?: number;
   /** Part of its turns that pause. */
   readonly pause_part?: number;
+  /** The session below paces, and is handed so much ahead. */
+  readonly lead_ms?: number;
 }
 
 /** A bulk flow with a governor at its sender. */
@@ -196,8 +198,10 @@ export class GovernedFlow {
   #reported = 0;
   #poll_at = Number.POSITIVE_INFINITY;
   #app_bytes = 0;
+  #paced_until = 0;
+  #isPaceAwaited = false;
   #app_at = 0;
-  #path = { rtt_min_ms: null as number | null, rtt_latest_ms: null as number | null, acked_bytes: 0, lost_bytes: 0, sent_bytes: 0 };
+  #path = { rtt_min_ms: null as number | null, rtt_latest_ms: null as number | null, acked_bytes: 0, lost_bytes: 0, sent_bytes: 0, held_back_bytes: 0 };
 
   constructor(sim: Simulation, link: Link, options: FlowOptions) {
     this.#sim = sim;
@@ -222,11 +226,12 @@ export class GovernedFlow {
   }
 
   #sendGoverned(now: number): void {
-    this.governor ??= new Governor(now, { sent_bytes: this.#sent_bytes, ...this.#options.governor });
+    this.governor ??= new Governor(now, { sent_bytes: this.#sent_bytes, lead_ms: this.#options.lead_ms ?? 0, ...this.#options.governor });
     const governor = this.governor;
     if (this.#options.feedback === 'quic') {
-      governor.onPathSample(now, this.#path);
-      this.#path = { rtt_min_ms: null, rtt_latest_ms: null, acked_bytes: 0, lost_bytes: 0, sent_bytes: 0 };
+      const held_back_bytes = this.#waiting.reduce((sum, packet) => sum + packet.bytes - HEAD_BYTES, 0);
+      governor.onPathSample(now, { ...this.#path, held_back_bytes });
+      this.#path = { rtt_min_ms: null, rtt_latest_ms: null, acked_bytes: 0, lost_bytes: 0, sent_bytes: 0, held_back_bytes: 0 };
     }
     if (this.#options.app_rate !== undefined) {
       this.#app_bytes = Math.min(this.#app_bytes + (now - this.#app_at) * this.#options.app_rate, 64_000);
@@ -261,10 +266,29 @@ export class GovernedFlow {
   #flush(): void {
     const window = this.#options.feedback === 'quic' && this.governor !== null ? this.governor.congestion_window_bytes : Number.POSITIVE_INFINITY;
     while (this.#in_flight < window) {
-      const packet = this.#waiting.shift();
-      if (packet === undefined) return;
+      const [next] = this.#waiting;
+      if (next === undefined || !this.#isPaceOpen(next.bytes - HEAD_BYTES)) return;
+      const packet = this.#waiting.shift() as Packet;
       this.#transmit(packet);
     }
+  }
+
+  /** The session's own pacer: exact to a fifth of a millisecond. */
+  #isPaceOpen(bytes: number): boolean {
+    if (this.#options.lead_ms === undefined || this.governor === null) return true;
+    const now = this.#sim.now;
+    if (this.#paced_until > now) {
+      if (!this.#isPaceAwaited) this.#sim.at(this.#paced_until + this.#sim.random() * 0.2, () => this.#onPace());
+      this.#isPaceAwaited = true;
+      return false;
+    }
+    this.#paced_until = Math.max(this.#paced_until, now - 1) + bytes / (this.governor.rate_bytes_per_s / 1_000);
+    return true;
+  }
+
+  #onPace(): void {
+    this.#isPaceAwaited = false;
+    this.#flush();
   }
 
   #transmit(packet: Packet): void {

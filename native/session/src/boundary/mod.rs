@@ -2,5 +2,6 @@
 
 mod quic;
 mod registry;
+mod tcp;
 mod verify;
 mod wake;

@@ -474,25 +474,26 @@ pub fn quic_facts(endpoint: u32, connection: u32, mut out: Float64ArraySlice<'_>
     })
 }
 
-/// [least rtt ms or -1, latest rtt ms or -1, acknowledged, lost, sent] since the last call.
+/// [least rtt ms or -1, latest rtt ms or -1, acknowledged, lost, sent] since the last call, and what the pace holds back now.
 #[napi(catch_unwind)]
 pub fn quic_sample(endpoint: u32, connection: u32, mut out: Float64ArraySlice<'_>) -> Result<()> {
     // SAFETY: nobody else writes to it during the call; see the head of this file.
     let out = unsafe { out.as_mut() };
     with_link(endpoint, connection, |_, entry| {
-        let out = out.get_mut(..5).ok_or_else(|| invalid("the array for the sample is too short"))?;
+        let out = out.get_mut(..6).ok_or_else(|| invalid("the array for the sample is too short"))?;
         let sample = entry.link.control.look();
         let ms = |us: Option<u64>| us.map_or(-1.0, |us| us as f64 / 1000.0);
-        out.copy_from_slice(&[ms(sample.rtt_min_us), ms(sample.rtt_latest_us), sample.acked as f64, sample.lost as f64, sample.sent as f64]);
+        out.copy_from_slice(&[ms(sample.rtt_min_us), ms(sample.rtt_latest_us), sample.acked as f64, sample.lost as f64, sample.sent as f64, entry.link.held_back.load(Relaxed) as f64]);
         Ok(())
     })
 }
 
-/// The congestion window in octets; negative hands it back to the stack.
+/// The congestion window in octets and the pace of the bulk lane in octets a second; negative hands them back to the stack.
 #[napi(catch_unwind)]
-pub fn quic_set_window(endpoint: u32, connection: u32, bytes: f64) -> Result<()> {
+pub fn quic_govern(endpoint: u32, connection: u32, window: f64, pace: f64) -> Result<()> {
     with_link(endpoint, connection, |_, entry| {
-        entry.link.control.set_window((bytes >= 0.0).then_some(bytes as u64));
+        entry.link.control.set_window((window >= 0.0).then_some(window as u64));
+        entry.link.control.set_pace((pace >= 0.0).then_some(pace as u64));
         Ok(())
     })
 }

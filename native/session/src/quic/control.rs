@@ -25,6 +25,8 @@ pub enum Algorithm {
 #[derive(Debug)]
 pub struct Control {
     window: AtomicU64,
+    /// Octets of the bulk lane a second; the driver holds back what is beyond.
+    pace: AtomicU64,
     rtt_min_us: AtomicU64,
     rtt_latest_us: AtomicU64,
     acked: AtomicU64,
@@ -50,6 +52,7 @@ impl Default for Control {
     fn default() -> Self {
         Control {
             window: AtomicU64::new(NONE),
+            pace: AtomicU64::new(NONE),
             rtt_min_us: AtomicU64::new(NONE),
             rtt_latest_us: AtomicU64::new(NONE),
             acked: AtomicU64::new(0),
@@ -70,6 +73,14 @@ impl Control {
 
     fn window(&self) -> Option<u64> {
         Some(self.window.load(Relaxed)).filter(|bytes| *bytes != NONE)
+    }
+
+    pub fn set_pace(&self, bytes_per_s: Option<u64>) {
+        self.pace.store(bytes_per_s.unwrap_or(NONE), Relaxed);
+    }
+
+    pub fn pace(&self) -> Option<u64> {
+        Some(self.pace.load(Relaxed)).filter(|rate| *rate != NONE)
     }
 
     pub fn acked(&self) -> u64 {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use quinn_proto::{Connection, ConnectionError, Dir, Event as ProtoEvent, ReadError, StreamEvent, StreamId, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
 
+use super::pacer::Pacer;
 use super::shared::{End, Event, LANES, Lane, Link, Options, OutboundFlow, lock};
 use crate::blocks;
 
@@ -70,6 +71,9 @@ pub struct Driver {
     waiting: Vec<u32>,
     /// Octets of the bulk lane in the queues of flows.
     staged_bulk: usize,
+    pacer: Pacer,
+    /// When the pace lets the next octets of the bulk lane go.
+    paced_until: Option<Instant>,
     finish: Finish,
     sources_open: usize,
     streams_allowed: u32,
@@ -99,6 +103,8 @@ impl Driver {
             by_stream: HashMap::new(),
             waiting: Vec::new(),
             staged_bulk: 0,
+            pacer: Pacer::new(now),
+            paced_until: None,
             finish: Finish::No,
             sources_open: 0,
             streams_allowed: 0,
@@ -132,10 +138,7 @@ impl Driver {
 
     /// When the engine must come back.
     pub fn next_timeout(&mut self) -> Option<Instant> {
-        match (self.conn.poll_timeout(), self.deadline) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [self.conn.poll_timeout(), self.deadline, self.paced_until].into_iter().flatten().min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Event>) {
@@ -243,6 +246,7 @@ impl Driver {
         self.by_stream.clear();
         self.waiting.clear();
         self.staged_bulk = 0;
+        self.paced_until = None;
     }
 
     // ---- a turn
@@ -263,7 +267,7 @@ impl Driver {
             }
         }
         if !self.told_end && self.approved {
-            self.push(options);
+            self.push(now, options);
         }
     }
 
@@ -287,6 +291,7 @@ impl Driver {
             return;
         }
         self.link.cap.store(stack_cap(stats.path.cwnd).clamp(options.unsent_min, options.unsent_max), Relaxed);
+        self.link.held_back.store(self.staged_bulk, Relaxed);
         self.link.datagram_max.store(self.conn.datagrams().max_size().unwrap_or(0), Relaxed);
         for lane in LANES {
             let watched = &self.link.watched[lane as usize];
@@ -363,8 +368,9 @@ impl Driver {
     }
 
     /// Hands queued octets to the stack: by priority, and of the bulk lane not more than the path can take, since what the stack has
-    /// accepted has also used up the peer's credit, and an urgent frame must not wait behind that.
-    fn push(&mut self, options: &Options) {
+    /// accepted has also used up the peer's credit, and an urgent frame must not wait behind that; nor faster than the governor's pace.
+    fn push(&mut self, now: Instant, options: &Options) {
+        self.paced_until = None;
         if !self.open_control() {
             return;
         }
@@ -373,10 +379,21 @@ impl Driver {
         }
         let taken = self.link.counters.unsent_of(Lane::Bulk).saturating_sub(self.staged_bulk);
         let mut bulk_room = stack_cap(self.conn.stats().path.cwnd).clamp(options.unsent_min, options.unsent_max).saturating_sub(taken);
+        let pace = self.link.control.pace();
+        let credit = pace.map_or(usize::MAX, |rate| self.pacer.credit(now, rate));
+        bulk_room = bulk_room.min(credit);
+        let staged = self.staged_bulk;
         let waiting = std::mem::take(&mut self.waiting);
         for flow in waiting {
             if !self.push_flow(flow, &mut bulk_room) {
                 self.waiting.push(flow);
+            }
+        }
+        if let Some(rate) = pace {
+            self.pacer.spend(staged - self.staged_bulk);
+            // Only what the pace alone holds back: for the path's room an acknowledgement comes.
+            if self.staged_bulk > 0 && self.pacer.is_spent(rate) {
+                self.paced_until = Some(self.pacer.next(now, rate));
             }
         }
         if self.finish == Finish::Flows && self.flows.len() <= 1 {

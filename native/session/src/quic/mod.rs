@@ -3,6 +3,7 @@
 pub mod control;
 mod driver;
 pub mod engine;
+mod pacer;
 pub mod shared;
 pub mod socket;
 pub mod tls;

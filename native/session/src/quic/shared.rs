@@ -280,6 +280,8 @@ pub struct Link {
     pub end: Mutex<Option<End>>,
     /// Octets that may be unsent while the bulk lane is ready.
     pub cap: AtomicUsize,
+    /// Octets of the bulk lane that have not been handed to the stack: what the pace holds back.
+    pub held_back: AtomicUsize,
     /// Per lane: JavaScript waits for `Ready`.
     pub watched: [AtomicBool; 2],
     pub datagram_max: AtomicUsize,
@@ -300,6 +302,7 @@ impl Link {
             peer_chain: Mutex::default(),
             end: Mutex::default(),
             cap: AtomicUsize::new(0),
+            held_back: AtomicUsize::new(0),
             watched: Default::default(),
             datagram_max: AtomicUsize::new(0),
             heard_us: AtomicU64::new(epoch.elapsed().as_micros() as u64),

@@ -30,15 +30,17 @@ type Engine struct {
 	stop   chan struct{}
 	done   sync.WaitGroup
 
-	mu       sync.Mutex // guards all below
-	set      *links.Set
-	desired  state.Desired
-	devices  []device
-	paths    map[string]string
-	given    map[string]state.Endpoint // the endpoint that each peer was last given
-	heard    map[string]heard
-	rotating bool
-	closed   bool
+	mu      sync.Mutex // guards all below
+	set     *links.Set
+	desired state.Desired
+	devices []device
+	paths   map[string]string
+	given   map[string]state.Endpoint // the endpoint that each peer was last given
+	heard   map[string]heard
+	// unsettled is while a peer has not been moved to the newest key on both sides.
+	unsettled bool
+	kick      chan struct{}
+	closed    bool
 }
 
 // device is one identity: a WireGuard device of the kernel.
@@ -67,7 +69,7 @@ func New(owner string) (*Engine, error) {
 		nl.Close()
 		return nil, fmt.Errorf("the kernel's WireGuard cannot be opened: %w", err)
 	}
-	e := &Engine{owner: owner, nl: nl, wg: wg, set: set, events: make(chan state.Event, eventsMax), stop: make(chan struct{}),
+	e := &Engine{owner: owner, nl: nl, wg: wg, set: set, events: make(chan state.Event, eventsMax), kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		paths: map[string]string{}, given: map[string]state.Endpoint{}, heard: map[string]heard{}}
 	e.done.Go(e.tend)
 	return e, nil
@@ -111,6 +113,12 @@ func (e *Engine) Apply(d state.Desired, _ map[string]*os.File) []state.Failure {
 	}
 	failures := e.applyDevices(table)
 	failures = append(failures, e.steer()...)
+	if e.unsettled {
+		select {
+		case e.kick <- struct{}{}:
+		default:
+		}
+	}
 	return append(failures, e.applyNetworks(table)...)
 }
 
@@ -152,22 +160,29 @@ func (e *Engine) Close() error {
 
 // tend watches for packets of peers, and while keys rotate moves each peer to the newest key that works.
 func (e *Engine) tend() {
-	ticker := time.NewTicker(steerEvery)
-	defer ticker.Stop()
-	for turn := 0; ; turn++ {
+	timer := time.NewTimer(listenEvery)
+	defer timer.Stop()
+	for listened := time.Now(); ; {
 		select {
 		case <-e.stop:
 			return
-		case <-ticker.C:
+		case <-timer.C:
+		case <-e.kick:
 		}
 		e.mu.Lock()
-		if e.rotating {
+		if e.unsettled {
 			e.steer()
 		}
-		if turn%int(listenEvery/steerEvery) == 0 {
+		if time.Since(listened) >= listenEvery {
 			e.listen()
+			listened = time.Now()
+		}
+		next := listenEvery
+		if e.unsettled {
+			next = steerEvery
 		}
 		e.mu.Unlock()
+		timer.Reset(next)
 	}
 }
 

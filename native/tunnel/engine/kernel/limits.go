@@ -12,7 +12,7 @@ const (
 
 	eventsMax = 1024
 	// steerEvery is how soon a peer is moved once a new key works; it is looked at only while keys rotate.
-	steerEvery  = 50 * time.Millisecond
+	steerEvery  = 10 * time.Millisecond
 	listenEvery = time.Second
 	// sessionTime is how long WireGuard trusts a session (REJECT_AFTER_TIME): a peer heard within it is where it was heard.
 	sessionTime = 180 * time.Second

@@ -125,7 +125,7 @@ func (e *Engine) mtu() int {
 // steer brings peers and the routes to them to what is desired. While keys rotate it is called again and again: it moves a peer to a
 // newer key once that has shaken hands, never before.
 func (e *Engine) steer() (failures []state.Failure) {
-	e.rotating = len(e.devices) > 1
+	e.unsettled = false
 	through := make(map[string]int, len(e.desired.Peers))
 	for i := len(e.devices) - 1; i >= 0; i-- {
 		there, err := e.wg.Device(e.devices[i].name)
@@ -134,6 +134,9 @@ func (e *Engine) steer() (failures []state.Failure) {
 			continue
 		}
 		failures = append(failures, e.steerDevice(there, i, through)...)
+	}
+	for _, index := range through {
+		e.unsettled = e.unsettled || index > 0
 	}
 	return append(failures, e.route(through)...)
 }
@@ -147,7 +150,7 @@ func (e *Engine) steerDevice(there *wgtypes.Device, index int, through map[strin
 	for i := range e.desired.Peers {
 		p := &e.desired.Peers[i]
 		active := activeKey(p, present)
-		e.rotating = e.rotating || len(p.Keys) > 1
+		e.unsettled = e.unsettled || active != p.Keys[0]
 		for k, key := range p.Keys {
 			if change := e.peerChange(p, k == 0, key == active, key, present[key]); change != nil {
 				changes = append(changes, *change)

@@ -105,7 +105,7 @@ func (e *Engine) tellNoMore() {
 }
 
 // Apply makes the desired state so, in an order in which what stays is not disturbed: peers before the networks that name them.
-func (e *Engine) Apply(d state.Desired, taps map[string]*os.File) (failures []state.Failure) {
+func (e *Engine) Apply(d state.Desired, taps map[string]*os.File) []state.Failure {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
@@ -113,16 +113,22 @@ func (e *Engine) Apply(d state.Desired, taps map[string]*os.File) (failures []st
 	}
 	old := e.desired
 	e.desired = d
-	failures = append(failures, e.applyIdentities(&d)...)
+	gone, failures := e.applyIdentities(&d)
+	e.holdCourse()
 	failures = append(failures, e.applyPeers(&d, &old)...)
 	failures = append(failures, e.applyNetworks(&d, taps)...)
 	e.chooseRoutes()
+	// Only now: a new identity that reads the TAPs must know its peers, and one that goes must not be the way to anybody.
+	e.handOver()
+	for _, i := range gone {
+		i.close()
+	}
 	e.kick()
 	return failures
 }
 
-// applyIdentities keeps the identities whose keys stay, makes the new ones, and ends the others.
-func (e *Engine) applyIdentities(d *state.Desired) (failures []state.Failure) {
+// applyIdentities keeps the identities whose keys stay and makes the new ones. The caller closes those that are gone.
+func (e *Engine) applyIdentities(d *state.Desired) (gone []*identity, failures []state.Failure) {
 	mtu := wireguardMTU
 	for i := range d.Networks {
 		if i == 0 || d.Networks[i].MTU+vxlanOverhead > mtu {
@@ -158,18 +164,14 @@ func (e *Engine) applyIdentities(d *state.Desired) (failures []state.Failure) {
 			kept = append(kept, i)
 		}
 	}
-	gone := slices.DeleteFunc(slices.Clone(e.identities), func(i *identity) bool { return slices.Contains(kept, i) })
+	gone = slices.DeleteFunc(slices.Clone(e.identities), func(i *identity) bool { return slices.Contains(kept, i) })
 	e.identities = kept
 	binds := make([]*bind.Bind, 0, len(kept))
 	for _, i := range kept {
 		binds = append(binds, i.bind)
 	}
 	e.binds.Store(&binds)
-	e.handOver()
-	for _, i := range gone {
-		i.close()
-	}
-	return failures
+	return gone, failures
 }
 
 const vxlanOverhead = vxlan.Overhead + 14
@@ -195,6 +197,8 @@ func (e *Engine) applyPeers(d, old *state.Desired) (failures []state.Failure) {
 		before[old.Peers[i].Node] = &old.Peers[i]
 	}
 	wanted := map[state.Key]bool{}
+	// Whoever hears of the other last begins, so that the first packet need not wait for a second try.
+	var greet []func()
 	nodes := map[string]bool{}
 	for n := range d.Peers {
 		p := &d.Peers[n]
@@ -218,6 +222,9 @@ func (e *Engine) applyPeers(d, old *state.Desired) (failures []state.Failure) {
 					continue
 				}
 				i.peers[key].endpoint.SetCarrier(e.carriers[p.Node])
+				if fresh && k == 0 {
+					greet = append(greet, func() { i.initiate(key) })
+				}
 			}
 		}
 	}
@@ -227,6 +234,9 @@ func (e *Engine) applyPeers(d, old *state.Desired) (failures []state.Failure) {
 				i.remove(key)
 			}
 		}
+	}
+	for _, begin := range greet[:min(len(greet), greetMax)] {
+		begin()
 	}
 	for node, c := range e.carriers {
 		if !nodes[node] {

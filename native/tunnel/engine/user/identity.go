@@ -1,12 +1,14 @@
 package user
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tailscale/wireguard-go/device"
@@ -14,6 +16,7 @@ import (
 
 	"selvedge.dev/tunnel/bind"
 	"selvedge.dev/tunnel/state"
+	"selvedge.dev/tunnel/switching"
 )
 
 // identity is one WireGuard key of this host, with a device, a UDP port and peers of its own. While keys rotate there are two.
@@ -25,6 +28,9 @@ type identity struct {
 	bind   *bind.Bind
 	port   *port
 	peers  map[state.Key]*remote
+
+	keys     atomic.Pointer[map[switching.IPv4]state.Key]
+	steering bool
 }
 
 // remote is one key of a peer, as this identity has it.
@@ -40,7 +46,7 @@ var errPortInUse = errors.New("the UDP port is in use")
 
 func newIdentity(e *Engine, key state.OwnKey, fwmark uint32, mtu int) (*identity, error) {
 	i := &identity{public: key.PrivateKey.Public(), listen: key.ListenPort, fwmark: fwmark, peers: map[state.Key]*remote{}}
-	i.bind = bind.New(e.heard, func(*bind.Peer) { e.kick() })
+	i.bind = bind.New(bind.Hooks{Heard: e.heard, First: func(*bind.Peer) { e.kick() }, Clash: i.clash})
 	i.port = newPort(e, mtu)
 	i.dev = device.NewDevice(i.port, i.bind, &device.Logger{Verbosef: func(string, ...any) {}, Errorf: e.logf},
 		device.WithQueueInboundSize(wireguardQueue), device.WithQueueOutboundSize(wireguardQueue), device.WithQueueStagedSize(stagedBatches))
@@ -107,7 +113,7 @@ func (i *identity) apply(p *state.Peer, key state.Key, address *netip.AddrPort) 
 		return err
 	}
 	r.vtep, r.keepalive = p.VTEP, p.KeepaliveS
-	// The device's table gives the address to one key only, the one that is used for sending; what both may send as is held here.
+	// The device's table gives the address to one key only; what both may send as is held with the peer.
 	i.dev.LookupPeer(device.NoisePublicKey(key)).SetAllowedIPs([]netip.Prefix{netip.PrefixFrom(p.VTEP, 32)})
 	i.peers[key] = r
 	return nil
@@ -119,9 +125,50 @@ func (i *identity) remove(key state.Key) {
 	delete(i.peers, key)
 }
 
-// sendBy makes the device send to a VTEP by this key of the peer.
-func (i *identity) sendBy(key state.Key, vtep netip.Addr) error {
-	return i.set(fmt.Sprintf("public_key=%s\nupdate_only=true\nallowed_ip=%s/32\n", key.Hex(), vtep))
+// steer chooses by which key of each peer to send, while a peer may have two. The device's own table gives an address to one key only and
+// forgets who had it before, so that changing it would lose packets; it is used again once there is one key for each peer.
+func (i *identity) steer(keys map[switching.IPv4]state.Key) {
+	i.keys.Store(&keys)
+	if i.steering {
+		return
+	}
+	i.steering = true
+	i.dev.SetPeerByIPPacketFunc(func(_, to netip.Addr, _ []byte) (device.NoisePublicKey, bool) {
+		if !to.Is4() {
+			return device.NoisePublicKey{}, false
+		}
+		key, ok := (*i.keys.Load())[to.As4()]
+		return device.NoisePublicKey(key), ok
+	})
+}
+
+// unsteer gives the choice back to the device's table.
+func (i *identity) unsteer() error {
+	if !i.steering {
+		return nil
+	}
+	var config strings.Builder
+	for key, r := range i.peers {
+		fmt.Fprintf(&config, "public_key=%s\nupdate_only=true\nallowed_ip=%s/32\n", key.Hex(), r.vtep)
+	}
+	if err := i.set(config.String()); err != nil {
+		return err
+	}
+	i.steering = false
+	i.dev.SetPeerByIPPacketFunc(nil)
+	return nil
+}
+
+// current is the key of each peer that the device sends by now.
+func (i *identity) current() map[switching.IPv4]state.Key {
+	if i.steering {
+		return *i.keys.Load()
+	}
+	keys := map[switching.IPv4]state.Key{}
+	for key, r := range i.peers {
+		keys[r.vtep.As4()] = key
+	}
+	return keys
 }
 
 // initiate begins a handshake, unless one was begun in the last seconds.
@@ -129,6 +176,20 @@ func (i *identity) initiate(key state.Key) {
 	if p, ok := i.dev.LookupActivePeer(device.NoisePublicKey(key)); ok {
 		_ = p.SendHandshakeInitiation(false)
 	}
+}
+
+// clash is called when both ends may have begun a handshake at once. If nothing is heard soon, the one with the smaller key begins again, with
+// no regard to the 5 s that WireGuard would wait.
+func (i *identity) clash(p *bind.Peer) {
+	if bytes.Compare(i.public[:], p.Key[:]) > 0 {
+		return
+	}
+	time.AfterFunc(clashPatience, func() {
+		if peer, ok := i.dev.LookupActivePeer(device.NoisePublicKey(p.Key)); ok && p.Unanswered() {
+			peer.ExpireCurrentKeypairs()
+			_ = peer.SendHandshakeInitiation(false)
+		}
+	})
 }
 
 // probe sends a keepalive; see bind about what it does for a carried peer.

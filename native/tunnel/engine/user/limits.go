@@ -23,6 +23,11 @@ const (
 	rotateEvery = 100 * time.Millisecond
 	// standingMax is how old a handshake may be for its session to be chosen: WireGuard rejects what is older than 180 s.
 	standingMax = 170 * time.Second
+	// clashPatience is how long two handshakes begun at once have to come to something; more than the 20 ms in which WireGuard refuses
+	// a second initiation.
+	clashPatience = 150 * time.Millisecond
+	// greetMax is how many new peers one Apply greets with a handshake; more of them wait for traffic, as WireGuard does.
+	greetMax = 256
 	// heardAgain is the silence after which being heard is news.
 	heardAgain = 15 * time.Second
 

@@ -61,24 +61,47 @@ func (e *Engine) rotating() bool {
 // oldest pair is used, because the older keys are the ones that everybody knows; and the newest is tried.
 func (e *Engine) chooseRoutes() {
 	if !e.rotating() {
+		for _, i := range e.identities {
+			if err := i.unsteer(); err != nil {
+				e.logf("%v", err)
+			}
+		}
 		e.routes.Store(&routes{})
 		return
 	}
 	sessions := make([]map[state.Key]session, len(e.identities))
+	keys := map[*identity]map[switching.IPv4]state.Key{}
 	for n, i := range e.identities {
 		sessions[n] = i.sessions()
+		keys[i] = map[switching.IPv4]state.Key{}
 	}
 	next := &routes{byVTEP: map[switching.IPv4]*port{}}
 	for n := range e.desired.Peers {
 		p := &e.desired.Peers[n]
 		if i, key := e.choose(p, sessions); i != nil {
 			next.byVTEP[p.VTEP.As4()] = i.port
-			if err := i.sendBy(key, p.VTEP); err != nil {
-				e.logf("%v", err)
-			}
+			keys[i][p.VTEP.As4()] = key
 		}
 	}
+	for _, i := range e.identities {
+		// What an identity is no longer the way for, it may still have in its queue.
+		for vtep, key := range i.current() {
+			if _, chosen := keys[i][vtep]; !chosen {
+				keys[i][vtep] = key
+			}
+		}
+		i.steer(keys[i])
+	}
 	e.routes.Store(next)
+}
+
+// holdCourse keeps each identity sending as it does while peers get second keys.
+func (e *Engine) holdCourse() {
+	if e.rotating() {
+		for _, i := range e.identities {
+			i.steer(i.current())
+		}
+	}
 }
 
 func (e *Engine) choose(p *state.Peer, sessions []map[state.Key]session) (chosen *identity, chosenKey state.Key) {
