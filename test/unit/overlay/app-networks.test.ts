@@ -54,7 +54,7 @@ async function setUp(t: Test) {
   const secrets = await SealedStore.create(join(folder, 'sealed.bin'), unseal);
   const options: AppNetworksOptions = {
     self: { cluster: 'edge', node: SELF, name: 'a' },
-    settings: { engine: 'user', listenPort: 51_820, fwmark: 0, isIpv4Only: false, keyAge_ms_max: 1e9, socketPath: path, carryPath: `${path}.carry` },
+    settings: { engine: 'user', listenPort: 51_820, fwmark: 0, isIpv4Only: false, keyAge_ms_max: 1e9, socketPath: path },
     attachmentsPath: join(folder, 'attachments.json'),
     secrets,
     mesh: net.mesh(SELF),
