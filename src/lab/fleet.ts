@@ -145,6 +145,16 @@ export class Fleet {
     await this.#start(node, [...program('selvedged'), ...this.#stateArguments(node), ...listen, ...extra], 'selvedged.sock');
   }
 
+  /** `selvedge …` at the tower, with `--json`. */
+  async atTower(args: readonly string[]): Promise<Answer> {
+    return this.#call(this.tower.name, 'selvedge', [...args, '--socket', join(this.stateOf(this.tower.name), 'tower.sock'), '--json']);
+  }
+
+  /** `selvedge …` at a node, with `--json`. */
+  async atNode(node: string, args: readonly string[]): Promise<Answer> {
+    return this.#call(node, 'selvedge', [...args, '--state', this.stateOf(node), '--json']);
+  }
+
   /** SIGKILL: nothing is said to anybody. */
   async kill(host: string): Promise<void> {
     const daemon = this.#running.get(host);
@@ -158,17 +168,7 @@ export class Fleet {
 
   /** The token goes by file, never by argument. */
   async createToken(uses: number): Promise<Answer> {
-    return this.#call(this.tower.name, 'selvedge', [
-      'token',
-      'create',
-      '--uses',
-      String(uses),
-      '--expires',
-      '1h',
-      '--socket',
-      join(this.stateOf(this.tower.name), 'tower.sock'),
-      '--json',
-    ]);
+    return this.atTower(['token', 'create', '--uses', String(uses), '--expires', '1h']);
   }
 
   async join(host: string, tokenFile: string, name: string, site: string, state: string): Promise<Answer> {
@@ -177,7 +177,7 @@ export class Fleet {
   }
 
   async channels(node: string): Promise<readonly ChannelStatus[]> {
-    const answer = await this.#call(node, 'selvedge', ['status', '--state', this.stateOf(node), '--json']);
+    const answer = await this.atNode(node, ['status']);
     return answer.ok ? ((answer.facts.channels as ChannelStatus[] | undefined) ?? []) : [];
   }
 
