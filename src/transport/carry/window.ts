@@ -41,12 +41,12 @@ export class DelayWindow {
     this.#periodEnd_ms = now_ms + PERIOD_MS;
   }
 
-  /** Octets that may be under way. */
+  /** Octets that may be under way: whole ones, since whoever fills the last part of one would never be done. */
   get bytes(): number {
     const full = this.#rate * this.#reach_ms;
     const window = this.#rates.length === 0 ? limits.carry_window_bytes_initial : full;
     const most = Math.min(limits.carry_window_bytes_max, Math.max(limits.carry_window_bytes_min, window));
-    return this.#isProbing ? Math.max(limits.carry_window_bytes_min, most / PROBE_PART) : most;
+    return Math.floor(this.#isProbing ? Math.max(limits.carry_window_bytes_min, most / PROBE_PART) : most);
   }
 
   get underWay(): number {

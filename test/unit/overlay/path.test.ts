@@ -134,7 +134,16 @@ t.test('who sends and is answered now and then only is given 12 s', async (t) =>
   for (let now_ms = 1_000; now_ms < 60_000; now_ms += 1_000) {
     // WireGuard's own empty answers come every 10 s, until UDP dies.
     const directHeard_ms = now_ms < 30_000 ? Math.floor(now_ms / 10_000) * 10_000 + 1 : 20_001;
-    const facts = { canCarry: true, isUdpFailing: false, hasEndpoint: true, txBytes: now_ms, directHeard_ms, carriedHeard_ms: null, peerHears: null, peerWants: null };
+    const facts = {
+      canCarry: true,
+      isUdpFailing: false,
+      hasEndpoint: true,
+      txBytes: now_ms,
+      directHeard_ms,
+      carriedHeard_ms: null,
+      peerHears: null,
+      peerWants: null,
+    };
     if (machine.step(now_ms, facts).path === 'carried') changes.push(now_ms);
   }
   t.ok((changes[0] ?? 0) >= 32_000 && (changes[0] ?? 0) <= 35_000, `${changes[0]} ms`);
