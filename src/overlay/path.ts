@@ -101,13 +101,15 @@ export class PathMachine {
   #observe(now_ms: number, { txBytes, directHeard_ms, carriedHeard_ms }: PathFacts): void {
     // Counters that went back are those of a tunnel that was started anew.
     const hasSent = this.#lastTxBytes !== null && txBytes > this.#lastTxBytes;
+    const wasTalking = this.#isTalking;
     this.#isTalking = hasSent;
     // A peer that carries answers by that way, also what reached it by UDP.
     const heard_ms = latest(directHeard_ms, carriedHeard_ms);
     const isAnswered = heard_ms !== null && heard_ms > this.#stepped_ms;
     if (this.#asked_ms !== null && heard_ms !== null && heard_ms > this.#asked_ms) this.#asked_ms = null;
     if (hasSent && this.#asked_ms === null) {
-      if (!isAnswered) this.#asked_ms = this.#isBrisk && heard_ms !== null ? heard_ms : now_ms;
+      // In the middle of talking the question was open from the step before on; the first word after a pause is as new as can be.
+      if (!isAnswered) this.#asked_ms = this.#isBrisk && wasTalking && heard_ms !== null ? Math.max(heard_ms, this.#stepped_ms) : now_ms;
       this.#answers = [...this.#answers, isAnswered].slice(-BRISK_STEPS);
     }
     const isFresh = directHeard_ms !== null && now_ms - directHeard_ms <= DIRECT_FRESH_MS && directHeard_ms > this.#distrusted_ms;
