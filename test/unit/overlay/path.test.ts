@@ -223,11 +223,15 @@ t.test('the first word after a pause is no question that has stood open for the 
   const machine = new PathMachine(0);
   const facts = { canCarry: true, isUdpFailing: false, hasEndpoint: true, carriedHeard_ms: null, peerHears: null, peerWants: null };
   let tx = 0;
+  const next = () => {
+    tx += 100;
+    return tx;
+  };
   let now = 0;
-  for (; now < 10_000; now += STEP_MS) machine.step(now, { ...facts, txBytes: (tx += 100), directHeard_ms: now - 10 });
+  for (; now < 10_000; now += STEP_MS) machine.step(now, { ...facts, txBytes: next(), directHeard_ms: now - 10 });
   const heard = now - STEP_MS - 10;
   // Nobody says anything for twenty seconds, and is looked at seldom.
   for (; now < 30_000; now += 5_000) machine.step(now, { ...facts, txBytes: tx, directHeard_ms: heard });
-  t.equal(machine.step(now, { ...facts, txBytes: (tx += 100), directHeard_ms: heard }).path, 'direct', 'sent just now, not answered yet');
-  t.equal(machine.step(now + STEP_MS, { ...facts, txBytes: (tx += 100), directHeard_ms: now + 5 }).path, 'direct', 'answered');
+  t.equal(machine.step(now, { ...facts, txBytes: next(), directHeard_ms: heard }).path, 'direct', 'sent just now, not answered yet');
+  t.equal(machine.step(now + STEP_MS, { ...facts, txBytes: next(), directHeard_ms: now + 5 }).path, 'direct', 'answered');
 });
