@@ -48,7 +48,7 @@ class Pair {
 
   #send(from: 0 | 1, path: string): void {
     if (!this.talking) return;
-    this.#heard[from].tx += 100;
+    this.#heard[from].tx += 120;
     const other = this.#heard[from === 0 ? 1 : 0];
     // While it carries, the tunnel sends a copy by UDP now and then.
     if (this.isHeard(from) && (path === 'direct' || this.now_ms % 2_000 === 0)) other.direct = this.now_ms;
@@ -224,7 +224,7 @@ t.test('the first word after a pause is no question that has stood open for the 
   const facts = { canCarry: true, isUdpFailing: false, hasEndpoint: true, carriedHeard_ms: null, peerHears: null, peerWants: null };
   let tx = 0;
   const next = () => {
-    tx += 100;
+    tx += 120;
     return tx;
   };
   let now = 0;
@@ -234,4 +234,17 @@ t.test('the first word after a pause is no question that has stood open for the 
   for (; now < 30_000; now += 5_000) machine.step(now, { ...facts, txBytes: tx, directHeard_ms: heard });
   t.equal(machine.step(now, { ...facts, txBytes: next(), directHeard_ms: heard }).path, 'direct', 'sent just now, not answered yet');
   t.equal(machine.step(now + STEP_MS, { ...facts, txBytes: next(), directHeard_ms: now + 5 }).path, 'direct', 'answered');
+});
+
+t.test('a keepalive, which WireGuard sends by itself and nobody answers, is no question', async (t) => {
+  const machine = new PathMachine(0);
+  const facts = { canCarry: true, isUdpFailing: true, hasEndpoint: true, carriedHeard_ms: null, peerHears: null, peerWants: null };
+  let now = 0;
+  for (; now < 10_000; now += STEP_MS) machine.step(now, { ...facts, txBytes: now, directHeard_ms: now - 10 });
+  const sent = now - STEP_MS;
+  const heard = sent - 10;
+  for (const until = now + 60_000; now < until; now += 1_000) {
+    const keepalives = 32 * Math.floor((now - heard) / 10_000);
+    t.equal(machine.step(now, { ...facts, txBytes: sent + keepalives, directHeard_ms: heard }).path, 'direct');
+  }
 });

@@ -30,7 +30,7 @@ function setUp() {
   const pass = async (seconds: number, heard: Partial<PeerStats>, channels: readonly ChannelFacts[] = []) => {
     for (let second = 0; second < seconds; second++) {
       await timers.advance(1_000);
-      txBytes += 100;
+      txBytes += 120;
       const stats = { path: 'direct', rxBytes: 0, txBytes, latestHandshake_ms: null } as const;
       paths.step(
         hosts,
