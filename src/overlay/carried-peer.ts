@@ -130,7 +130,7 @@ export class CarriedPeer {
     if (this.#way !== way) return;
     this.#way = null;
     if (error !== null) this.#failed(error);
-    else this.#options.log('carried path ended', { peer: this.#options.node });
+    else this.#options.log('carried path ended', { peer: this.#options.node, dropped: way.join?.dropped ?? 0 });
     if (error === null && this.#word.wants) this.#retry();
     this.#options.onChange();
   }
