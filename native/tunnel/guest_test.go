@@ -160,6 +160,21 @@ func TestAKernelHostInAGuestTalksWithAUserHostOutside(t *testing.T) {
 	})
 	t.Run("carried", m.carried)
 	t.Run("rotation", m.rotation)
+	t.Run("engine changed", func(t *testing.T) {
+		for _, engine := range []string{"user", "kernel"} {
+			d := m.desired(1, 1)
+			d["wireguard"].(map[string]any)["engine"] = engine
+			m.right.apply(d)
+			var actual state.Actual
+			m.right.must("actual", "{}", &actual)
+			links := m.run("ip", "-br", "link").Output
+			if kernel := engine == "kernel"; actual.WireGuard.Engine != engine || strings.Contains(links, "svx-") != kernel || strings.Contains(links, "svt-") == kernel {
+				t.Errorf("%s: %+v\n%s", engine, actual.WireGuard, links)
+			}
+			// The other host finds out that its session is gone when it has heard nothing for 15 s.
+			nstest.Run(t, "ping", "-c1", "-w40", "10.9.1.2")
+		}
+	})
 	t.Run("close", func(t *testing.T) {
 		m.right.must("close", "{}", nil)
 		if links := m.run("ip", "-br", "link").Output; strings.Contains(links, "sv") {
