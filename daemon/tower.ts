@@ -12,6 +12,7 @@ import { serveEcho } from '../src/services/echo.ts';
 import { serveFiles } from '../src/services/file-receive.ts';
 import { adminApi, publicApi } from '../src/tower/api.ts';
 import { serveApp } from '../src/tower/app-fabric.ts';
+import { serveCarry } from '../src/tower/carry.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
 import { checkMade, DEFAULT_VTEP_RANGE, initTower, openTower } from '../src/tower/init.ts';
 import type { Tower } from '../src/tower/tower.ts';
@@ -114,6 +115,8 @@ async function start(
     log('request of an app network failed', { node, code: error.code, reason: error.message }),
   );
   closers.add(() => app.close());
+  const carry = serveCarry({ mesh: host.mesh, timers: systemTimers, log }, tower);
+  closers.add(() => carry.close());
 
   const admin = await adminApi(tower, socket, {
     register: (routes) => registerControl(routes, { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster }) }),

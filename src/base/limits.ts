@@ -121,6 +121,7 @@ export const limits = {
   app_network_endpoints_max: 4_096,
   app_hosts_per_node_max: 1_000,
   app_endpoints_per_node_max: 12_288,
+  app_cache_endpoints_max: 65_536,
   app_attachments_per_member_max: 256,
   app_attachment_name_chars_max: 63,
   app_mtu_bytes_min: 576,
@@ -183,6 +184,9 @@ export const limits = {
   app_retry_ms_max: 60_000,
   app_poll_ms: 1_000,
   app_event_ms: 100,
+  /** Between two looks while something is sent to a peer that could also be carried. */
+  app_talking_poll_ms: 250,
+  carry_event_ms: 20,
   app_answer_ms_max: 10_000,
   app_attachments_max: 1_024,
   app_attachments_file_bytes_max: 1 * MIB,
@@ -197,6 +201,29 @@ export const limits = {
   wireguard_overlap_ms_min: 5 * 60_000,
   wireguard_overlap_ms_max: 60 * 60_000,
   wireguard_unused_ms_min: 240_000,
+
+  // The carried path of app networks: sealed packets on flows of class `vpn_packet`.
+  /** What may wait in a sender, as time at the path's rate: a few tens of ms, since WireGuard wants loss, not delay. */
+  carry_queue_ms: 30,
+  /** For so long may what was consumed wait for its acknowledgement (a channel gathers them). */
+  carry_acknowledge_ms: 25,
+  carry_window_bytes_initial: 64 * KIB,
+  carry_window_bytes_min: 32 * KIB,
+  carry_window_bytes_max: 8 * MIB,
+  carry_greeting_bytes_max: 64,
+  carry_answer_bytes_max: 4 * KIB,
+  /** Flows of service `carry` of which the greeting has not come, of one peer. */
+  carry_greetings_per_peer_max: 8,
+  carry_retry_ms_base: 50,
+  carry_retry_ms_max: 2_000,
+  /** What the tower, or another node in the middle, passes on. */
+  carry_pairs_max: 4_096,
+  carry_pairs_per_node_max: 1_000,
+  /** Under way for all pairs together, shared evenly. */
+  carry_relay_bytes_max: 128 * MIB,
+  carry_opens_per_minute_max: 600,
+  carry_turn_bytes_max: 128 * KIB,
+  carry_look_ms: 4,
 
   // The lab.
   lab_parts_max: 64,

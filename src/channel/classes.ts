@@ -28,7 +28,7 @@ export const trafficClasses = {
   render: { wire: 4, tier: 2, weight: 32, bulk: false, interactive: true, kinds: ['latest', 'stream', 'messages'] },
   clipboard: { wire: 6, tier: 2, weight: 16, bulk: false, interactive: false, kinds: reliable },
   telemetry: { wire: 3, tier: 2, weight: 8, bulk: false, interactive: false, kinds: reliable },
-  vpn_packet: { wire: 10, tier: 2, weight: 8, bulk: true, interactive: false, kinds: ['datagrams'] },
+  vpn_packet: { wire: 10, tier: 2, weight: 8, bulk: true, interactive: false, kinds: ['stream', 'datagrams'] },
   file_transfer: { wire: 7, tier: 2, weight: 4, bulk: true, interactive: false, kinds: reliable },
   storage_fetch: { wire: 8, tier: 2, weight: 4, bulk: true, interactive: false, kinds: reliable },
   update_fetch: { wire: 9, tier: 2, weight: 2, bulk: true, interactive: false, kinds: reliable },

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { limits } from '../base/limits.ts';
 import type { NodeState } from '../enroll/state.ts';
 import { AppNetworks, type AppNetworksOptions } from '../overlay/app-networks.ts';
+import { FlowCarrier } from '../overlay/flow-carrier.ts';
 import { TunnelProcess } from '../overlay/tunnel-process.ts';
 import type { EngineChoice } from '../overlay/tunnel-wire.ts';
 import type { Mesh } from '../peering/mesh.ts';
@@ -42,7 +43,6 @@ export function openApps(state: NodeState, mesh: Mesh, config: AppConfig, isReac
       isIpv4Only: config.underlayIpv4Only ?? false,
       keyAge_ms_max: config.wireguardKeyDays === undefined ? limits.wireguard_key_ms_max : config.wireguardKeyDays * DAY_MS,
       socketPath,
-      carryPath,
     },
     attachmentsPath: join(state.path, files.attachments),
     secrets: state.secrets,
@@ -50,8 +50,7 @@ export function openApps(state: NodeState, mesh: Mesh, config: AppConfig, isReac
     channels: () => mesh.status(),
     isReachable,
     starter: new TunnelProcess({ program: TUNNEL_PROGRAM, socketPath, carryPath, logPath: join(state.path, files.log) }),
-    // The splice of packets to a flow is the session addon's; until it has one, every path is direct.
-    carrier: null,
+    carrier: new FlowCarrier({ self: node, mesh, socketPath: carryPath, timers: systemTimers, random: systemRandom, log }),
     timers: systemTimers,
     random: systemRandom,
     log,

@@ -44,7 +44,6 @@ export interface AppSettings {
   readonly isIpv4Only: boolean;
   readonly keyAge_ms_max: number;
   readonly socketPath: string;
-  readonly carryPath: string;
 }
 
 export interface AppNetworksOptions {
@@ -118,13 +117,13 @@ export class AppNetworks {
     this.#paths = new PeerPaths({
       timers,
       carrier: options.carrier,
-      carrySocketPath: settings.carryPath,
       onChange: (node, verdict) => {
         log('path of a peer changed', { peer: node, path: verdict.path, why: verdict.why });
         this.#connection?.call('path', { node, path: verdict.path }, checkAny).catch((error: unknown) => this.#failed('path', error));
         this.#reconcile();
       },
     });
+    options.carrier?.onChange(() => this.#pollSoon(limits.carry_event_ms));
   }
 
   /** @throws store_damaged */
@@ -157,6 +156,7 @@ export class AppNetworks {
 
   /** Call it whenever channels have changed. */
   channelsChanged(): void {
+    this.#options.carrier?.channelsChanged();
     this.#publisher.tower(this.#options.channels().some(({ peer, state }) => peer === TOWER_ID && state === 'established'));
   }
 
@@ -190,8 +190,7 @@ export class AppNetworks {
       if (this.#underlay.set(node, underlay)) this.#underlayChanged();
     } else if (event === 'peer') {
       // By which way a peer is heard decides its path. Looked at soon, once for all the events until then.
-      if (!this.#isPollSoon) this.#pollLater(limits.app_event_ms);
-      this.#isPollSoon = true;
+      this.#pollSoon(limits.app_event_ms);
     } else if (event === 'fault') {
       this.#options.log('fault in the tunnel', flat(data));
     }
@@ -278,7 +277,14 @@ export class AppNetworks {
 
   // ---- what is looked at regularly
 
-  #pollLater(delay_ms: number = limits.app_poll_ms): void {
+  /** Once for all that asks for it until then. */
+  #pollSoon(delay_ms: number): void {
+    if (this.#isPollSoon || this.#isClosed || this.#link === null) return;
+    this.#isPollSoon = true;
+    this.#pollLater(delay_ms);
+  }
+
+  #pollLater(delay_ms: number = this.#paths.isTalking ? limits.app_talking_poll_ms : limits.app_poll_ms): void {
     this.#cancelPoll();
     this.#cancelPoll = this.#options.timers.after(delay_ms, () => {
       this.#isPollSoon = false;
@@ -407,7 +413,7 @@ export class AppNetworks {
     this.#app = null;
     this.#outcome = null;
     this.#cancelPoll();
-    this.#paths.close();
+    this.#paths.clear();
     this.#reconciler.close();
     const { settings, timers, log } = this.#options;
     const link = this.#link;

@@ -1,15 +1,32 @@
 /**
- * The seam to whatever carries sealed packets between two hosts where UDP does not get through: it joins the tunnel's carry socket (native/tunnel/control) to a flow of
- * class `vpn_packet`. Packets never pass through JavaScript, so what stands behind this seam only starts and ends a splice.
+ * The seam to whatever carries sealed packets between two hosts where UDP does not get through: it joins the tunnel's carry socket to a flow of class `vpn_packet`
+ * (docs/wire-format.md), by the channel between the two, or through the tower.
  */
+import type { CarryWord } from '../transport/carry/frames.ts';
 
-export interface PacketCarrier {
-  /** Whether packets could be carried to this node now. */
-  canCarry(node: string): boolean;
-  /** Carries until the returned way is closed or its channel is lost; a carrier that lost it takes it up again by itself. */
-  carry(node: string, carrySocketPath: string): CarriedWay;
+export type CarryRoute = 'channel' | 'tower';
+
+/** A way that is open. */
+export interface CarriedState {
+  readonly route: CarryRoute;
+  /** What the peer said last; null: nothing yet. */
+  readonly peer: CarryWord | null;
+  /** Packets that found no room on the way out. */
+  readonly dropped: number;
 }
 
-export interface CarriedWay {
+export interface PacketCarrier {
+  /** Whom packets may be carried to and taken from. The ways of all others end. */
+  follow(nodes: ReadonlySet<string>): void;
+  /** By which route packets could be carried to this node now; null: by none. */
+  routeTo(node: string): CarryRoute | null;
+  /** What this end says about a peer. While it wants a way, one is kept open; one that neither end wants is ended. */
+  say(node: string, word: CarryWord): void;
+  /** Null: no way is open. */
+  stateOf(node: string): CarriedState | null;
+  /** Hears of a way that was opened or lost, and of the peers' words. */
+  onChange(listener: () => void): void;
+  /** Channels have changed: what goes through the tower may have a channel of its own now. */
+  channelsChanged(): void;
   close(): void;
 }

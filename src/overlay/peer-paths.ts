@@ -1,7 +1,7 @@
-/** The path machines of all peers: fed from the tunnel's statistics and the channel table, and what follows from them: the way that carries packets. */
+/** The path machines of all peers: fed from the tunnel's statistics, the channel table and the peers' words, and what follows from them: the way that carries packets. */
 import type { Timers } from '../transport/system.ts';
 import type { AppHost } from './app-snapshot.ts';
-import type { CarriedWay, PacketCarrier } from './carrier.ts';
+import type { PacketCarrier } from './carrier.ts';
 import { PathMachine, type PathVerdict } from './path.ts';
 import type { Path, PeerStats } from './tunnel-wire.ts';
 
@@ -16,76 +16,81 @@ export interface ChannelFacts {
 export interface PeerPathsOptions {
   readonly timers: Timers;
   readonly carrier: PacketCarrier | null;
-  readonly carrySocketPath: string;
   /** A peer's path is another one now. */
   readonly onChange: (node: string, verdict: PathVerdict) => void;
 }
 
-interface Tracked {
-  readonly machine: PathMachine;
-  way: CarriedWay | null;
-}
+const ROUTES = { channel: 'its channel carries them', tower: 'they are carried through the tower' } as const;
 
 export class PeerPaths {
   readonly #options: PeerPathsOptions;
-  readonly #peers = new Map<string, Tracked>();
+  readonly #peers = new Map<string, PathMachine>();
 
   constructor(options: PeerPathsOptions) {
     this.#options = options;
   }
 
   pathOf(node: string): Path {
-    return this.#peers.get(node)?.machine.verdict.path ?? 'direct';
+    return this.#peers.get(node)?.verdict.path ?? 'direct';
   }
 
+  /** With the route, where packets are carried. */
   verdictOf(node: string): PathVerdict | null {
-    return this.#peers.get(node)?.machine.verdict ?? null;
+    const verdict = this.#peers.get(node)?.verdict ?? null;
+    if (verdict === null || verdict.path === 'direct') return verdict;
+    const state = this.#options.carrier?.stateOf(node) ?? null;
+    return { path: verdict.path, why: `${verdict.why}; ${state === null ? 'the way that carries packets is being opened' : ROUTES[state.route]}` };
+  }
+
+  /** Something goes to some peer, and another path could become better at any moment: worth another look soon. */
+  get isTalking(): boolean {
+    return this.#options.carrier !== null && [...this.#peers.values()].some((machine) => machine.isTalking);
   }
 
   /** The peers there are now. */
   follow(hosts: readonly AppHost[]): void {
     const nodes = new Set(hosts.map(({ node }) => node));
-    for (const [node, { way }] of this.#peers) {
-      if (nodes.has(node)) continue;
-      way?.close();
-      this.#peers.delete(node);
-    }
-    for (const node of nodes) if (!this.#peers.has(node)) this.#peers.set(node, { machine: new PathMachine(this.#options.timers.clock.now()), way: null });
+    for (const node of this.#peers.keys()) if (!nodes.has(node)) this.#peers.delete(node);
+    for (const node of nodes) if (!this.#peers.has(node)) this.#peers.set(node, new PathMachine(this.#options.timers.clock.now()));
+    this.#options.carrier?.follow(nodes);
   }
 
   step(hosts: readonly AppHost[], stats: readonly PeerStats[], channels: readonly ChannelFacts[]): void {
-    const now_ms = this.#options.timers.clock.now();
+    const { carrier, timers } = this.#options;
+    const now_ms = timers.clock.now();
     const statsOf = new Map(stats.map((peer) => [peer.node, peer]));
     const channelOf = new Map(channels.filter(({ state }) => state === 'established').map((channel) => [channel.peer, channel]));
     const momentOf = (age_ms: number | null | undefined) => (age_ms === null || age_ms === undefined ? null : now_ms - age_ms);
     for (const { node, endpoint } of hosts) {
-      const tracked = this.#peers.get(node);
+      const machine = this.#peers.get(node);
       const peer = statsOf.get(node);
-      if (tracked === undefined || peer === undefined) continue;
+      if (machine === undefined || peer === undefined) continue;
       const channel = channelOf.get(node);
-      const before = tracked.machine.verdict.path;
-      const verdict = tracked.machine.step(now_ms, {
-        canCarry: this.#options.carrier?.canCarry(node) ?? false,
+      const word = carrier?.stateOf(node)?.peer;
+      const before = machine.verdict.path;
+      const { path } = machine.step(now_ms, {
+        canCarry: (carrier?.routeTo(node) ?? null) !== null,
         isUdpFailing: channel !== undefined && (channel.suspect || channel.transport === 'tcp'),
         hasEndpoint: endpoint !== null || (peer.endpoint ?? null) !== null,
         txBytes: peer.txBytes,
         directHeard_ms: momentOf(peer.directHeard_ms),
         carriedHeard_ms: momentOf(peer.carriedHeard_ms),
+        peerHears: word?.hears ?? null,
+        peerWants: word?.wants ?? null,
       });
-      if (verdict.path === before) continue;
-      this.#carry(node, tracked, verdict.path);
-      this.#options.onChange(node, verdict);
+      carrier?.say(node, { wants: path === 'carried', hears: machine.hears });
+      if (path !== before) this.#options.onChange(node, machine.verdict);
     }
   }
 
-  #carry(node: string, tracked: Tracked, path: Path): void {
-    tracked.way?.close();
-    const { carrier, carrySocketPath } = this.#options;
-    tracked.way = path === 'carried' && carrier !== null ? carrier.carry(node, carrySocketPath) : null;
+  /** No peer any more; the ways end. */
+  clear(): void {
+    this.#peers.clear();
+    this.#options.carrier?.follow(new Set());
   }
 
   close(): void {
-    for (const { way } of this.#peers.values()) way?.close();
     this.#peers.clear();
+    this.#options.carrier?.close();
   }
 }

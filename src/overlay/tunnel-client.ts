@@ -1,14 +1,12 @@
 /**
- * One connection to selvedge-tunnel: requests and answers as lines of JSON over a Unix socket. Keys go over it, so the socket must be its owner's: this user's or
- * root's. A line is bounded before it is kept; what is not of the protocol ends the connection. It does not reconnect: `tunnel-link.ts` does.
+ * One connection to selvedge-tunnel: requests and answers as lines of JSON over a Unix socket. A line is bounded before it is kept; what is not of the protocol ends the connection. It does not reconnect: `tunnel-link.ts` does.
  */
-import { once } from 'node:events';
-import { stat } from 'node:fs/promises';
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { asSelvedgeError, isErrorCode, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import type { Timers } from '../transport/system.ts';
 import { LineSplitter } from './line-splitter.ts';
+import { connectTunnel, unreachable } from './tunnel-socket.ts';
 import { type Check, checker, HelloAnswer, LineSchema, TUNNEL_PROTOCOL } from './tunnel-wire.ts';
 
 const checkLine = checker(LineSchema);
@@ -59,21 +57,7 @@ export class TunnelConnection {
 
   /** Connected, no word said. @throws tunnel_unreachable, permission_denied */
   static async open(options: TunnelConnectionOptions): Promise<TunnelConnection> {
-    const { path } = options;
-    const facts = await stat(path).catch((error: unknown) => {
-      throw unreachable(path, error);
-    });
-    if (!facts.isSocket()) throw unreachable(path, new Error('it is not a socket'));
-    if (facts.uid !== 0 && facts.uid !== process.getuid?.())
-      throw new SelvedgeError('permission_denied', { what: `${path} belongs to user ${facts.uid}, who shall not be given keys` });
-    const socket = connect(path);
-    try {
-      await once(socket, 'connect');
-    } catch (error) {
-      socket.destroy();
-      throw unreachable(path, error);
-    }
-    return new TunnelConnection(socket, options);
+    return new TunnelConnection(await connectTunnel(options.path), options);
   }
 
   /** The first words. @throws version_unsupported, tunnel_answer_invalid, tunnel_unreachable */
@@ -147,8 +131,4 @@ function refusal({ code, message }: { readonly code: string; readonly message: s
   if (code === 'timeout') return new SelvedgeError(code, { what: message, ms: limits.tunnel_answer_ms_max });
   if (!isErrorCode(code)) return new SelvedgeError('tunnel_refused', { what: `selvedge-tunnel (${code})`, why: message });
   return new SelvedgeError(code, { why: message, what: message, name: 'selvedge-tunnel', path: 'selvedge-tunnel' });
-}
-
-function unreachable(path: string, cause: unknown): SelvedgeError {
-  return asSelvedgeError(cause, 'tunnel_unreachable', { path });
 }

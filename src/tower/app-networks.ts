@@ -97,6 +97,13 @@ export class AppNetworks {
     this.#told(await this.#app.detach(network, node, attachment, this.#clock.wall()));
   }
 
+  /** Whether two nodes are members of a common network, and live. Who is in none is told the same, whether the other exists or not. @throws policy_denied */
+  async checkPartners(left: string, right: string): Promise<void> {
+    const rows = [await this.#store.node(left), await this.#store.node(right)];
+    const areLive = rows.every((row) => row !== null && row.fingerprint !== null && !row.disabled);
+    if (!areLive || !(await this.#app.sharers(left)).includes(right)) throw new SelvedgeError('policy_denied', { why: 'no common app network' });
+  }
+
   get #app(): AppStore {
     return this.#store.app;
   }

@@ -16,6 +16,8 @@ import { remoteOf, tcpError } from './tcp-tls.ts';
 export const RecordKind = { data: 0, close: 1, want_bulk: 2, finish: 3, oversized: -1 } as const;
 const HEAD_BYTES = 4;
 const SMALL_BATCH_BYTES = 2_048;
+/** A keystroke's buffer is not worth the call that frees it. */
+const RELEASED_BYTES_MIN = 4_096;
 
 export interface LaneOwner {
   /** `laneData` keeps nothing of its array. */
@@ -260,7 +262,7 @@ export class Lane {
       else this.#receiveControl(this.#control, bytes);
     }
     // Each chunk is a buffer of its own. Given back here, it is the next one's; left to the collector, it is a collection every 2,000 chunks.
-    if (isOver && chunk.buffer.byteLength === chunk.length) (chunk.buffer as ArrayBuffer).transfer(0);
+    if (isOver && chunk.length >= RELEASED_BYTES_MIN && chunk.buffer.byteLength === chunk.length) (chunk.buffer as ArrayBuffer).transfer(0);
   }
 
   #receiveHead(chunk: Buffer, at: number): number {

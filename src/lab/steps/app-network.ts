@@ -31,6 +31,7 @@ export const appNetwork = defineStep(
   async (world, given) => {
     const { server: serverHost = 'a', near = 'b', far = 'c', outsider = 'd', file_mib = 256, within_s = 120 } = given;
     const app = AppLab.of(world);
+    await world.fleet().admit(outsider);
     await app.createNetwork(APP_NETWORK, SUBNET, [serverHost, near, far]);
     await app.createNetwork(OTHER.name, OTHER.subnet, [serverHost, outsider]);
     for (const host of [serverHost, near, far]) await app.joined(host, APP_NETWORK, READY_MS);

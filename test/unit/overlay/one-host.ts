@@ -50,7 +50,7 @@ export async function oneHost(t: Test) {
   const options: AppNetworksOptions = {
     program: 'small 1',
     self: { cluster: 'edge', node: SELF, name: 'a' },
-    settings: { engine: 'user', listenPort: 51_820, fwmark: 0, isIpv4Only: false, keyAge_ms_max: 1e9, socketPath: path, carryPath: `${path}.carry` },
+    settings: { engine: 'user', listenPort: 51_820, fwmark: 0, isIpv4Only: false, keyAge_ms_max: 1e9, socketPath: path },
     attachmentsPath: join(folder, 'attachments.json'),
     secrets,
     mesh: net.mesh(SELF),

@@ -11,8 +11,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 
+	"selvedge.dev/tunnel/nft"
 	"selvedge.dev/tunnel/state"
 )
 
@@ -28,7 +28,6 @@ type filter struct {
 }
 
 const (
-	bufferBytes = 16 << 20
 	// An element list is one netlink attribute, whose length has 16 bits.
 	elementsMax = 400
 )
@@ -59,16 +58,9 @@ func newFilter(owner string) *filter {
 	return &filter{name: "selvedge-" + hex.EncodeToString(sum[:4]), counted: map[string]state.Refused{}}
 }
 
-func dialNFT() (*nftables.Conn, error) {
-	return nftables.New(nftables.WithSockOptions(
-		func(c *netlink.Conn) error { return c.SetReadBuffer(bufferBytes) },
-		func(c *netlink.Conn) error { return c.SetWriteBuffer(bufferBytes) },
-	))
-}
-
 // lacksFilter says what the kernel lacks for the filter, or nil.
 func lacksFilter() error {
-	conn, err := dialNFT()
+	conn, err := nft.Dial()
 	if err == nil {
 		table := conn.AddTable(&nftables.Table{Name: "selvedge-probe", Family: nftables.TableFamilyIPv4})
 		conn.DelTable(table)
@@ -87,9 +79,9 @@ func (f *filter) apply(networks []state.Network) error {
 		return nil
 	}
 	f.keepCounts()
-	conn, err := dialNFT()
+	conn, err := nft.Dial()
 	if err != nil {
-		return fmt.Errorf("nftables cannot be opened: %w", err)
+		return err
 	}
 	// Made so that there is one to remove.
 	old := conn.AddTable(&nftables.Table{Name: f.name, Family: nftables.TableFamilyIPv4})
@@ -329,7 +321,7 @@ func (f *filter) refused() map[string]state.Refused {
 	for name, was := range f.counted {
 		all[name] = was
 	}
-	conn, err := dialNFT()
+	conn, err := nft.Dial()
 	if err != nil {
 		return all
 	}

@@ -38,6 +38,7 @@ type Engine struct {
 	paths   map[string]string
 	given   map[string]state.Endpoint // the endpoint that each peer was last given
 	heard   map[string]heard
+	relays  map[string]*relay
 	// unsettled is while a peer has not been moved to the newest key on both sides.
 	unsettled bool
 	kick      chan struct{}
@@ -71,7 +72,7 @@ func New(owner string) (*Engine, error) {
 		return nil, fmt.Errorf("the kernel's WireGuard cannot be opened: %w", err)
 	}
 	e := &Engine{owner: owner, nl: nl, wg: wg, set: set, filter: newFilter(owner), events: make(chan state.Event, eventsMax), kick: make(chan struct{}, 1), stop: make(chan struct{}),
-		paths: map[string]string{}, given: map[string]state.Endpoint{}, heard: map[string]heard{}}
+		paths: map[string]string{}, given: map[string]state.Endpoint{}, heard: map[string]heard{}, relays: map[string]*relay{}}
 	e.done.Go(e.tend)
 	return e, nil
 }
@@ -124,6 +125,7 @@ func (e *Engine) Apply(d state.Desired, _ map[string]*os.File) []state.Failure {
 		return []state.Failure{failed("wireguard", err)}
 	}
 	failures := e.applyDevices(table)
+	failures = append(failures, e.ensureRelays()...)
 	failures = append(failures, e.steer()...)
 	if e.unsettled {
 		select {
@@ -138,19 +140,34 @@ func (e *Engine) Apply(d state.Desired, _ map[string]*os.File) []state.Failure {
 func (e *Engine) SetPath(node, path string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if path == state.PathCarried {
-		return state.Failedf(state.CodeUnsupported, "peer "+node, "the kernel engine carries nothing by channel; use engine `user`")
+	if e.closed {
+		return state.Failedf(state.CodeShuttingDown, "peer "+node, "the engine is closed")
 	}
 	e.paths[node] = path
-	for _, failure := range e.steer() {
-		return failure
+	for _, failure := range append(e.ensureRelays(), e.steer()...) {
+		if failure.What == "peer "+node || failure.What == "wireguard" {
+			return failure
+		}
 	}
 	return nil
 }
 
-// Carry refuses: the kernel's WireGuard sends UDP itself.
-func (e *Engine) Carry(node string, _ net.Conn) error {
-	return state.Failedf(state.CodeUnsupported, "peer "+node, "the kernel engine carries nothing by channel; use engine `user`")
+// Carry takes a stream for a peer: what comes by it goes to WireGuard, and what WireGuard sends to a carried peer goes by it.
+func (e *Engine) Carry(node string, conn net.Conn) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed || !e.has(node) {
+		return state.Failedf(state.CodeNotFound, "peer "+node, "no such peer")
+	}
+	r, err := e.relayOf(node)
+	if err != nil {
+		return failed("peer "+node, err)
+	}
+	r.attach(conn)
+	for _, failure := range e.ensureRelays() {
+		return failure
+	}
+	return nil
 }
 
 // Close lets go; devices stay as they are.
@@ -161,6 +178,9 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
+	for _, r := range e.relays {
+		r.close()
+	}
 	e.mu.Unlock()
 	close(e.stop)
 	e.done.Wait()

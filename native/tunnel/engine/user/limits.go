@@ -18,7 +18,7 @@ const (
 	epollEventsMax = 64
 
 	// probeEvery is how often a carried peer with a known address is tried directly.
-	probeEvery = 5 * time.Second
+	probeEvery = 2 * time.Second
 	// rotateEvery is how often the identities are looked at while keys rotate.
 	rotateEvery = 100 * time.Millisecond
 	// standingMax is how old a handshake may be for its session to be chosen: WireGuard rejects what is older than 180 s.
