@@ -11,6 +11,8 @@ import { ACCEPTOR, type Acceptor, CHUNK_BYTES, CLUSTER, type Dialer, ECHO_BYTES,
 
 const quiet = { log: () => {}, nameOf: (node: string) => node, versions: () => ({ directory: 1, trust: 1 }), isGoverned: true };
 
+const SINK_BYTES = 256 * 1024;
+
 export async function acceptMesh(pki: Pki, transport: 'tcp' | 'quic'): Promise<Acceptor> {
   const host = await Host.start({
     ...quiet,
@@ -31,7 +33,8 @@ export async function acceptMesh(pki: Pki, transport: 'tcp' | 'quic'): Promise<A
 
 /** Reads all, then confirms. */
 async function sink(flow: FlowHandle): Promise<void> {
-  while (await flow.readable()) while (flow.read() !== null);
+  const into = new Uint8Array(SINK_BYTES);
+  while (await flow.readable()) while (flow.readInto(into) > 0);
   flow.write(Uint8Array.of(1));
   flow.end();
 }

@@ -1,4 +1,8 @@
-// The two globals of the WHATWG Encoding standard that the pure folders use; they have no clock, socket or randomness.
+// What the pure folders use beside the language: two globals of the WHATWG Encoding standard, and the one knob of errors that every
+// engine of V8's family has. They have no clock, socket or randomness.
+interface ErrorConstructor {
+  stackTraceLimit: number;
+}
 declare class TextEncoder {
   encode(text?: string): Uint8Array<ArrayBuffer>;
 }

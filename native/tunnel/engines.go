@@ -16,6 +16,7 @@ func options(tell func(state.Event)) host.Options {
 		User:        func(string) (engine.Engine, error) { return user.New() },
 		Kernel:      func(owner string) (engine.Engine, error) { return kernel.New(owner) },
 		KernelLacks: kernel.Lacks,
+		Forget:      kernel.Forget,
 		Echo:        probe.Echo,
 		Tell:        tell,
 	}

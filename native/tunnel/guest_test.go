@@ -158,7 +158,23 @@ func TestAKernelHostInAGuestTalksWithAUserHostOutside(t *testing.T) {
 		}
 		nstest.Run(t, "ping", "-c2", "-i0.1", "-W5", "10.9.1.2")
 	})
+	t.Run("carried", m.carried)
 	t.Run("rotation", m.rotation)
+	t.Run("engine changed", func(t *testing.T) {
+		for _, engine := range []string{"user", "kernel"} {
+			d := m.desired(1, 1)
+			d["wireguard"].(map[string]any)["engine"] = engine
+			m.right.apply(d)
+			var actual state.Actual
+			m.right.must("actual", "{}", &actual)
+			links := m.run("ip", "-br", "link").Output
+			if kernel := engine == "kernel"; actual.WireGuard.Engine != engine || strings.Contains(links, "svx-") != kernel || strings.Contains(links, "svt-") == kernel {
+				t.Errorf("%s: %+v\n%s", engine, actual.WireGuard, links)
+			}
+			// The other host finds out that its session is gone when it has heard nothing for 15 s.
+			nstest.Run(t, "ping", "-c1", "-w40", "10.9.1.2")
+		}
+	})
 	t.Run("close", func(t *testing.T) {
 		m.right.must("close", "{}", nil)
 		if links := m.run("ip", "-br", "link").Output; strings.Contains(links, "sv") {
@@ -205,6 +221,47 @@ func (m *mixed) tcp(t *testing.T) {
 		t.Errorf("%d bytes came back, of SHA-256 %s, expected %s", len(back), got, sum)
 	}
 	t.Logf("16 MiB to the guest in %v, back in %v", there, time.Since(began))
+}
+
+// carried joins the carry sockets of both, tells both to use them, and back.
+func (m *mixed) carried(t *testing.T) {
+	hello := func(conn net.Conn, err error, node string) net.Conn {
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		if _, err := fmt.Fprintf(conn, `{"version":1,"node":%q}`+"\n", node); err != nil {
+			t.Fatal(err)
+		}
+		ok := make([]byte, len(`{"ok":true}`)+1)
+		if _, err := io.ReadFull(conn, ok); err != nil || string(ok) != `{"ok":true}`+"\n" {
+			t.Fatalf("%s %v", ok, err)
+		}
+		return conn
+	}
+	conn, err := net.Dial("unix", m.tunnel.carry)
+	left := hello(conn, err, "right")
+	conn, err = net.Dial("tcp", guest.CarryAddress)
+	right := hello(conn, err, "left")
+	go io.Copy(left, right)
+	go io.Copy(right, left)
+	paths := func(path string) {
+		m.left.must("path", fmt.Sprintf(`{"node":"right","path":%q}`, path), nil)
+		m.right.must("path", fmt.Sprintf(`{"node":"left","path":%q}`, path), nil)
+	}
+	paths("carried")
+	before := m.right.stats().Peers[0]
+	nstest.Run(t, "ping", "-c10", "-i0.05", "-W5", "10.9.1.2")
+	m.run("ping", "-c3", "-W5", "10.9.1.1")
+	after := m.right.stats().Peers[0]
+	if after.Path != "carried" || after.CarriedHeardMS == nil || after.RxBytes < before.RxBytes+1000 {
+		t.Errorf("%+v", after)
+	}
+	paths("direct")
+	nstest.Run(t, "ping", "-c10", "-i0.05", "-W5", "10.9.1.2")
+	if after := m.right.stats().Peers[0]; after.Path != "direct" {
+		t.Errorf("%+v", after)
+	}
 }
 
 // rotation gives first the kernel host, then the user host, a new key, while pings go each way.

@@ -91,6 +91,7 @@ export const errorTable = {
   tunnel_refused: { wire: 130, message: '{what}: {why}', remedy: 'See the reason; `selvedge status` tells when it is mended.' },
   tunnel_missing: { wire: 131, message: 'the program selvedge-tunnel cannot be started: {why}', remedy: 'Run `npm run setup` (it builds it), and start the daemon as root.' },
   mtu_too_small: { wire: 132, message: '{what}: {why}', remedy: 'Raise the MTU of the underlay that is named, or use IPv4 only.' },
+  tunnel_outdated: { wire: 133, message: '{what}: {why}', remedy: 'Nothing is broken. At a good moment end that process (SIGTERM): the daemon starts its own, and flows pause for as long.' },
   not_member: { wire: 134, message: 'this node is not a member of app network {network}', remedy: 'Have it added at the tower: `selvedge app add NETWORK NODE`.' },
   device_foreign: { wire: 160, message: '{what}: {why}', remedy: 'Remove or rename that device if nobody needs it; Selvedge does not touch what it did not make.' },
   device_failed: { wire: 161, message: '{what}: {why}', remedy: 'See the reason; `ip -d link` shows the device.' },
@@ -124,13 +125,19 @@ export type Facts = Readonly<Record<string, string | number | boolean | null>>;
 /** Longest fact that is printed: what comes from outside must not flood a log. Unit: characters. */
 const FACT_CHARS_MAX = 300;
 
-/** The only error class that leaves a module: a code of the table and the facts that fill its message. */
+/**
+ * The only error class that leaves a module: a code of the table and the facts that fill its message. It has no stack trace: it tells
+ * what happened, not where, and every session and flow ends with some. What a bug threw keeps its own, as the cause.
+ */
 export class SelvedgeError extends Error {
   readonly code: ErrorCode;
   readonly facts: Facts;
 
   constructor(code: ErrorCode, facts: Facts = {}, options?: { cause?: unknown }) {
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
     super(fillMessage(code, facts), options);
+    Error.stackTraceLimit = stackTraceLimit;
     this.name = 'SelvedgeError';
     this.code = code;
     this.facts = facts;

@@ -28,6 +28,8 @@ export const limits = {
   flows_per_channel_max: 1024,
   resume_flows_per_frame_max: 512,
   flow_segments_out_of_order_max: 8192,
+  receive_slab_bytes: 64 * KIB,
+  receive_slabs_kept_max: 64,
   latest_flows_per_channel_max: 64,
 
   // Scheduler: frames are cut smaller the slower the path is.
@@ -119,6 +121,7 @@ export const limits = {
   app_network_endpoints_max: 4_096,
   app_hosts_per_node_max: 1_000,
   app_endpoints_per_node_max: 12_288,
+  app_cache_endpoints_max: 65_536,
   app_attachments_per_member_max: 256,
   app_attachment_name_chars_max: 63,
   app_mtu_bytes_min: 576,

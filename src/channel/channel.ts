@@ -285,7 +285,7 @@ export class Channel implements FlowOwner {
 
   // ---- what comes in
 
-  /** Octets of one source of a session. A violation of the protocol fails the channel. */
+  /** Octets of one source of a session; nothing of the array is kept. A violation of the protocol fails the channel. */
   receive(now: number, key: number, source: number, bytes: Uint8Array): void {
     this.#now = now;
     const attached = this.#sessions.get(key);
@@ -369,7 +369,7 @@ export class Channel implements FlowOwner {
     if (!flow) return;
     if (!flow.datagramsIn) throw new SelvedgeError('flow_violation', { why: `datagram on a flow of kind ${flow.kind}` });
     this.#countIn(flow, bytes.length);
-    if (flow.datagramsIn.push(bytes)) this.#tellReadable(flow);
+    if (flow.datagramsIn.push(bytes.slice())) this.#tellReadable(flow);
   }
 
   #tellReadable(flow: Flow): void {

@@ -115,6 +115,13 @@ export class Flow {
     return bytes;
   }
 
+  /** Copies the next octets of a `stream` into `into`; how many: 0 if there are none now. */
+  readInto(into: Uint8Array): number {
+    const count = this.receive?.readInto(into) ?? 0;
+    if (count > 0) this.#owner.flowConsumed(this);
+    return count;
+  }
+
   /** The next whole message, frame or datagram, or null. */
   readMessage(): Uint8Array | null {
     if (this.latestIn || this.datagramsIn) {

@@ -102,7 +102,7 @@ export type ControlFrame =
   | { readonly type: 'echo'; readonly sequence: number; readonly stamp_us: number; readonly held_us: number }
   | ({ readonly type: 'report' } & ReportFrame);
 
-/** Where a decoder delivers. Payloads are views into what was pushed: theirs to keep, since sessions hand over arrays for good. */
+/** Where a decoder delivers. Payloads are views into what was pushed, and as good for as long as that is. */
 export interface FrameSink {
   /** A piece of a data frame, at its own offset; `last` with the frame's last piece. A frame without payload gives one empty piece. */
   data(head: DataHead, offset: number, piece: Uint8Array, last: boolean): void;

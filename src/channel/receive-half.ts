@@ -4,16 +4,13 @@
  */
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
+import { ByteQueue } from './byte-queue.ts';
 
-/** Pieces smaller than this are copied out of the buffers that they came in, and gathered: a small piece must not keep a large buffer alive. */
+/** Pieces ahead of their turn that are smaller than this and follow each other share one buffer. */
 const SMALL_PIECE_BYTES = 4 * 1024;
-/** With more than this unread, the reader is slow, and larger pieces are copied too if they are a small part of their buffer; so are those that wait for others. */
-const COMPACT_BYTES_MIN = 64 * 1024;
-const COMPACT_PART = 4;
 
 export class ReceiveHalf {
-  readonly #queue = new PieceList();
-  #queueHead = 0;
+  readonly #queue = new ByteQueue();
   #received = 0;
   #consumed = 0;
   #limit: number = limits.flow_window_bytes_initial;
@@ -52,7 +49,7 @@ export class ReceiveHalf {
   }
 
   get hasData(): boolean {
-    return this.#queueHead < this.#queue.length;
+    return this.#queue.length > 0;
   }
 
   /** Everything that the peer will ever send has been read. */
@@ -60,7 +57,7 @@ export class ReceiveHalf {
     return this.#end !== null && this.#consumed === this.#end;
   }
 
-  /** True if something can now be read that could not be before. @throws flow_violation */
+  /** True if something can now be read that could not be before. Keeps nothing of the array. @throws flow_violation */
   push(offset: number, bytes: Uint8Array, fin: boolean): boolean {
     const upTo = offset + bytes.length;
     if (upTo > this.#limit) throw new SelvedgeError('flow_violation', { why: `octet ${upTo} sent, credit up to ${this.#limit}` });
@@ -85,9 +82,7 @@ export class ReceiveHalf {
   #append(offset: number, bytes: Uint8Array): void {
     const known = this.#received - offset;
     if (known >= bytes.length) return;
-    const piece = known > 0 ? bytes.subarray(known) : bytes;
-    const isSlow = this.buffered >= COMPACT_BYTES_MIN;
-    this.#queue.insert(this.#queue.length, this.#received, isSlow ? compact(piece) : piece, this.#queue.length > this.#queueHead);
+    this.#queue.push(known > 0 ? bytes.subarray(known) : bytes);
     this.#received = offset + bytes.length;
   }
 
@@ -108,7 +103,7 @@ export class ReceiveHalf {
       const start = index < this.#ahead.length ? this.#ahead.startOf(index) : upTo;
       if (start > at) {
         const end = Math.min(start, upTo);
-        if (this.#ahead.insert(index, at, compact(bytes.subarray(at - offset, end - offset)), true)) index++;
+        if (this.#ahead.insert(index, at, bytes.subarray(at - offset, end - offset))) index++;
         at = end;
       } else {
         at = Math.max(at, start + this.#ahead.bytesOf(index).length);
@@ -119,17 +114,18 @@ export class ReceiveHalf {
     throw new SelvedgeError('limit_reached', { limit: 'flow_segments_out_of_order_max', max: limits.flow_segments_out_of_order_max });
   }
 
-  /** The next octets in order, or null. */
+  /** The next octets in order, the reader's to keep; or null. */
   read(): Uint8Array | null {
-    if (!this.hasData) return null;
-    const bytes = this.#queue.take(this.#queueHead);
-    this.#queueHead++;
-    if (this.#queueHead === this.#queue.length || this.#queueHead > 256) {
-      this.#queue.removeFirst(this.#queueHead);
-      this.#queueHead = 0;
-    }
-    this.#consumed += bytes.length;
+    const bytes = this.#queue.take();
+    if (bytes !== null) this.#consumed += bytes.length;
     return bytes;
+  }
+
+  /** Copies the next octets in order into `into`; how many. */
+  readInto(into: Uint8Array): number {
+    const count = this.#queue.takeInto(into);
+    this.#consumed += count;
+    return count;
   }
 
   /** Whether the peer should hear of what was consumed: a quarter of the window, or the end. */
@@ -170,17 +166,12 @@ export class ReceiveHalf {
   }
 }
 
-/** The octets alone, if they would keep a buffer much larger than themselves. */
-function compact(piece: Uint8Array): Uint8Array {
-  return piece.length * COMPACT_PART < piece.buffer.byteLength ? piece.slice() : piece;
-}
-
-/** Pieces of a flow by offset, in order. Small ones that follow each other closely share one buffer of this list's own. */
+/** Copies of pieces of a flow by offset, in order. Small ones that follow each other closely share one buffer. */
 class PieceList {
   #starts: number[] = [];
   #pieces: Uint8Array[] = [];
-  /** Whether the last piece lies in a buffer of ours, with room behind it. */
-  #isLastOurs = false;
+  /** Whether the last piece lies in a buffer with room behind it. */
+  #hasRoom = false;
 
   get length(): number {
     return this.#pieces.length;
@@ -206,16 +197,15 @@ class PieceList {
     return low;
   }
 
-  /** True if it became a piece of its own; false if the last one took it in, as `mayJoin` lets it. */
-  insert(index: number, start: number, bytes: Uint8Array, mayJoin: boolean): boolean {
+  /** True if it became a piece of its own; false if the last one took it in. */
+  insert(index: number, start: number, bytes: Uint8Array): boolean {
     const isLast = index === this.#pieces.length;
-    if (isLast && mayJoin && this.#join(start, bytes)) return false;
-    const isSmall = bytes.length < SMALL_PIECE_BYTES;
-    const piece = isSmall ? bytes.slice() : bytes;
+    if (isLast && this.#join(start, bytes)) return false;
+    const piece = bytes.slice();
     if (isLast) {
       this.#starts.push(start);
       this.#pieces.push(piece);
-      this.#isLastOurs = false;
+      this.#hasRoom = false;
     } else {
       this.#starts.splice(index, 0, start);
       this.#pieces.splice(index, 0, piece);
@@ -227,20 +217,12 @@ class PieceList {
     const index = this.#pieces.length - 1;
     const last = this.#pieces[index];
     if (last === undefined || last.length + bytes.length > 2 * SMALL_PIECE_BYTES || this.startOf(index) + last.length !== start) return false;
-    const buffer = this.#isLastOurs ? new Uint8Array(last.buffer) : new Uint8Array(2 * SMALL_PIECE_BYTES);
-    if (!this.#isLastOurs) buffer.set(last);
+    const buffer = this.#hasRoom ? new Uint8Array(last.buffer) : new Uint8Array(2 * SMALL_PIECE_BYTES);
+    if (!this.#hasRoom) buffer.set(last);
     buffer.set(bytes, last.length);
     this.#pieces[index] = buffer.subarray(0, last.length + bytes.length);
-    this.#isLastOurs = true;
+    this.#hasRoom = true;
     return true;
-  }
-
-  /** The piece for whoever reads it; its place stays until `removeFirst`. */
-  take(index: number): Uint8Array {
-    const piece = this.bytesOf(index);
-    this.#pieces[index] = EMPTY;
-    if (index === this.#pieces.length - 1) this.#isLastOurs = false;
-    return piece;
   }
 
   removeFirst(count: number): void {
@@ -253,5 +235,3 @@ class PieceList {
     this.#pieces.splice(0, count);
   }
 }
-
-const EMPTY = new Uint8Array(0);

@@ -47,12 +47,12 @@ export async function mustRun(program: string, args: readonly string[], options:
 const PRIORITY = -10;
 
 /** What is measured goes before whatever else the machine does; every thread of the program inherits it. */
-export function goFirst({ pid }: ChildProcess): void {
+export function goFirst({ pid }: Pick<ChildProcess, 'pid'>): void {
   if (pid !== undefined) attempt(() => setPriority(pid, PRIORITY));
 }
 
 /** The same for a program with a session of its own: where the kernel groups processes by session (autogroup), it weighs the groups first. */
-export function goFirstAsGroup(child: ChildProcess): void {
+export function goFirstAsGroup(child: Pick<ChildProcess, 'pid'>): void {
   goFirst(child);
   attempt(() => writeFileSync(`/proc/${child.pid}/autogroup`, String(PRIORITY)));
 }

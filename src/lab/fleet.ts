@@ -2,7 +2,7 @@
  * Selvedge in a lab: the tower and the nodes of a topology, driven the way an operator does it, by their programs and their `--json`.
  * Knows the command lines and nothing of what is measured.
  */
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -68,12 +68,14 @@ export interface PingOptions {
 const PORT = '443';
 const START_MS_MAX = 20_000;
 const POLL_MS = 25;
+const ADMIT_MS_MAX = 20_000;
 
 const program = (name: string) => [process.execPath, fileURLToPath(new URL(`../../daemon/${name}.ts`, import.meta.url))];
 
 export class Fleet {
   readonly tower: Host;
   readonly towerAddress: string;
+  /** Those that join at first. */
   readonly nodes: readonly Host[];
   readonly #lab: Lab;
   readonly #signal: AbortSignal;
@@ -92,7 +94,7 @@ export class Fleet {
     this.#signal = signal;
     this.tower = tower;
     this.towerAddress = addressOf(address);
-    this.nodes = hosts.filter((host) => host.role === 'node');
+    this.nodes = hosts.filter((host) => host.role === 'node' && !host.isLate);
   }
 
   get fingerprint(): string {
@@ -145,6 +147,16 @@ export class Fleet {
     await this.#start(node, [...program('selvedged'), ...this.#stateArguments(node), ...listen, ...extra], 'selvedged.sock');
   }
 
+  /** `selvedge …` at the tower, with `--json`. */
+  async atTower(args: readonly string[]): Promise<Answer> {
+    return this.#call(this.tower.name, 'selvedge', [...args, '--socket', join(this.stateOf(this.tower.name), 'tower.sock'), '--json']);
+  }
+
+  /** `selvedge …` at a node, with `--json`. */
+  async atNode(node: string, args: readonly string[]): Promise<Answer> {
+    return this.#call(node, 'selvedge', [...args, '--state', this.stateOf(node), '--json']);
+  }
+
   /** SIGKILL: nothing is said to anybody. */
   async kill(host: string): Promise<void> {
     const daemon = this.#running.get(host);
@@ -158,17 +170,7 @@ export class Fleet {
 
   /** The token goes by file, never by argument. */
   async createToken(uses: number): Promise<Answer> {
-    return this.#call(this.tower.name, 'selvedge', [
-      'token',
-      'create',
-      '--uses',
-      String(uses),
-      '--expires',
-      '1h',
-      '--socket',
-      join(this.stateOf(this.tower.name), 'tower.sock'),
-      '--json',
-    ]);
+    return this.atTower(['token', 'create', '--uses', String(uses), '--expires', '1h']);
   }
 
   async join(host: string, tokenFile: string, name: string, site: string, state: string): Promise<Answer> {
@@ -176,8 +178,22 @@ export class Fleet {
     return this.#call(host, 'selvedge', ['join', ...where, '--name', name, '--site', site, '--state', state, '--key-file', `${state}.key`, '--json']);
   }
 
+  /** A node that joins later: with a token of its own, and its daemon is started. Nothing for one that has joined. @throws lab_failed */
+  async admit(name: string): Promise<void> {
+    const host = this.#lab.topology.hosts.get(name);
+    if (host?.role !== 'node') throw new SelvedgeError('lab_failed', { why: `${name} is no node of this topology` });
+    if (!host.isLate || this.#running.has(name)) return;
+    const token = await this.createToken(1);
+    const tokenFile = join(this.#lab.directory, `token-${name}`);
+    await writeFile(tokenFile, `${String(token.facts.token)}\n`, { mode: 0o600 });
+    const joined = await this.join(name, tokenFile, name, host.site ?? 'none', this.stateOf(name));
+    if (!joined.ok) throw new SelvedgeError('lab_failed', { why: `join of ${name}: ${joined.text || joined.code || 'no message'}` });
+    await this.startNode(name);
+    await this.established(name, this.tower.name, ADMIT_MS_MAX);
+  }
+
   async channels(node: string): Promise<readonly ChannelStatus[]> {
-    const answer = await this.#call(node, 'selvedge', ['status', '--state', this.stateOf(node), '--json']);
+    const answer = await this.atNode(node, ['status']);
     return answer.ok ? ((answer.facts.channels as ChannelStatus[] | undefined) ?? []) : [];
   }
 

@@ -8,7 +8,7 @@ import { checkMachine, type CommandOptions, type CommandResult, mustRun, runComm
 import { LabLink } from './lab-link.ts';
 import { LabProcess, type SpawnOptions } from './lab-process.ts';
 import { blockUdpCommand, type Command, hostNamespace, type Plan, planTopology } from './plan.ts';
-import { createRun, namespacesOf, removeLeftovers, removeRun, type RunRecord } from './run-record.ts';
+import { createRun, namespacePrefix, namespacesOf, removeLeftovers, removeRun, type RunRecord } from './run-record.ts';
 import type { Host, Topology } from './topology.ts';
 
 export interface LabOptions {
@@ -29,6 +29,8 @@ export class Lab implements AsyncDisposable {
   readonly #links = new Map<string, LabLink>();
   readonly #processes = new Set<LabProcess>();
   readonly #udpBlocked = new Map<string, boolean>();
+  /** Namespaces that steps made beside the hosts, by name. */
+  readonly #places = new Map<string, string>();
   #down: Promise<void> | null = null;
 
   private constructor(topology: Topology, record: RunRecord, log: (line: string) => void) {
@@ -71,6 +73,17 @@ export class Lab implements AsyncDisposable {
     this.#processes.add(child);
     void child.ended.then(() => this.#processes.delete(child));
     return child;
+  }
+
+  /** A namespace beside the hosts, such as a container's, with nothing but a loopback; programs run in it by this name. @returns its name for `ip netns` */
+  async addNamespace(name: string): Promise<string> {
+    if (this.topology.hosts.has(name) || this.#places.has(name))
+      throw new SelvedgeError('lab_failed', { why: `there is a host or namespace '${name}' already` });
+    const namespace = `${namespacePrefix(this.run)}place-${name}`;
+    await this.#command({ program: 'ip', args: ['netns', 'add', namespace] });
+    await this.#command({ program: 'ip', args: ['-n', namespace, 'link', 'set', 'lo', 'up'] });
+    this.#places.set(name, namespace);
+    return namespace;
   }
 
   /** From now on `host` passes no UDP, in or out or through (or does again). */
@@ -121,7 +134,7 @@ export class Lab implements AsyncDisposable {
   }
 
   #inside(host: string, argv: readonly string[]): string[] {
-    return ['netns', 'exec', hostNamespace(this.run, this.#host(host).name), ...argv];
+    return ['netns', 'exec', this.#places.get(host) ?? hostNamespace(this.run, this.#host(host).name), ...argv];
   }
 
   #host(name: string): Host {

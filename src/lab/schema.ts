@@ -39,8 +39,11 @@ const Host = Type.Object(
     udp: Type.Optional(Type.Union([Type.Literal('passes'), Type.Literal('blocked')], { description: 'passes or blocked' })),
     role: Type.Optional(Type.Union([Type.Literal('tower'), Type.Literal('node')], { description: 'tower or node: what the steps run there' })),
     site: Type.Optional(name('the site of a node')),
+    joins: Type.Optional(
+      Type.Union([Type.Literal('first'), Type.Literal('later')], { description: 'first (in the step enroll) or later (when a step needs it)' }),
+    ),
   },
-  { ...strict, description: 'a host: about, interfaces, routes, forward, nat, udp, role, site' },
+  { ...strict, description: 'a host: about, interfaces, routes, forward, nat, udp, role, site, joins' },
 );
 
 const shape = {

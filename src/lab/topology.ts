@@ -39,6 +39,8 @@ export interface Host {
   readonly udpBlocked: boolean;
   readonly role: 'tower' | 'node' | null;
   readonly site: string | null;
+  /** A node that joins when a step needs it, not with the others. */
+  readonly isLate: boolean;
 }
 
 export interface StepCall {
@@ -109,6 +111,7 @@ function hostOf(name: string, host: TopologyFile['hosts'][string]): Host {
     udpBlocked: host.udp === 'blocked',
     role: host.role ?? null,
     site: host.site ?? null,
+    isLate: host.joins === 'later',
   };
 }
 

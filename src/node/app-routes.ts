@@ -38,9 +38,9 @@ const PingBody = Type.Object(
 export function registerApps(scope: FastifyInstance, apps: AppNetworks, timers: Timers): void {
   const api = scope.withTypeProvider<TypeBoxTypeProvider>();
   api.get('/v1/app', async () => ({ app: await apps.status() }));
-  api.post('/v1/app/connect', { schema: { body: ConnectBody } }, async ({ body }) => apps.connect(body));
+  api.post('/v1/app/connect', { schema: { body: ConnectBody } }, async ({ body }) => apps.places.connect(body));
   api.post('/v1/app/disconnect', { schema: { body: DisconnectBody } }, async ({ body }) => {
-    await apps.disconnect(body.network, body.name);
+    await apps.places.disconnect(body.network, body.name);
     return { done: true };
   });
   api.post('/v1/app/rotate-key', async () => {

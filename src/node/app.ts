@@ -1,4 +1,5 @@
 /** The app networks of this node: puts together what overlay needs of the node's state, mesh and configuration. */
+import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { limits } from '../base/limits.ts';
@@ -21,6 +22,7 @@ export interface AppConfig {
 }
 
 const TUNNEL_PROGRAM = fileURLToPath(new URL('../../native/tunnel/build/selvedge-tunnel', import.meta.url));
+const { version: VERSION } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
 const DAY_MS = 86_400_000;
 
 /** Beside the sealed store: attachments, the tunnel's sockets, and its log. */
@@ -32,6 +34,7 @@ export function openApps(state: NodeState, mesh: Mesh, config: AppConfig, isReac
   const socketPath = config.tunnelSocket ?? join(state.path, files.socket);
   const carryPath = join(dirname(socketPath), files.carry);
   return AppNetworks.open({
+    program: `selvedge-tunnel ${VERSION}`,
     self: { cluster, node, name },
     settings: {
       engine: config.wireguardEngine ?? 'auto',

@@ -9,17 +9,16 @@ import type { Random } from '../base/seam.ts';
 import type { SecretStore } from '../identity/signer.ts';
 import type { Timers } from '../transport/system.ts';
 import type { AppNetwork, AppSnapshot, Underlay } from './app-snapshot.ts';
-import { type Attachment, Attachments, defaultAttachmentName } from './attachments.ts';
+import { type Attachment, Attachments } from './attachments.ts';
 import type { PacketCarrier } from './carrier.ts';
 import { type DesiredOutcome, makeDesired, type Note } from './desired.ts';
 import { KeyKeeper } from './key-keeper.ts';
-import { defaultInterfaceName, interfaceObjection } from './names.ts';
-import { findNamespace, isThere } from './namespaces.ts';
 import { type ChannelFacts, PeerPaths } from './peer-paths.ts';
+import { Places } from './places.ts';
 import { Publisher } from './publisher.ts';
 import { Reconciler } from './reconciler.ts';
 import { type AppStatus, makeStatus } from './status.ts';
-import { type AppMesh, type AttachedAddresses, TowerService } from './tower-service.ts';
+import { type AppMesh, TowerService } from './tower-service.ts';
 import type { TunnelConnection } from './tunnel-client.ts';
 import { dismissTunnel, TunnelLink } from './tunnel-link.ts';
 import type { TunnelStarter } from './tunnel-process.ts';
@@ -48,6 +47,8 @@ export interface AppSettings {
 }
 
 export interface AppNetworksOptions {
+  /** As the tunnel that belongs to this daemon calls itself: `selvedge-tunnel VERSION`. */
+  readonly program: string;
   readonly self: { readonly cluster: string; readonly node: string; readonly name: string };
   readonly settings: AppSettings;
   /** Where attachments are remembered. */
@@ -72,23 +73,10 @@ const checkPing = checker(PingAnswer);
 const checkAny = checker(AnyAnswer);
 const checkUnderlayEvent = checker(UnderlayEvent);
 
-export interface ConnectRequest {
-  readonly network: string;
-  /** A name of `ip netns`, a path, or the number of a process. */
-  readonly namespace: string;
-  readonly name?: string;
-  readonly interface?: string;
-}
-
-export interface Connected extends AttachedAddresses {
-  readonly network: string;
-  readonly name: string;
-  readonly interface: string;
-}
-
 export class AppNetworks {
   readonly #options: AppNetworksOptions;
-  readonly #attachments: Attachments;
+  /** Namespaces of this host on its networks: connected, disconnected, looked after. */
+  readonly places: Places;
   readonly #tower: TowerService;
   readonly #publisher: Publisher;
   readonly #reconciler: Reconciler;
@@ -102,8 +90,6 @@ export class AppNetworks {
   #engine: string | null = null;
   #stats: StatsAnswer | null = null;
   #outcome: DesiredOutcome | null = null;
-  /** Attachments whose namespace is away, as `network/name`. */
-  #away: ReadonlySet<string> = new Set();
   #waiters: (() => void)[] = [];
   #cancelPoll: () => void = () => {};
   #following: Promise<void> = Promise.resolve();
@@ -114,10 +100,18 @@ export class AppNetworks {
 
   private constructor(options: AppNetworksOptions, attachments: Attachments) {
     this.#options = options;
-    this.#attachments = attachments;
     const { timers, random, log, settings } = options;
     this.#keys = new KeyKeeper({ secrets: options.secrets, timers, age_ms_max: settings.keyAge_ms_max, log });
     this.#tower = new TowerService(options.mesh, timers);
+    this.places = new Places({
+      node: options.self.node,
+      attachments,
+      tower: this.#tower,
+      networks: () => this.#app?.networks ?? [],
+      onChange: () => this.#reconcile(),
+      untilMade: (attachment) => this.#untilMade(attachment),
+      onFailure: (what, error) => this.#failed(what, error),
+    });
     this.#publisher = new Publisher({ publish: (published) => this.#tower.publish(published), timers, random, log });
     this.#reconciler = new Reconciler({ timers, onApplied: (answer) => this.#applied(answer) });
     this.#paths = new PeerPaths({
@@ -148,10 +142,11 @@ export class AppNetworks {
     if (app === null || app.networks.length === 0) return this.#leave();
     this.#app = app;
     this.#paths.follow(app.hosts);
-    await this.#lookAtNamespaces();
+    await this.places.look();
     if (this.#keys.ring.length === 0) await this.#keys.rotate();
     if (this.#isClosed) return;
     this.#keysChanged();
+    this.places.askForAddresses();
     if (this.#link !== null) return;
     this.#isDismissed = false;
     this.#link = this.#makeLink();
@@ -213,7 +208,7 @@ export class AppNetworks {
       engine: settings.engine,
       fwmark: settings.fwmark,
       keys: this.#keys.ring.map(({ privateKey, portOffset }) => ({ privateKey, listenPort: settings.listenPort + portOffset })),
-      attachments: this.#attachments.list.filter(({ network, name }) => !this.#away.has(`${network}/${name}`)),
+      attachments: this.places.present,
       pathOf: (node) => this.#paths.pathOf(node),
     });
     this.#reconciler.want(this.#outcome.desired);
@@ -302,7 +297,7 @@ export class AppNetworks {
   }
 
   async #poll(): Promise<void> {
-    if (await this.#lookAtNamespaces()) this.#reconcile();
+    if (await this.places.look()) this.#reconcile();
     const stats = await this.#readStats();
     if (stats === null || this.#app === null) return;
     this.#paths.step(this.#app.hosts, stats.peers, this.#options.channels());
@@ -319,15 +314,6 @@ export class AppNetworks {
     return stats;
   }
 
-  /** True: one went, or came back. */
-  async #lookAtNamespaces(): Promise<boolean> {
-    const there = await Promise.all(this.#attachments.list.map(async (one) => ((await isThere(one)) ? [] : [`${one.network}/${one.name}`])));
-    const away = new Set(there.flat());
-    const isSame = away.size === this.#away.size && [...away].every((one) => this.#away.has(one));
-    this.#away = away;
-    return !isSame;
-  }
-
   #failed(what: string, error: unknown): void {
     const { code, message } = asSelvedgeError(error, 'tunnel_refused', { what });
     // Of a tunnel that went away the link tells.
@@ -336,37 +322,8 @@ export class AppNetworks {
 
   // ---- for the control API
 
-  /** A namespace becomes a place on a network; resolves when it is one. @throws not_member, namespace_missing, argument_invalid, not_connected, timeout, what the tunnel says */
-  async connect(request: ConnectRequest): Promise<Connected> {
-    const { network } = request;
-    this.#member(network);
-    const found = await findNamespace(request.namespace);
-    const name = request.name ?? defaultAttachmentName(found);
-    const interfaceName = request.interface ?? defaultInterfaceName(network);
-    const objection = interfaceObjection(interfaceName);
-    if (objection !== null) throw new SelvedgeError('argument_invalid', { name: 'interface', why: objection });
-    const known = this.#attachments.find(network, name);
-    if (known !== undefined && (known.netns !== found.netns || known.birth !== found.birth) && !this.#away.has(`${network}/${name}`))
-      throw new SelvedgeError('argument_invalid', {
-        name: 'name',
-        why: `${network}/${name} is another namespace (${known.netns}); disconnect it, or give another --name`,
-      });
-    const addresses = await this.#tower.attach(network, name);
-    const attachment: Attachment = { network, name, interface: interfaceName, ...found };
-    try {
-      await this.#attachments.put(attachment);
-      await this.#lookAtNamespaces();
-      this.#reconcile();
-      await this.#untilApplied(attachment);
-    } catch (error) {
-      if (known === undefined) await this.disconnect(network, name).catch((undoing: unknown) => this.#failed('undoing a connect', undoing));
-      throw error;
-    }
-    return { network, name, interface: interfaceName, ...addresses };
-  }
-
   /** Resolves once the tunnel has made it, for which the snapshot with its address must have come. */
-  async #untilApplied({ network, name }: Attachment): Promise<void> {
+  async #untilMade({ network, name }: Attachment): Promise<void> {
     const { timers } = this.#options;
     const until_ms = timers.clock.now() + limits.app_answer_ms_max;
     const what = `attachment ${network}/${name}`;
@@ -384,23 +341,6 @@ export class AppNetworks {
     }
     const failure = this.#reconciler.failures.find((one) => one.what === what);
     if (failure !== undefined) throw failureError(failure);
-  }
-
-  /** @throws not_found, disk_full, not_connected */
-  async disconnect(network: string, name: string): Promise<void> {
-    const known = this.#attachments.find(network, name);
-    if (
-      known === undefined &&
-      this.#app?.networks.find((one) => one.name === network)?.endpoints.some((one) => this.#isMine(one.node) && one.attachment === name) !== true
-    )
-      throw new SelvedgeError('not_found', { what: 'attachment', name: `${network}/${name}` });
-    await this.#attachments.remove(network, name);
-    this.#reconcile();
-    await this.#tower.detach(network, name);
-  }
-
-  #isMine(node: string): boolean {
-    return node === this.#options.self.node;
   }
 
   /** The address that a node's name, or an address itself, stands for on a network. @throws not_member, not_found */
@@ -446,7 +386,9 @@ export class AppNetworks {
     if (this.#app === null) return null;
     const down = [this.#link?.error ?? null, this.#publisher.error].filter((error) => error !== null);
     const notes: Note[] = down.map(({ code, message }) => ({ code, what: code.startsWith('tunnel') ? 'tunnel' : 'tower', why: message }));
-    for (const one of this.#away)
+    if (this.#hello !== null && this.#hello.program !== this.#options.program)
+      notes.push({ code: 'tunnel_outdated', what: 'tunnel', why: `${this.#hello.program} was running already; this daemon brings ${this.#options.program}` });
+    for (const one of this.places.away)
       notes.push({ code: 'namespace_missing', what: `attachment ${one}`, why: 'its namespace, or the process that held it, is gone' });
     return makeStatus({
       node: this.#options.self.node,
@@ -457,7 +399,7 @@ export class AppNetworks {
       isCurrent: this.#reconciler.isCurrent,
       stats: this.#stats,
       mtus: this.#outcome?.mtus ?? new Map(),
-      attachments: this.#attachments.list,
+      attachments: this.places.all,
       verdictOf: (node) => this.#paths.verdictOf(node),
       notes: [...notes, ...(this.#outcome?.notes ?? [])],
       failures: this.#reconciler.failures,

@@ -51,6 +51,11 @@ const HOLD_MS_MAX = 300_000;
 /** A direct path that held so long has earned its first trust back. */
 const STEADY_MS = 600_000;
 
+/** Less than this is WireGuard's own keepalives, 32 octets each, which nobody answers; a sealed frame is larger, and so is a handshake. */
+const QUESTION_BYTES_MIN = 112;
+/** Who says nothing for so long is not talking any more. */
+const PAUSE_MS = 2_000;
+
 const HEARD = 'UDP gets through';
 
 export class PathMachine {
@@ -69,6 +74,7 @@ export class PathMachine {
   #heardSince_ms: number | null = null;
   #hold_ms = HOLD_MS_MIN;
   #isTalking = false;
+  #talked_ms = Number.NEGATIVE_INFINITY;
 
   constructor(now_ms: number) {
     this.#since_ms = now_ms;
@@ -100,14 +106,19 @@ export class PathMachine {
 
   #observe(now_ms: number, { txBytes, directHeard_ms, carriedHeard_ms }: PathFacts): void {
     // Counters that went back are those of a tunnel that was started anew.
-    const hasSent = this.#lastTxBytes !== null && txBytes > this.#lastTxBytes;
+    const hasSent = this.#lastTxBytes !== null && txBytes - this.#lastTxBytes >= QUESTION_BYTES_MIN;
+    const wasTalking = this.#isTalking;
     this.#isTalking = hasSent;
     // A peer that carries answers by that way, also what reached it by UDP.
     const heard_ms = latest(directHeard_ms, carriedHeard_ms);
     const isAnswered = heard_ms !== null && heard_ms > this.#stepped_ms;
+    // What was answered at once before a pause says nothing of what comes after it.
+    if (hasSent) this.#talked_ms = now_ms;
+    else if (now_ms - this.#talked_ms > PAUSE_MS) this.#answers = [];
     if (this.#asked_ms !== null && heard_ms !== null && heard_ms > this.#asked_ms) this.#asked_ms = null;
     if (hasSent && this.#asked_ms === null) {
-      if (!isAnswered) this.#asked_ms = this.#isBrisk && heard_ms !== null ? heard_ms : now_ms;
+      // In the middle of talking the question was open from the step before on; the first word after a pause is as new as can be.
+      if (!isAnswered) this.#asked_ms = this.#isBrisk && wasTalking && heard_ms !== null ? Math.max(heard_ms, this.#stepped_ms) : now_ms;
       this.#answers = [...this.#answers, isAnswered].slice(-BRISK_STEPS);
     }
     const isFresh = directHeard_ms !== null && now_ms - directHeard_ms <= DIRECT_FRESH_MS && directHeard_ms > this.#distrusted_ms;

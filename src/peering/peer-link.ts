@@ -12,6 +12,8 @@ import type { MeshContext } from './context.ts';
 import type { Candidate, FlowHandle } from './mesh.ts';
 import { checkHello, PeerChannel, type PeerChannelOwner } from './peer-channel.ts';
 
+/** Made once: an abort without a reason makes one of its own, with a stack trace. */
+const NOT_NEEDED = new SelvedgeError('session_closed', { why: 'no longer needed' });
 /** A channel that has lived this long has earned a fresh start of the backoff. */
 const SETTLED_MS = 10_000;
 
@@ -64,8 +66,8 @@ export class PeerLink implements PeerChannelOwner {
   close(code: ErrorCode, why: string): void {
     this.#isClosed = true;
     this.#cancelWait?.();
-    this.#dialing?.abort();
-    this.#probing?.abort();
+    this.#dialing?.abort(NOT_NEEDED);
+    this.#probing?.abort(NOT_NEEDED);
     this.#current?.close(code, why);
   }
 
@@ -82,7 +84,7 @@ export class PeerLink implements PeerChannelOwner {
       this.#context.dialer.noteSilent(this.#candidate, channel.carrier.session?.transport ?? 'quic');
       this.#redial();
     } else if (!channel.channel.isSuspended) {
-      this.#dialing?.abort();
+      this.#dialing?.abort(NOT_NEEDED);
       this.#cancelWait?.();
       this.#cancelWait = null;
     }
@@ -225,7 +227,7 @@ export class PeerLink implements PeerChannelOwner {
   // ---- back up to QUIC
 
   #stopProbe(): void {
-    this.#probing?.abort();
+    this.#probing?.abort(NOT_NEEDED);
     this.#probing = null;
   }
 

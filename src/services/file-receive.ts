@@ -171,13 +171,13 @@ class Receiver implements FileReceiver {
     try {
       for (let left = size - from; left > 0; ) {
         await writer.room();
-        const bytes = reader.take(Math.min(writer.free_bytes, left));
-        if (bytes === null) {
+        const count = reader.takeInto(writer.free(left));
+        if (count === 0) {
           await reader.more();
           continue;
         }
-        writer.add(bytes);
-        left -= bytes.length;
+        writer.added(count);
+        left -= count;
       }
       await writer.finish();
     } finally {

@@ -74,7 +74,6 @@ export function errorOf({ error }: Refusal): SelvedgeError {
 /** Reads a flow as words and content, within bounds. */
 export class WordReader {
   readonly #flow: FlowHandle;
-  #rest: Uint8Array | null = null;
 
   constructor(flow: FlowHandle) {
     this.#flow = flow;
@@ -89,17 +88,14 @@ export class WordReader {
     return parse(shape, text);
   }
 
-  /** The next octets of the content, at most `bytesMax`; null if none are there now. */
-  take(bytesMax: number): Uint8Array | null {
-    const bytes = this.#rest ?? this.#flow.read();
-    if (bytes === null) return null;
-    this.#rest = bytes.length > bytesMax ? bytes.subarray(bytesMax) : null;
-    return this.#rest === null ? bytes : bytes.subarray(0, bytesMax);
+  /** Copies the next octets of the content into `into`; how many: 0 if none are there now. */
+  takeInto(into: Uint8Array): number {
+    return this.#flow.readInto(into);
   }
 
-  /** Waits until `take` has something. @throws why the flow ended */
+  /** Waits until `takeInto` has something. @throws why the flow ended */
   async more(): Promise<void> {
-    if (this.#rest !== null || (await this.#flow.readable())) return;
+    if (await this.#flow.readable()) return;
     throw (await this.#flow.closed) ?? new SelvedgeError('flow_lost', { why: 'the peer ended it early' });
   }
 
@@ -107,13 +103,9 @@ export class WordReader {
     const bytes = new Uint8Array(count);
     let filled = 0;
     while (filled < count) {
-      const part = this.take(count - filled);
-      if (part === null) {
-        await this.more();
-        continue;
-      }
-      bytes.set(part, filled);
-      filled += part.length;
+      const taken = this.takeInto(bytes.subarray(filled));
+      if (taken === 0) await this.more();
+      filled += taken;
     }
     return bytes;
   }

@@ -46,23 +46,22 @@ export class PartWriter {
     this.#options = options;
   }
 
-  /** How much `add` takes now; nothing: wait for `room`. */
-  get free_bytes(): number {
-    return BUFFER_BYTES - this.#filled;
+  /** Where the next octets go, at most `bytesMax` of them: fill it from the front, then tell `added`. Empty: wait for `room`. */
+  free(bytesMax: number): Uint8Array {
+    return this.#filling.subarray(this.#filled, Math.min(this.#filled + bytesMax, BUFFER_BYTES));
   }
 
-  /** Copies octets, at most `free_bytes`. @throws why an earlier write failed */
-  add(bytes: Uint8Array): void {
+  /** So many octets were put into what `free` gave. @throws why an earlier write failed */
+  added(bytes: number): void {
     this.#check();
-    this.#filling.set(bytes, this.#filled);
-    this.#filled += bytes.length;
-    if (this.#filled === BUFFER_BYTES) this.#send();
+    this.#filled += bytes;
+    if (this.#isFull) this.#send();
     else this.#cancelTimer ??= this.#options.timers.after(GATHER_MS_MAX, this.#onTimer);
   }
 
-  /** Resolves once `add` takes something. @throws why a write failed */
+  /** Resolves once `free` has some. @throws why a write failed */
   async room(): Promise<void> {
-    while (this.free_bytes === 0 && this.#failure === null) await this.#writing;
+    while (this.#isFull && this.#failure === null) await this.#writing;
     this.#check();
   }
 
@@ -81,6 +80,10 @@ export class PartWriter {
     this.#cancelTimer = null;
     this.#queue.length = Math.min(this.#queue.length, 1);
     await this.#writing;
+  }
+
+  get #isFull(): boolean {
+    return this.#filled === BUFFER_BYTES;
   }
 
   readonly #onTimer = (): void => {
@@ -123,7 +126,7 @@ export class PartWriter {
     this.#queue.shift();
     this.#spare.push(buffer);
     if (this.#queue.length > 0) this.#writing = this.#writeFirst();
-    if (this.free_bytes === 0) this.#send();
+    if (this.#isFull) this.#send();
   }
 
   #check(): void {

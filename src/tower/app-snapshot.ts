@@ -1,21 +1,15 @@
 /** A member's view of its app networks, as its snapshot tells it. Pure. */
 import { isIP } from 'node:net';
 import { assert } from '../base/errors.ts';
-import type { AppEndpoint, AppHost, AppPart } from '../enroll/app-wire.ts';
+import type { AppHost, AppPart } from '../enroll/app-wire.ts';
 import type { AppHostRow, AppView } from './app-store.ts';
 
-export function appPart(node: string, { networks, endpoints, hosts }: AppView): AppPart {
+export function appPart(node: string, { networks, hosts }: AppView): AppPart {
   const own = hosts.find((host) => host.node === node);
   assert(own !== undefined && own.vtep !== null, 'a live member of a network has a VTEP');
-  const byNetwork = Map.groupBy(endpoints, (endpoint) => endpoint.network);
   return {
     vtep: own.vtep,
-    networks: networks.map(({ name, vni, mtu, learning, subnet4, subnet6 }) => {
-      const of = (byNetwork.get(name) ?? []).map(
-        ({ node, attachment, mac, address4, address6 }): AppEndpoint => ({ node, attachment, mac, address4, address6 }),
-      );
-      return { name, vni, mtu, learning, subnet4, subnet6, endpoints: of };
-    }),
+    networks: networks.map(({ created_ms: _at, endpoints, ...network }) => ({ ...network, endpoints: [...endpoints] })),
     hosts: hosts.flatMap((host) => (host === own ? [] : [hostPart(host)])),
   };
 }

@@ -2,7 +2,7 @@
  * `AppStore`: the rows of app networks, part of the `Store`. As there, each change is one transaction with its version, its scopes and its
  * audit row; `told` names the nodes whose snapshots differ by it: the members of the network concerned, at whatever site, and nobody else.
  */
-import type { Underlay } from '../enroll/app-wire.ts';
+import type { AppEndpoint, Underlay } from '../enroll/app-wire.ts';
 import type { Endpoint } from '../enroll/wire.ts';
 
 export interface AppNetworkRow {
@@ -52,9 +52,8 @@ export interface AppHostRow extends WireguardFacts {
 
 /** What one node may know of app networks, at one moment: revoked and disabled nodes are not in it. */
 export interface AppView {
-  readonly networks: readonly AppNetworkRow[];
-  /** Ordered by network, node, attachment. */
-  readonly endpoints: readonly AppEndpointRow[];
+  /** Ordered by name; their endpoints by node, then attachment. */
+  readonly networks: readonly (AppNetworkRow & { readonly endpoints: readonly AppEndpoint[] })[];
   /** The node itself and all that share a network with it, ordered by id. */
   readonly hosts: readonly AppHostRow[];
 }

@@ -1,6 +1,8 @@
 /** `AppStore` in SQL, for the same engines as store-sql.ts. What is given out is chosen in store-sql-app-assign.ts, how much there may be in store-sql-app-room.ts. */
 import type { Selectable, Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
+import type { AppEndpoint } from '../enroll/app-wire.ts';
+import { AppCache } from './app-cache.ts';
 import type { AppChange, AppEndpointRow, AppHostRow, AppNetworkRow, AppNetworkView, AppStore, AppView, NewAppNetwork, WireguardFacts } from './app-store.ts';
 import type { Tables } from './migrations.ts';
 import { assignVni, assignVtep, clusterOf, forgetCursors, insertEndpoint } from './store-sql-app-assign.ts';
@@ -12,6 +14,7 @@ import { overlaps, readSubnet } from './subnet.ts';
 type Tx = Transaction<Tables>;
 
 export class SqlAppStore implements AppStore {
+  readonly #cache = new AppCache();
   readonly #transact: <Result>(work: (tx: Tx) => Promise<Result>) => Promise<Result>;
 
   constructor(transact: <Result>(work: (tx: Tx) => Promise<Result>) => Promise<Result>) {
@@ -33,7 +36,7 @@ export class SqlAppStore implements AppStore {
   network(name: string): Promise<AppNetworkView> {
     return this.#transact(async (tx) => {
       const network = await mustFindNetwork(tx, name);
-      const endpoints = await endpointsOf(tx, [name]);
+      const endpoints = await endpointsOf(tx, name);
       return { network, endpoints, hosts: await hostsOf(tx, await membersOf(tx, name)) };
     });
   }
@@ -152,12 +155,27 @@ export class SqlAppStore implements AppStore {
     return this.#transact(async (tx) => {
       const names = await networksOf(tx, node);
       if (names.length === 0) return null;
-      const networks = (await tx.selectFrom('app_networks').selectAll().where('name', 'in', names).orderBy('name').execute()).map(networkRow);
       const hosts = (await hostsOf(tx, await sharersOf(tx, node))).filter((host) => host.isLive);
-      const live = new Set(hosts.map((host) => host.node));
-      const endpoints = (await endpointsOf(tx, names)).filter((endpoint) => live.has(endpoint.node));
-      return { networks, endpoints, hosts };
+      const rows = await tx.selectFrom('app_networks').selectAll().where('name', 'in', names).orderBy('name').execute();
+      const endpoints = await this.#liveEndpoints(tx, names);
+      return { networks: rows.map((row) => ({ ...networkRow(row), endpoints: endpoints.get(row.name) ?? [] })), hosts };
     });
+  }
+
+  /** By network. Whoever is revoked, disabled, or back, moves the version of each of its networks. */
+  async #liveEndpoints(tx: Tx, networks: readonly string[]): Promise<Map<string, readonly AppEndpoint[]>> {
+    const scopes = await tx.selectFrom('versions').selectAll().where('scope', 'in', networks.map(scopeOfApp)).execute();
+    const versions = new Map(scopes.map((row) => [row.scope, Number(row.version)]));
+    const versionIn = (network: string) => versions.get(scopeOfApp(network)) ?? 0;
+    const found = new Map(networks.map((network) => [network, this.#cache.get(network, versionIn(network))]));
+    const missing = networks.filter((network) => found.get(network) === null);
+    const read = Map.groupBy(missing.length === 0 ? [] : await liveEndpointsOf(tx, missing), (row) => row.network);
+    for (const network of missing) {
+      const endpoints = (read.get(network) ?? []).map(({ network: _network, node_id, ...shown }): AppEndpoint => ({ node: node_id, ...shown }));
+      this.#cache.set(network, versionIn(network), endpoints);
+      found.set(network, endpoints);
+    }
+    return new Map([...found].map(([network, endpoints]) => [network, endpoints ?? []]));
   }
 }
 
@@ -197,9 +215,23 @@ async function countsOf(tx: Tx, membersOnly: boolean): Promise<Map<string, numbe
   return new Map(rows.map((row) => [row.network, Number(row.count)]));
 }
 
-async function endpointsOf(tx: Tx, networks: readonly string[]): Promise<AppEndpointRow[]> {
-  const query = tx.selectFrom('app_endpoints').selectAll().where('network', 'in', networks).orderBy('network').orderBy('node_id').orderBy('attachment');
+async function endpointsOf(tx: Tx, network: string): Promise<AppEndpointRow[]> {
+  const query = tx.selectFrom('app_endpoints').selectAll().where('network', '=', network).orderBy('node_id').orderBy('attachment');
   return (await query.execute()).map(endpointRow);
+}
+
+async function liveEndpointsOf(tx: Tx, networks: readonly string[]) {
+  return await tx
+    .selectFrom('app_endpoints')
+    .innerJoin('nodes', 'nodes.id', 'app_endpoints.node_id')
+    .select(['network', 'node_id', 'attachment', 'mac', 'address4', 'address6'])
+    .where('network', 'in', networks)
+    .where('nodes.fingerprint', 'is not', null)
+    .where('nodes.disabled', '=', 0)
+    .orderBy('network')
+    .orderBy('node_id')
+    .orderBy('attachment')
+    .execute();
 }
 
 async function hostsOf(tx: Tx, nodes: readonly string[]): Promise<AppHostRow[]> {

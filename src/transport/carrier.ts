@@ -115,6 +115,7 @@ export class Carrier {
   #handlerOf(carried: Carried): SessionHandler {
     const { key } = carried;
     return {
+      keepsNothing: true,
       data: (source, bytes) => {
         this.channel.receive(this.#now, key, source, bytes);
         if (bytes.length < BULK_PIECE_BYTES) this.#received();

@@ -61,6 +61,10 @@ export class Relay implements SessionHandler {
     this.#early = rest.length > 0 ? [{ source, bytes: rest }, ...others] : others;
   }
 
+  get keepsNothing(): boolean {
+    return this.#target?.keepsNothing === true;
+  }
+
   data(source: number, bytes: Uint8Array): void {
     if (this.#target) return this.#target.data(source, bytes);
     this.#early.push({ source, bytes });

@@ -10,16 +10,9 @@ import { limits } from '../base/limits.ts';
 import { type QuicAddress, type QuicConnection, type QuicConnectionHandler, type QuicEnd, QuicEndpoint, type QuicLane, quicLanes } from '../native.ts';
 import { boundReason, closeError } from './reason.ts';
 import type { Credentials, LaneName, PathFacts, PathLaw, PathSample, Session, SessionHandler, SessionListener, Transport } from './session.ts';
-import { systemClock } from './system.ts';
 
-/** Reads land in slabs, larger ones while one does not last: a channel that says little holds little. What the receiver keeps of one keeps the slab. */
-const SLAB_BYTES_FIRST: number = 4 * 1024;
-const SLAB_BYTES_MAX = 256 * 1024;
-const SLAB_GROWTH = 4;
-/** A slab that lasts for less than this is followed by a larger one: many small ones are many collections. */
-const SLAB_MS_MIN = 250;
-/** With less room than this part of a slab left, the next read begins a new one. */
-const SLAB_REST_PART = 16;
+/** What every read lands in. Who keeps octets has them copied out of it; a channel that says little then holds little. */
+const READ_BUFFER_BYTES = 256 * 1024;
 /** Octets of one source that are handed over before other events get their turn. */
 const READ_BYTES_PER_TURN = 1024 * 1024;
 const RESET_KEY_BYTES = 32;
@@ -172,6 +165,8 @@ export class QuicTransport implements Transport {
   }
 }
 
+let readBuffer: Uint8Array | null = null;
+
 const ignoring: QuicConnectionHandler = { connected() {}, readable() {}, ready() {}, writable() {}, datagrams() {}, finished() {}, closed() {} };
 
 interface Dialing {
@@ -196,9 +191,6 @@ class QuicSession implements Session {
   #remote = '';
   #local = '';
   #peerChain: readonly Uint8Array[] = [];
-  #slab = new Uint8Array(0);
-  #slabBytes = SLAB_BYTES_FIRST;
-  #slabAt = Number.NEGATIVE_INFINITY;
   #sent_bytes = 0;
   #received_bytes = 0;
   #lastFacts: PathFacts = noFacts;
@@ -322,7 +314,6 @@ class QuicSession implements Session {
     this.#ended = error;
     const handler = this.#handler;
     this.#handler = null;
-    this.#slab = new Uint8Array(0);
     this.#onEnd();
     if (handler) queueMicrotask(() => handler.closed(error));
   }
@@ -339,27 +330,18 @@ class QuicSession implements Session {
         setImmediate(() => this.#read(source));
         return;
       }
-      if (this.#slab.length * SLAB_REST_PART <= this.#slab.buffer.byteLength) this.#nextSlab();
-      const count = this.#connection.read(source, this.#slab);
+      readBuffer ??= new Uint8Array(READ_BUFFER_BYTES);
+      const count = this.#connection.read(source, readBuffer);
       if (count === 0) return;
       if (count < 0) {
         this.#handler.sourceEnd(source);
         return;
       }
-      const bytes = this.#slab.subarray(0, count);
-      this.#slab = this.#slab.subarray(count);
       total += count;
       this.#received_bytes += count;
+      const bytes = this.#handler.keepsNothing ? readBuffer.subarray(0, count) : readBuffer.slice(0, count);
       this.#handler.data(source, bytes);
     }
-  }
-
-  #nextSlab(): void {
-    const now = systemClock.now();
-    const isBusy = now - this.#slabAt < SLAB_MS_MIN;
-    this.#slabBytes = isBusy ? Math.min(this.#slabBytes * SLAB_GROWTH, SLAB_BYTES_MAX) : SLAB_BYTES_FIRST;
-    this.#slabAt = now;
-    this.#slab = new Uint8Array(Buffer.allocUnsafeSlow(this.#slabBytes).buffer);
   }
 
   #readDatagrams(): void {

@@ -59,8 +59,10 @@ export interface PathLaw {
 }
 
 export interface SessionHandler {
-  /** Octets of one source, in order. The array is the receiver's to keep. */
+  /** Octets of one source, in order. The array is the receiver's to keep, unless it says that it keeps nothing. */
   data(source: number, bytes: Uint8Array): void;
+  /** True: `data` copies what it needs, and the session may use the array's memory again once the call is over. */
+  readonly keepsNothing?: boolean;
   /** The peer writes no more on this source; none of it was lost. */
   sourceEnd(source: number): void;
   /** `ready(lane)` has become true. */

@@ -16,8 +16,12 @@ import { remoteOf, tcpError } from './tcp-tls.ts';
 export const RecordKind = { data: 0, close: 1, want_bulk: 2, finish: 3, oversized: -1 } as const;
 const HEAD_BYTES = 4;
 const SMALL_BATCH_BYTES = 2_048;
+/** A keystroke's buffer is not worth the call that frees it. */
+const RELEASED_BYTES_MIN = 4_096;
 
 export interface LaneOwner {
+  /** `laneData` keeps nothing of its array. */
+  readonly keepsNothing: boolean;
   laneData(lane: Lane, bytes: Uint8Array): void;
   /** A whole record of a kind other than data; the owner refuses what it does not know. */
   laneRecord(lane: Lane, kind: number, payload: Uint8Array): void;
@@ -86,7 +90,10 @@ export class Lane {
     socket.on('error', (error) => {
       this.#error ??= tcpError(error, peer, true);
     });
-    socket.on('end', () => this.#die(this.#error ?? new SelvedgeError('network_unreachable', { peer, why: 'connection ended without a word' })));
+    socket.on('end', () => {
+      if (this.#ending) socket.destroy();
+      this.#die(this.#error ?? new SelvedgeError('network_unreachable', { peer, why: 'connection ended without a word' }));
+    });
     socket.on('close', () => this.#die(this.#error ?? new SelvedgeError('network_unreachable', { peer, why: 'connection lost' })));
     if (socket.destroyed) this.#die(new SelvedgeError('network_unreachable', { peer, why: 'connection lost' }));
     this.#scheduleFlush();
@@ -220,6 +227,8 @@ export class Lane {
     batch.bytes.writeUInt32BE(((batch.kind << 24) | payload_bytes) >>> 0, 0);
     this.#inWrite = true;
     socket.write(batch.length === batch.bytes.length ? batch.bytes : batch.bytes.subarray(0, batch.length), () => this.#written(batch, payload_bytes));
+    // The preface waited for company.
+    if (socket.writableCorked > 0) socket.uncork();
   }
 
   #written(batch: Batch, payload_bytes: number): void {
@@ -238,6 +247,7 @@ export class Lane {
   #receive(chunk: Buffer): void {
     if (this.#ending) return;
     this.received_bytes += chunk.length;
+    const isOver = this.#owner.keepsNothing;
     let at = 0;
     while (at < chunk.length && !this.#ending) {
       if (this.#left_bytes === 0) {
@@ -251,6 +261,8 @@ export class Lane {
       if (this.#control === null) this.#owner.laneData(this, bytes);
       else this.#receiveControl(this.#control, bytes);
     }
+    // Each chunk is a buffer of its own. Given back here, it is the next one's; left to the collector, it is a collection every 2,000 chunks.
+    if (isOver && chunk.length >= RELEASED_BYTES_MIN && chunk.buffer.byteLength === chunk.length) (chunk.buffer as ArrayBuffer).transfer(0);
   }
 
   #receiveHead(chunk: Buffer, at: number): number {

@@ -164,6 +164,10 @@ export class TcpSession implements Session, LaneOwner {
     return true;
   }
 
+  get keepsNothing(): boolean {
+    return this.#handler?.keepsNothing === true;
+  }
+
   laneData(lane: Lane, bytes: Uint8Array): void {
     if (this.#ended.has(lane.name)) {
       this.#refuse('frames after the end of their lane');
@@ -175,7 +179,7 @@ export class TcpSession implements Session, LaneOwner {
 
   laneRecord(lane: Lane, kind: number, payload: Uint8Array): void {
     this.#heard_ms = this.#setup.timers.clock.now();
-    if (kind === RecordKind.close) this.#end(decodeClose(payload, this.remote), null);
+    if (kind === RecordKind.close) this.#hangUp(decodeClose(payload, this.remote));
     else if (kind === RecordKind.want_bulk && this.side === 'dialer' && payload.length === 0) this.#askForBulk();
     else if (kind === RecordKind.finish && payload.length === (lane === this.#urgent ? 1 : 0) && !this.#ended.has(lane.name)) this.#laneFinished(lane, payload);
     else this.#refuse(`lane record of kind ${kind}, ${payload.length} octets`);
@@ -223,6 +227,13 @@ export class TcpSession implements Session, LaneOwner {
     this.#ended.add(lane.name);
     this.#handler?.sourceEnd(SOURCES[lane.name]);
     if (this.#ended.size === this.#lanesToEnd && !this.#closed) this.#handler?.finished();
+  }
+
+  /** The peer has said its last words and listens no more: there is nothing left to say goodbye to. */
+  #hangUp(error: SelvedgeError): void {
+    this.#urgent.destroy();
+    this.#bulk.destroy();
+    this.#end(error, null);
   }
 
   #refuse(why: string): void {

@@ -32,7 +32,9 @@ export class TcpTransport implements Transport {
   readonly #random: Random;
   readonly #handshake_ms: number;
   readonly #sessions = new Map<Session, Promise<void>>();
-  readonly #abort = new AbortController();
+  /** Ways to give up what is being dialed. */
+  readonly #dialing = new Set<() => void>();
+  #isClosed = false;
 
   constructor(options: TcpOptions = {}) {
     this.#timers = options.timers ?? systemTimers;
@@ -42,9 +44,9 @@ export class TcpTransport implements Transport {
 
   async dial(target: Target, credentials: Credentials, signal: AbortSignal): Promise<Session> {
     const id = this.#random.bytes(SESSION_ID_BYTES);
-    const urgent = await this.#connect(target, credentials, AbortSignal.any([signal, this.#abort.signal]));
+    const urgent = await this.#connect(target, credentials, signal);
     const peerChain = chainOrDestroy(urgent);
-    urgent.write(encodePreface({ lane: 'urgent', session: id }));
+    sendPreface(urgent, encodePreface({ lane: 'urgent', session: id }));
     const gone = Promise.withResolvers<void>();
     const session: Session = new TcpSession({
       side: 'dialer',
@@ -59,7 +61,7 @@ export class TcpTransport implements Transport {
           bulk.destroy();
           throw new SelvedgeError('network_unreachable', { peer: remoteOf(urgent), why: 'the second connection led to another certificate' });
         }
-        bulk.write(encodePreface({ lane: 'bulk', session: id }));
+        sendPreface(bulk, encodePreface({ lane: 'bulk', session: id }));
         return bulk;
       },
       onGone: () => {
@@ -73,7 +75,8 @@ export class TcpTransport implements Transport {
 
   /** Gives up what is being dialed, closes every session, and waits until the sockets are closed. */
   async close(): Promise<void> {
-    this.#abort.abort();
+    this.#isClosed = true;
+    for (const giveUp of [...this.#dialing]) giveUp();
     const gone = [...this.#sessions.values()];
     for (const session of [...this.#sessions.keys()]) session.close('shutting_down', 'the transport closes');
     await Promise.all(gone);
@@ -84,7 +87,7 @@ export class TcpTransport implements Transport {
     const peer = addressPort(target.host, target.port);
     const ms = this.#handshake_ms;
     return new Promise((resolve, reject) => {
-      if (signal.aborted) return reject(abortError(peer));
+      if (signal.aborted || this.#isClosed) return reject(abortError(peer));
       let connected = false;
       const socket = connectTls({
         host: target.host,
@@ -96,6 +99,7 @@ export class TcpTransport implements Transport {
       const settle = (error: SelvedgeError | null): void => {
         cancelTimer();
         signal.removeEventListener('abort', onAbort);
+        this.#dialing.delete(onAbort);
         socket.off('error', onError).off('close', onClose);
         // An error always comes with the end of the socket, which its next owner hears.
         socket.on('error', () => {});
@@ -117,6 +121,7 @@ export class TcpTransport implements Transport {
         ),
       );
       signal.addEventListener('abort', onAbort);
+      this.#dialing.add(onAbort);
       socket
         .setNoDelay(true)
         .once('connect', () => {
@@ -134,6 +139,13 @@ export class TcpTransport implements Transport {
 }
 
 const abortError = (peer: string): SelvedgeError => new SelvedgeError('network_unreachable', { peer, why: 'given up' });
+
+/** With the first frames if they come in this turn of the event loop, else alone. */
+function sendPreface(socket: TLSSocket, preface: Uint8Array): void {
+  socket.cork();
+  socket.write(preface);
+  setImmediate(() => socket.uncork());
+}
 
 function chainOrDestroy(socket: TLSSocket): Uint8Array[] {
   try {

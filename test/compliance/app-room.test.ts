@@ -72,7 +72,7 @@ t.test('no node is told of more endpoints than its snapshot holds, whoever adds 
       left -= Math.min(perNetwork, left);
     }
   }
-  const told = async (node: string) => (await store.app.view(node))?.endpoints.length;
+  const told = async (node: string) => (await store.app.view(node))?.networks.reduce((sum, network) => sum + network.endpoints.length, 0);
   t.equal(await told(idOf(0)), max - 1);
   await store.app.attach(networkOf(0), idOf(1), 'last', NOW_MS);
   t.equal(await told(idOf(0)), max);

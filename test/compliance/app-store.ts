@@ -177,7 +177,7 @@ export function appStoreCompliance(t: Test, maker: StoreMaker): void {
         : [
             view.networks.map((network) => network.name),
             view.hosts.map((host) => host.node).toSorted(),
-            view.endpoints.map((endpoint) => `${endpoint.network} ${endpoint.node} ${endpoint.attachment}`.trim()),
+            view.networks.flatMap(({ name, endpoints }) => endpoints.map(({ node, attachment }) => `${name} ${node} ${attachment}`.trim())),
           ];
     };
     const rows = (...texts: string[]) => texts.toSorted();

@@ -61,7 +61,7 @@ t.test('two hosts on one app network', { timeout: 100_000 }, async (t) => {
   await t.test('a namespace is put on it in one call, and is reached from the other host', async (t) => {
     const namespace = `${pair.prefix}c`;
     await ip('netns', 'add', namespace);
-    const connected = await a.apps.connect({ network: 'shop', namespace, name: 'web' });
+    const connected = await a.apps.places.connect({ network: 'shop', namespace, name: 'web' });
     t.match(connected, { interface: 'shop0', address4: '10.9.0.3' });
     await reached(b, '10.9.0.3');
     t.match(await ip('-n', namespace, 'addr', 'show', 'dev', 'shop0'), /mtu 1370[\s\S]*10\.9\.0\.3\/24[\s\S]*fd00::3\/64/);

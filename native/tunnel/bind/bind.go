@@ -12,12 +12,14 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/tailscale/wireguard-go/conn"
+	"golang.org/x/sys/unix"
 )
 
 // Key is a WireGuard public key.
@@ -36,11 +38,12 @@ type Bind struct {
 	mark   uint32
 	closed chan struct{}
 
-	carried chan *carriedBatch
-	peers   atomic.Pointer[map[Key]*Peer]
-	heard   atomic.Int64 // when a peer was last heard, see now
-	now     atomic.Int64 // the time of the last batch received: near enough for ages, and free per packet
-	hooks   Hooks
+	carried  chan *carriedBatch
+	siblings atomic.Pointer[[]*Bind] // see SetSiblings
+	peers    atomic.Pointer[map[Key]*Peer]
+	heard    atomic.Int64 // when a peer was last heard, see now
+	now      atomic.Int64 // the time of the last batch received: near enough for ages, and free per packet
+	hooks    Hooks
 }
 
 var _ conn.Bind = (*Bind)(nil)
@@ -60,6 +63,7 @@ type Hooks struct {
 // New makes a closed Bind.
 func New(hooks Hooks) *Bind {
 	b := &Bind{carried: make(chan *carriedBatch, carryBatches), hooks: hooks}
+	b.siblings.Store(&[]*Bind{})
 	b.peers.Store(&map[Key]*Peer{})
 	return b
 }
@@ -71,11 +75,21 @@ func (b *Bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	if b.v4 != nil || b.v6 != nil {
 		return nil, 0, conn.ErrBindAlreadyOpen
 	}
-	v4, port4, err4 := openSocket("udp4", port, b)
+	wanted := port
+	v4, port4, err4 := openSocket("udp4", wanted, b.mark)
 	if err4 == nil {
 		port = port4
 	}
-	v6, port6, err6 := openSocket("udp6", port, b)
+	v6, port6, err6 := openSocket("udp6", port, b.mark)
+	for range anyPortTries {
+		if wanted != 0 || err4 != nil || !errors.Is(err6, unix.EADDRINUSE) {
+			break
+		}
+		_ = v4.close()
+		if v4, port, err4 = openSocket("udp4", 0, b.mark); err4 == nil {
+			v6, port6, err6 = openSocket("udp6", port, b.mark)
+		}
+	}
 	switch {
 	case err4 != nil && err6 != nil:
 		return nil, 0, errors.Join(err4, err6)
@@ -89,13 +103,18 @@ func (b *Bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 		port = port6
 	}
 	b.v4, b.v6, b.closed = v4, v6, make(chan struct{})
-	var receivers []conn.ReceiveFunc
-	for _, s := range []*socket{v4, v6} {
-		if s != nil {
-			receivers = append(receivers, s.receive)
-		}
-	}
 	closed := b.closed
+	var receivers []conn.ReceiveFunc
+	if v4 != nil {
+		receivers = append(receivers, func(slab []byte, packets []conn.ReceivedPacket) (int, error) {
+			return b.receiveUDP(func() *socket { return b.v4 }, closed, slab, packets)
+		})
+	}
+	if v6 != nil {
+		receivers = append(receivers, func(slab []byte, packets []conn.ReceivedPacket) (int, error) {
+			return b.receiveUDP(func() *socket { return b.v6 }, closed, slab, packets)
+		})
+	}
 	receivers = append(receivers, func(slab []byte, packets []conn.ReceivedPacket) (int, error) {
 		return b.receiveCarried(closed, slab, packets)
 	})
@@ -117,6 +136,53 @@ func (b *Bind) Close() error {
 	}
 	b.v4, b.v6, b.closed = nil, nil, nil
 	return errors.Join(errs...)
+}
+
+// SetSiblings says which other Binds may know what to do with a packet that comes to this one's port: those of this host's other identities,
+// while keys rotate and ports move. Each packet goes to all of them; WireGuard knows its own.
+func (b *Bind) SetSiblings(siblings []*Bind) { b.siblings.Store(&siblings) }
+
+// Swap exchanges the sockets of two open Binds, so that a port changes hands without a packet lost: what waits in a socket is read by its new
+// owner, and given to the sibling if it is the other's.
+func Swap(a, b *Bind) {
+	a.mu.Lock()
+	b.mu.Lock()
+	a.v4, b.v4 = b.v4, a.v4
+	a.v6, b.v6 = b.v6, a.v6
+	sockets := []*socket{a.v4, a.v6, b.v4, b.v6}
+	b.mu.Unlock()
+	a.mu.Unlock()
+	for _, s := range sockets {
+		if s != nil {
+			// Whoever waits in it looks again whose it is.
+			_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+		}
+	}
+}
+
+// receiveUDP is the receive function of one address family. The socket may change hands while it waits.
+func (b *Bind) receiveUDP(pick func() *socket, closed <-chan struct{}, slab []byte, packets []conn.ReceivedPacket) (int, error) {
+	for {
+		select {
+		case <-closed:
+			return 0, net.ErrClosed
+		default:
+		}
+		b.mu.Lock()
+		s := pick()
+		b.mu.Unlock()
+		if s == nil {
+			return 0, net.ErrClosed
+		}
+		n, err := s.receive(b, slab, packets)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		if n > 0 {
+			b.share(slab, packets[:n])
+		}
+		return n, err
+	}
 }
 
 // SetMark sets the firewall mark of what is sent over UDP.

@@ -93,7 +93,7 @@ func (c *Carrier) write() {
 	}
 }
 
-// carriedBatch is whole frames, read from one carrier.
+// carriedBatch is whole frames, read from one carrier or that came to a sibling's port from one address.
 type carriedBatch struct {
 	data []byte
 	from *arrival
@@ -141,23 +141,53 @@ var batches = sync.Pool{New: func() any { return &carriedBatch{data: make([]byte
 
 func (c *Carrier) deliver(frames []byte) {
 	for _, b := range c.binds() {
-		b.mu.Lock()
-		closed := b.closed
-		b.mu.Unlock()
-		if closed == nil {
-			continue
-		}
 		batch := batches.Get().(*carriedBatch)
 		batch.data = append(batch.data[:0], frames...)
 		batch.from = &arrival{carrier: c, bind: b}
+		b.hand(batch)
+	}
+}
+
+// hand gives WireGuard a batch; it waits while WireGuard is busy, and forgets the batch when the Bind is closed.
+func (b *Bind) hand(batch *carriedBatch) {
+	b.mu.Lock()
+	closed := b.closed
+	b.mu.Unlock()
+	if closed != nil {
 		select {
 		case b.carried <- batch:
+			return
 		case <-closed:
+		}
+	}
+	batches.Put(batch)
+}
+
+// share gives the siblings a copy of what came to this Bind's port.
+func (b *Bind) share(slab []byte, packets []conn.ReceivedPacket) {
+	for _, sibling := range *b.siblings.Load() {
+		for rest := packets; len(rest) > 0; {
+			batch := batches.Get().(*carriedBatch)
+			batch.data = batch.data[:0]
+			first := arrivalOf(rest[0].Endpoint)
+			for len(rest) > 0 {
+				p := rest[0].Bytes(slab)
+				if arrivalOf(rest[0].Endpoint).destination != first.destination || len(batch.data)+2+len(p) > 2+packetBytesMax {
+					break
+				}
+				batch.data = binary.BigEndian.AppendUint16(batch.data, uint16(len(p)))
+				batch.data = append(batch.data, p...)
+				rest = rest[1:]
+			}
+			batch.from = &arrival{destination: first.destination, bind: sibling}
+			sibling.hand(batch)
 		}
 	}
 }
 
-// receiveCarried is the receive function of the carried path.
+func arrivalOf(e conn.Endpoint) *arrival { return e.(*arrival) }
+
+// receiveCarried is the receive function of what does not come from this Bind's own sockets: by a carrier, or by a sibling's port.
 func (b *Bind) receiveCarried(closed <-chan struct{}, slab []byte, packets []conn.ReceivedPacket) (int, error) {
 	select {
 	case <-closed:
@@ -173,7 +203,7 @@ func (b *Bind) receiveCarried(closed <-chan struct{}, slab []byte, packets []con
 			if size > 0 {
 				packet := conn.ReceivedPacket{Offset: at, Size: size, Endpoint: batch.from}
 				if index, ok := initiation(data[at : at+size]); ok {
-					packet.Endpoint = &arrival{carrier: batch.from.carrier, bind: b, index: index}
+					packet.Endpoint = batch.from.ofInitiation(index)
 				}
 				packets[count] = packet
 				count++

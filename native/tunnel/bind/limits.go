@@ -16,6 +16,8 @@ const (
 	socketBufferBytes = 7 << 20
 	// arrivalsMax bounds the remembered source addresses of one socket; they are forgotten all at once, and come back as they are heard.
 	arrivalsMax = 1024
+	// anyPortTries is how often another port is tried when the one that IPv4 got is taken on IPv6.
+	anyPortTries = 16
 	// candidatesMax is how many unanswered initiations of one peer have their source remembered.
 	candidatesMax = 8
 

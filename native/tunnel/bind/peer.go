@@ -256,6 +256,11 @@ type arrival struct {
 	peer    atomic.Pointer[Peer]
 }
 
+// ofInitiation is the same place for one initiation, which its answer will name.
+func (a *arrival) ofInitiation(index uint32) *arrival {
+	return &arrival{destination: a.destination, carrier: a.carrier, bind: a.bind, index: index}
+}
+
 // FromPeer is called by WireGuard for an authenticated packet.
 func (a *arrival) FromPeer(key [32]byte) {
 	p := a.peer.Load()

@@ -2,16 +2,22 @@ package bind
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
+	"os"
+	"sync"
+	"time"
 	"unsafe"
 
 	"github.com/tailscale/wireguard-go/conn"
 	"golang.org/x/sys/unix"
 )
 
-// receiver is the receiving side of a socket. Only one goroutine of WireGuard calls receive.
+// receiver is the receiving side of a socket. One goroutine of WireGuard calls receive; a second one only when the socket changes hands.
 type receiver struct {
+	turn    sync.Mutex // guards all of it
+	owner   *Bind
 	socket  *socket
 	message unix.Msghdr
 	vector  unix.Iovec
@@ -35,19 +41,29 @@ func (r *receiver) init(s *socket) {
 	r.arrivals = map[destination]*arrival{}
 }
 
-// receive waits for packets and returns as many as are there, as far as slab and packets have room.
-func (r *receiver) receive(slab []byte, packets []conn.ReceivedPacket) (int, error) {
+// receive waits for packets and returns as many as are there, as far as slab and packets have room. It returns os.ErrDeadlineExceeded when the
+// socket has changed hands.
+func (r *receiver) receive(b *Bind, slab []byte, packets []conn.ReceivedPacket) (int, error) {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	if r.owner != b {
+		r.owner, r.last = b, nil
+		clear(r.arrivals)
+	}
 	r.slab, r.packets, r.count, r.failed = slab, packets, 0, 0
 	err := r.socket.raw.Read(r.read)
 	r.slab, r.packets = nil, nil
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = r.socket.conn.SetReadDeadline(time.Time{})
+		return 0, err
+	}
 	if err != nil {
-		// The only error of the poller is that the socket was closed.
 		return 0, net.ErrClosed
 	}
 	if r.failed != 0 {
 		return 0, r.failed
 	}
-	r.socket.bind.tick()
+	b.tick()
 	return r.count, nil
 }
 
@@ -91,7 +107,7 @@ func (r *receiver) take(at, n int) int {
 		size := min(segment, n-start)
 		packet := conn.ReceivedPacket{Offset: at + start, Size: size, Endpoint: from}
 		if index, ok := initiation(r.slab[at+start : at+start+size]); ok {
-			packet.Endpoint = &arrival{destination: from.destination, bind: from.bind, index: index}
+			packet.Endpoint = from.ofInitiation(index)
 		}
 		r.packets[r.count] = packet
 		r.count++
@@ -118,7 +134,7 @@ func (r *receiver) arrivalOf(addr netip.AddrPort, local netip.Addr) *arrival {
 		if len(r.arrivals) >= arrivalsMax {
 			clear(r.arrivals)
 		}
-		a = &arrival{destination: d, bind: r.socket.bind}
+		a = &arrival{destination: d, bind: r.owner}
 		r.arrivals[d] = a
 	}
 	r.last = a

@@ -16,7 +16,6 @@ import (
 
 // socket is one UDP socket, of one address family.
 type socket struct {
-	bind *Bind
 	conn *net.UDPConn
 	raw  syscall.RawConn
 	is6  bool
@@ -30,11 +29,11 @@ func noSuchFamily(err error) bool {
 	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)
 }
 
-func openSocket(network string, port uint16, b *Bind) (*socket, uint16, error) {
-	s := &socket{bind: b, is6: network == "udp6"}
+func openSocket(network string, port uint16, mark uint32) (*socket, uint16, error) {
+	s := &socket{is6: network == "udp6"}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error
-		err := c.Control(func(fd uintptr) { failed = s.prepare(int(fd), b.mark) })
+		err := c.Control(func(fd uintptr) { failed = s.prepare(int(fd), mark) })
 		return errors.Join(err, failed)
 	}}
 	pc, err := config.ListenPacket(context.Background(), network, ":"+strconv.Itoa(int(port)))

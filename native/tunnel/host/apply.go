@@ -9,6 +9,7 @@ import (
 
 	"selvedge.dev/tunnel/control"
 	"selvedge.dev/tunnel/engine"
+	"selvedge.dev/tunnel/guard"
 	"selvedge.dev/tunnel/links"
 	"selvedge.dev/tunnel/state"
 )
@@ -36,6 +37,7 @@ func (h *Host) Apply(d *state.Desired) control.Applied {
 	}
 	if chosen != "" && h.running() == nil {
 		if withTAP {
+			h.options.Forget(d.Owner)
 			left := h.set.RemoveKernelDevices()
 			applied.Failures, applied.Changed = append(applied.Failures, left.Failures...), append(applied.Changed, left.Changed...)
 		}
@@ -44,6 +46,10 @@ func (h *Host) Apply(d *state.Desired) control.Applied {
 			return applied
 		}
 		applied.Changed = append(applied.Changed, "engine "+chosen+" started")
+	}
+	// Before there is an address to reach.
+	if err := h.guard.Apply(d.Networks); err != nil {
+		applied.Failures = append(applied.Failures, state.Failed(state.CodeDeviceFailed, "guard", err))
 	}
 	// First what is new, then the engine, then what goes: the engine never has a device taken from under it.
 	ensured := h.set.Ensure(d, withTAP)
@@ -69,11 +75,17 @@ func (h *Host) Shutdown() []state.Failure {
 	first := !h.closed
 	h.closed = true
 	h.mu.Unlock()
+	if running := h.running(); running != nil {
+		failures = append(failures, running.Apply(state.Desired{}, nil)...)
+	}
 	if err := errors.Join(h.replaceEngine(nil, ""), h.tools.close()); err != nil {
 		failures = append(failures, describe("wireguard", err))
 	}
 	if h.set != nil {
 		failures = append(failures, h.set.RemoveAll().Failures...)
+		if err := h.guard.Remove(); err != nil {
+			failures = append(failures, state.Failed(state.CodeDeviceFailed, "guard", err))
+		}
 	}
 	if first {
 		close(h.closing)
@@ -102,7 +114,7 @@ func (h *Host) prepare(d *state.Desired) error {
 	if err != nil {
 		return err
 	}
-	h.set = set
+	h.set, h.guard = set, guard.New(d.Owner)
 	return nil
 }
 

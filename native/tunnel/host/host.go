@@ -17,6 +17,7 @@ import (
 
 	"selvedge.dev/tunnel/control"
 	"selvedge.dev/tunnel/engine"
+	"selvedge.dev/tunnel/guard"
 	"selvedge.dev/tunnel/links"
 	"selvedge.dev/tunnel/state"
 	"selvedge.dev/tunnel/underlay"
@@ -28,6 +29,8 @@ type Options struct {
 	// User and Kernel make the engines. KernelLacks says what the kernel lacks for its engine, or nil.
 	User, Kernel func(owner string) (engine.Engine, error)
 	KernelLacks  func() error
+	// Forget removes what a kernel engine leaves behind besides devices.
+	Forget func(owner string)
 	// Echo sends an echo request out of a device and waits for the answer.
 	Echo func(ctx context.Context, device string, address netip.Addr, bytes int) (time.Duration, error)
 	// Tell takes events. It does not block.
@@ -45,6 +48,7 @@ type Host struct {
 	// applying is held while the state changes: one apply at a time.
 	applying sync.Mutex
 	set      *links.Set
+	guard    *guard.Guard
 	tools    tools
 
 	// mu guards what questions read; it is held for moments only.

@@ -21,6 +21,10 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("out of bounds: %+v of %d", h, len(frame))
 		}
 		FlowHash(frame, h)
+		// What the beginning tells is what the whole tells, or nothing.
+		if part, fault := ParseHead(frame[:len(frame)/2], len(frame)); fault == Whole && part != h {
+			t.Fatalf("%+v, of the whole %+v", part, h)
+		}
 	})
 }
 

@@ -1,17 +1,23 @@
 /** Every step that a topology may name. */
 import type { StepSchemas } from '../topology.ts';
+import { appNetwork } from './app-network.ts';
 import { connect } from './connect.ts';
 import { enroll } from './enroll.ts';
 import { fallback } from './fallback.ts';
+import { membership } from './membership.ts';
 import { peers } from './peers.ts';
 import { link, ping, run, udp } from './plain.ts';
 import { qosQuic, qosTcp } from './qos.ts';
 import { refuse } from './refuse.ts';
+import { restartDaemon } from './restart-daemon.ts';
 import { restartTower } from './restart-tower.ts';
 import type { Step } from './step.ts';
 
 export const steps: ReadonlyMap<string, Step> = new Map(
-  [enroll, connect, peers, qosQuic, qosTcp, fallback, restartTower, refuse, ping, run, udp, link].map((step) => [step.name, step]),
+  [enroll, connect, peers, qosQuic, qosTcp, fallback, restartTower, refuse, appNetwork, restartDaemon, membership, ping, run, udp, link].map((step) => [
+    step.name,
+    step,
+  ]),
 );
 
 export const stepSchemas: StepSchemas = new Map([...steps.values()].map((step) => [step.name, step.parameters]));

@@ -48,12 +48,12 @@ export class DelayWindow {
     this.#periodEnd_ms = now_ms + PERIOD_MS;
   }
 
-  /** Octets that may be under way. */
+  /** Octets that may be under way: whole ones, since whoever fills the last part of one would never be done. */
   get bytes(): number {
     const { carry_window_bytes_initial, carry_window_bytes_min, carry_window_bytes_max } = limits;
     const window = this.#rate === 0 ? carry_window_bytes_initial : this.#rate * this.#reach_ms;
     const most = Math.min(carry_window_bytes_max, Math.max(carry_window_bytes_min, window));
-    return this.#isProbing ? Math.max(carry_window_bytes_min, most / PROBE_PART) : most;
+    return Math.floor(this.#isProbing ? Math.max(carry_window_bytes_min, most / PROBE_PART) : most);
   }
 
   get underWay(): number {

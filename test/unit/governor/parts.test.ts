@@ -1,6 +1,7 @@
 /** The governor's parts, each by itself: stamps, filters, credit, reports, and what a hostile peer's reports can do. */
 import t from 'tap';
 import { Governor, GovernorReceiver, stampOf } from '../../../src/channel/governor.ts';
+import { Departures } from '../../../src/channel/governor/departures.ts';
 import { DeliveryRate } from '../../../src/channel/governor/delivery.ts';
 import { PastTotal, SecondBuckets, SlidingMinimum } from '../../../src/channel/governor/filters.ts';
 import { Pacer } from '../../../src/channel/governor/pacer.ts';
@@ -70,6 +71,39 @@ t.test('credit grows with time, saves 3 ms and two packets, and a pause is no bu
   t.equal(pacer.credit(1_000, 1_000), 4 * 1_000 + 2 * 1_300);
   t.equal(pacer.takeUnused(), 1_000 + 999_000 - 6_600);
   t.equal(pacer.takeUnused(), 0);
+});
+
+t.test('where the session paces, bulk is handed over ahead of its turn, and what waits below is counted', async (t) => {
+  const lead_ms = 10;
+  const pacer = new Pacer(0, 1_300, lead_ms);
+  t.equal(pacer.credit(0, 1_000), lead_ms * 1_000 + 1_300);
+  pacer.spend(11_300);
+  t.equal(pacer.credit(1, 1_000), 1_000, 'the lead is used up: the rate is left');
+  t.equal(pacer.least(1_000), 2_500, 'and is filled up in quarters');
+  t.equal(pacer.credit(8, 1_000), 8_000, 'a pause shorter than the lead loses nothing');
+  t.equal(pacer.takeUnused(), 0);
+  t.equal(pacer.credit(20, 1_000), lead_ms * 1_000 + 2 * 1_300);
+  t.equal(pacer.takeUnused(), 20_000 - 10_000 - 2_600, 'a longer one does');
+  pacer.measured(4_000);
+  t.equal(pacer.credit(20, 1_000), 6_000, 'what the session holds back is what counts');
+  t.equal(pacer.credit(20, 500), 1_000, 'at half the rate the lead is half as many bytes');
+});
+
+t.test('a byte left after the last look that had not seen it leave, and never later', async (t) => {
+  const departures = new Departures();
+  t.equal(departures.take(1), null, 'nothing is known');
+  departures.push(10, 0);
+  departures.push(11, 1_000);
+  departures.push(12, 3_000);
+  departures.push(13, 3_000);
+  departures.push(60, 5_000);
+  t.equal(departures.take(500), 10);
+  t.equal(departures.take(1_000), 10);
+  t.equal(departures.take(1_001), 11);
+  t.equal(departures.take(4_000), null, 'looks too far apart');
+  t.equal(departures.take(6_000), null, 'it has not left');
+  for (let now = 61; now < 10_000; now++) departures.push(now, now * 100);
+  t.equal(departures.take(999_800), 9_997, 'bounded, and right after any number of looks');
 });
 
 t.test('the receiver reports every 64 KiB or 10 ms, with the smallest delay since its last report', async (t) => {

@@ -1,113 +1,27 @@
 /**
  * A host's app networks as a whole, against a small tunnel on a real socket and a tower in memory: membership, attachments, keys, restarts of the daemon and of
- * the tunnel. What the real tunnel does with it is shown in native/tunnel and the lab.
+ * the tunnel. What the real tunnel does with it is shown in test/lab.
  */
 import { mkdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import t, { type Test } from 'tap';
-import { SealedStore } from '../../../src/identity/sealed-store.ts';
-import type { AppSnapshot } from '../../../src/overlay/app-snapshot.ts';
-import { AppNetworks, type AppNetworksOptions } from '../../../src/overlay/app-networks.ts';
-import type { ServiceMesh } from '../../../src/services/mesh.ts';
-import { systemRandom, systemTimers } from '../../../src/transport/system.ts';
+import { join } from 'node:path';
+import t from 'tap';
 import { rejectsWith } from '../../compliance/store.ts';
-import { MemoryNet } from '../services/memory-mesh.ts';
-import { unseal } from '../tower/support.ts';
-import { SmallStarter, socketPath } from './small-tunnel.ts';
-import { host, network, snapshot } from './snapshots.ts';
-
-const SELF = 'aaaaaaaaaaaa';
-const hosts = [host('bbbbbbbbbbbb')];
-const plain = snapshot({ networks: [network({ name: 'shop', vni: 1001, places: [`${SELF}/`, 'bbbbbbbbbbbb/'] })], hosts });
-const withWeb = snapshot({ networks: [network({ name: 'shop', vni: 1001, places: [`${SELF}/`, 'bbbbbbbbbbbb/', `${SELF}/web`] })], hosts });
-const none: AppSnapshot | null = null;
-
-/** A tower that writes down what it is asked, and pushes a snapshot after an attach as the real one does. */
-function serveTower(mesh: ServiceMesh, onAsked: (request: Record<string, unknown>) => object) {
-  mesh.handle('app', (flow) => {
-    void (async () => {
-      for (let message = await flow.receive(); message !== null; message = await flow.receive()) {
-        flow.send(new TextEncoder().encode(JSON.stringify(onAsked(JSON.parse(new TextDecoder().decode(message))))));
-      }
-    })();
-  });
-}
-
-async function setUp(t: Test) {
-  const path = socketPath(t);
-  const folder = dirname(path);
-  const net = new MemoryNet();
-  const asked: Record<string, unknown>[] = [];
-  const starter = new SmallStarter(path);
-  const daemons: AppNetworks[] = [];
-  const log: string[] = [];
-  let refusal: object | null = null;
-  serveTower(net.mesh('tower'), (request) => {
-    asked.push(request);
-    if (refusal !== null) return refusal;
-    if (request.op === 'attach') {
-      void daemons.at(-1)?.follow(withWeb);
-      return { ok: true, mac: '02:00:00:00:03:02', address4: '10.9.0.3', address6: null };
-    }
-    return { ok: true };
-  });
-  const secrets = await SealedStore.create(join(folder, 'sealed.bin'), unseal);
-  const options: AppNetworksOptions = {
-    self: { cluster: 'edge', node: SELF, name: 'a' },
-    settings: { engine: 'user', listenPort: 51_820, fwmark: 0, isIpv4Only: false, keyAge_ms_max: 1e9, socketPath: path },
-    attachmentsPath: join(folder, 'attachments.json'),
-    secrets,
-    mesh: net.mesh(SELF),
-    channels: () => [{ peer: 'tower', state: 'established', transport: 'quic', suspect: false }],
-    isReachable: true,
-    starter,
-    carrier: null,
-    timers: systemTimers,
-    random: systemRandom,
-    log: (message, facts) => log.push(`${message} ${JSON.stringify(facts)}`),
-  };
-  const daemon = async () => {
-    const apps = await AppNetworks.open(options);
-    daemons.push(apps);
-    apps.channelsChanged();
-    return apps;
-  };
-  t.teardown(async () => {
-    for (const apps of daemons) await apps.close();
-    for (const tunnel of starter.started) await tunnel.kill();
-  });
-  const running = async (apps: AppNetworks) => {
-    await apps.follow(plain);
-    while (starter.started.length === 0) await new Promise((resolve) => setImmediate(resolve));
-    await starter.last.until(() => starter.last.state !== null);
-  };
-  return {
-    folder,
-    starter,
-    daemon,
-    running,
-    asked,
-    log,
-    refuse: (answer: object | null) => {
-      refusal = answer;
-    },
-  };
-}
+import { none, oneHost, plain, withWeb } from './one-host.ts';
 
 t.test('a node in no network runs no tunnel', async (t) => {
-  const { starter, daemon, asked } = await setUp(t);
+  const { starter, daemon, asked } = await oneHost(t);
   const apps = await daemon();
   await apps.follow(none);
   await apps.follow({ ...plain, networks: [] });
   t.equal(starter.started.length, 0);
   t.same(asked, []);
   t.equal(await apps.status(), null);
-  await rejectsWith(t, apps.connect({ network: 'shop', namespace: '1' }), 'not_member');
+  await rejectsWith(t, apps.places.connect({ network: 'shop', namespace: '1' }), 'not_member');
   await rejectsWith(t, apps.rotateKey(), 'not_member');
 });
 
 t.test('a member publishes its key and gives the tunnel the desired state; no secret is logged or told the tower', async (t) => {
-  const { starter, daemon, running, asked, log } = await setUp(t);
+  const { starter, daemon, running, asked, log } = await oneHost(t);
   const apps = await daemon();
   await running(apps);
   const { state } = starter.last;
@@ -122,7 +36,7 @@ t.test('a member publishes its key and gives the tunnel the desired state; no se
 });
 
 t.test('a restart of the daemon changes nothing in the tunnel', async (t) => {
-  const { starter, daemon, running } = await setUp(t);
+  const { starter, daemon, running } = await oneHost(t);
   const first = await daemon();
   await running(first);
   await first.close();
@@ -136,7 +50,7 @@ t.test('a restart of the daemon changes nothing in the tunnel', async (t) => {
 });
 
 t.test('a tunnel that died is started again and given the keys again', async (t) => {
-  const { starter, daemon, running } = await setUp(t);
+  const { starter, daemon, running } = await oneHost(t);
   const apps = await daemon();
   await running(apps);
   const before = starter.last.state;
@@ -147,37 +61,65 @@ t.test('a tunnel that died is started again and given the keys again', async (t)
 });
 
 t.test('a namespace is connected, remembered, and taken off again', async (t) => {
-  const { starter, daemon, running, asked } = await setUp(t);
+  const { starter, daemon, running, asked } = await oneHost(t);
   const first = await daemon();
   await running(first);
-  const connected = await first.connect({ network: 'shop', namespace: String(process.pid), name: 'web' });
+  const connected = await first.places.connect({ network: 'shop', namespace: String(process.pid), name: 'web' });
   t.same(connected, { network: 'shop', name: 'web', interface: 'shop0', mac: '02:00:00:00:03:02', address4: '10.9.0.3', address6: null });
   t.match(starter.last.state?.networks[0]?.attachments, [{ name: 'web', netns: `pid:${process.pid}`, addresses: ['10.9.0.3/24', 'fd00::3/64'] }]);
-  await rejectsWith(t, first.connect({ network: 'shop', namespace: '/proc/self/ns/net', name: 'web' }), 'argument_invalid');
-  await rejectsWith(t, first.connect({ network: 'shop', namespace: '/proc/self/ns/net', interface: 'svb-1' }), 'argument_invalid');
-  await rejectsWith(t, first.connect({ network: 'shop', namespace: 'nowhere' }), 'namespace_missing');
+  await rejectsWith(t, first.places.connect({ network: 'shop', namespace: '/proc/self/ns/net', name: 'web' }), 'argument_invalid');
+  await rejectsWith(t, first.places.connect({ network: 'shop', namespace: '/proc/self/ns/net', interface: 'svb-1' }), 'argument_invalid');
+  await rejectsWith(t, first.places.connect({ network: 'shop', namespace: 'nowhere' }), 'namespace_missing');
   await first.close();
 
   const second = await daemon();
   await second.follow(withWeb);
   await starter.last.until(() => starter.last.applied.length === 3);
   t.match(starter.last.state?.networks[0]?.attachments, [{ name: 'web' }], 'a new daemon remembers');
-  await second.disconnect('shop', 'web');
+  await second.places.disconnect('shop', 'web');
   await starter.last.until(() => starter.last.state?.networks[0]?.attachments.length === 0);
   t.same(
     asked.map(({ op }) => op).filter((op) => op !== 'wireguard'),
     ['attach', 'detach'],
   );
   await second.follow(plain);
-  await rejectsWith(t, second.disconnect('shop', 'web'), 'not_found');
+  await rejectsWith(t, second.places.disconnect('shop', 'web'), 'not_found');
+});
+
+t.test('a place that the tower no longer knows is asked for again, with the membership', async (t) => {
+  const { starter, daemon, running, asked } = await oneHost(t);
+  const apps = await daemon();
+  await running(apps);
+  await apps.places.connect({ network: 'shop', namespace: String(process.pid), name: 'web' });
+  const attaches = () => asked.filter(({ op }) => op === 'attach').length;
+  await apps.follow(none);
+  t.equal(attaches(), 1);
+  await apps.follow(plain);
+  while (starter.started.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  await starter.last.until(() => starter.last.state?.networks[0]?.attachments[0]?.name === 'web');
+  t.equal(attaches(), 2);
+});
+
+t.test('a tunnel of another version that speaks our protocol is kept, and told of', async (t) => {
+  const { starter, daemon, running } = await oneHost(t);
+  const apps = await daemon();
+  await running(apps);
+  t.same((await apps.status())?.faults, []);
+  await apps.close();
+  starter.last.program = 'small 0.9';
+  const later = await daemon();
+  await running(later);
+  await starter.last.until(() => starter.last.applied.length === 2);
+  t.match((await later.status())?.faults, [{ code: 'tunnel_outdated', why: 'small 0.9 was running already; this daemon brings small 1', remedy: /SIGTERM/ }]);
+  t.equal(starter.started.length, 1);
 });
 
 t.test('a connect that the tower or the tunnel refuses leaves nothing behind', async (t) => {
-  const { starter, daemon, running, refuse, asked } = await setUp(t);
+  const { starter, daemon, running, refuse, asked } = await oneHost(t);
   const apps = await daemon();
   await running(apps);
   refuse({ error: { code: 'limit_reached', message: 'full', facts: { limit: 'addresses of shop', max: 254 } } });
-  await t.rejects(apps.connect({ network: 'shop', namespace: String(process.pid), name: 'web' }), {
+  await t.rejects(apps.places.connect({ network: 'shop', namespace: String(process.pid), name: 'web' }), {
     code: 'limit_reached',
     message: 'limit addresses of shop (254) reached',
   });
@@ -185,13 +127,13 @@ t.test('a connect that the tower or the tunnel refuses leaves nothing behind', a
   starter.last.answers.set('apply', ({ generation }: { generation: number }) => ({
     result: { generation, changed: [], failures: [{ code: 'namespace_missing', what: 'attachment shop/web', why: 'it went away' }] },
   }));
-  await rejectsWith(t, apps.connect({ network: 'shop', namespace: String(process.pid), name: 'web' }), 'namespace_missing');
+  await rejectsWith(t, apps.places.connect({ network: 'shop', namespace: String(process.pid), name: 'web' }), 'namespace_missing');
   t.equal(asked.at(-1)?.op, 'detach');
   t.same((await apps.status())?.networks[0]?.attachments, []);
 });
 
 t.test('a rotation has both keys, each with a port of its own, and the newest in front', async (t) => {
-  const { starter, daemon, running, asked } = await setUp(t);
+  const { starter, daemon, running, asked } = await oneHost(t);
   const apps = await daemon();
   await running(apps);
   await apps.rotateKey();
@@ -208,7 +150,7 @@ t.test('a rotation has both keys, each with a port of its own, and the newest in
 });
 
 t.test('the MTU of the underlay, once it is known, is told the tower and followed', async (t) => {
-  const { starter, daemon, running, asked } = await setUp(t);
+  const { starter, daemon, running, asked } = await oneHost(t);
   const apps = await daemon();
   await running(apps);
   starter.last.event('underlay', { node: 'bbbbbbbbbbbb', underlay: { interface: 'eth0', source: '192.0.2.1', mtu: 1_492, why: 'of eth0' } });
@@ -223,7 +165,7 @@ t.test('the MTU of the underlay, once it is known, is told the tower and followe
 });
 
 t.test('when the last membership is gone the tunnel is ended, a new one starts another, and what a daemon before left is ended too', async (t) => {
-  const { starter, daemon, running } = await setUp(t);
+  const { starter, daemon, running } = await oneHost(t);
   const apps = await daemon();
   await running(apps);
   const first = starter.last;
@@ -239,7 +181,7 @@ t.test('when the last membership is gone the tunnel is ended, a new one starts a
 });
 
 t.test('an echo goes through the tunnel; names, places and addresses are told apart', async (t) => {
-  const { starter, daemon, running } = await setUp(t);
+  const { starter, daemon, running } = await oneHost(t);
   const apps = await daemon();
   await running(apps);
   await starter.last.until(() => starter.last.methods.includes('apply'));
@@ -259,7 +201,7 @@ t.test('an echo goes through the tunnel; names, places and addresses are told ap
 });
 
 t.test('a damaged list of attachments keeps the daemon from guessing', async (t) => {
-  const { folder, daemon } = await setUp(t);
+  const { folder, daemon } = await oneHost(t);
   mkdirSync(join(folder, 'attachments.json'));
   await rejectsWith(t, daemon(), 'store_damaged');
 });

@@ -48,7 +48,7 @@ class Pair {
 
   #send(from: 0 | 1, path: string): void {
     if (!this.talking) return;
-    this.#heard[from].tx += 100;
+    this.#heard[from].tx += 120;
     const other = this.#heard[from === 0 ? 1 : 0];
     // While it carries, the tunnel sends a copy by UDP now and then.
     if (this.isHeard(from) && (path === 'direct' || this.now_ms % 2_000 === 0)) other.direct = this.now_ms;
@@ -134,7 +134,16 @@ t.test('who sends and is answered now and then only is given 12 s', async (t) =>
   for (let now_ms = 1_000; now_ms < 60_000; now_ms += 1_000) {
     // WireGuard's own empty answers come every 10 s, until UDP dies.
     const directHeard_ms = now_ms < 30_000 ? Math.floor(now_ms / 10_000) * 10_000 + 1 : 20_001;
-    const facts = { canCarry: true, isUdpFailing: false, hasEndpoint: true, txBytes: now_ms, directHeard_ms, carriedHeard_ms: null, peerHears: null, peerWants: null };
+    const facts = {
+      canCarry: true,
+      isUdpFailing: false,
+      hasEndpoint: true,
+      txBytes: now_ms,
+      directHeard_ms,
+      carriedHeard_ms: null,
+      peerHears: null,
+      peerWants: null,
+    };
     if (machine.step(now_ms, facts).path === 'carried') changes.push(now_ms);
   }
   t.ok((changes[0] ?? 0) >= 32_000 && (changes[0] ?? 0) <= 35_000, `${changes[0]} ms`);
@@ -208,4 +217,34 @@ t.test('whatever happened, an hour of a good path ends direct, and an hour witho
     }),
     { numRuns: 200 },
   );
+});
+
+t.test('the first word after a pause is no question that has stood open for the length of the pause', async (t) => {
+  const machine = new PathMachine(0);
+  const facts = { canCarry: true, isUdpFailing: false, hasEndpoint: true, carriedHeard_ms: null, peerHears: null, peerWants: null };
+  let tx = 0;
+  const next = () => {
+    tx += 120;
+    return tx;
+  };
+  let now = 0;
+  for (; now < 10_000; now += STEP_MS) machine.step(now, { ...facts, txBytes: next(), directHeard_ms: now - 10 });
+  const heard = now - STEP_MS - 10;
+  // Nobody says anything for twenty seconds, and is looked at seldom.
+  for (; now < 30_000; now += 5_000) machine.step(now, { ...facts, txBytes: tx, directHeard_ms: heard });
+  t.equal(machine.step(now, { ...facts, txBytes: next(), directHeard_ms: heard }).path, 'direct', 'sent just now, not answered yet');
+  t.equal(machine.step(now + STEP_MS, { ...facts, txBytes: next(), directHeard_ms: now + 5 }).path, 'direct', 'answered');
+});
+
+t.test('a keepalive, which WireGuard sends by itself and nobody answers, is no question', async (t) => {
+  const machine = new PathMachine(0);
+  const facts = { canCarry: true, isUdpFailing: true, hasEndpoint: true, carriedHeard_ms: null, peerHears: null, peerWants: null };
+  let now = 0;
+  for (; now < 10_000; now += STEP_MS) machine.step(now, { ...facts, txBytes: now, directHeard_ms: now - 10 });
+  const sent = now - STEP_MS;
+  const heard = sent - 10;
+  for (const until = now + 60_000; now < until; now += 1_000) {
+    const keepalives = 32 * Math.floor((now - heard) / 10_000);
+    t.equal(machine.step(now, { ...facts, txBytes: sent + keepalives, directHeard_ms: heard }).path, 'direct');
+  }
 });

@@ -15,6 +15,7 @@ export class SmallTunnel {
   readonly path: string;
   pid: number;
   version = 1;
+  program = 'small 1';
   /** Every request, by method. */
   readonly methods: string[] = [];
   /** What is applied; survives a daemon, not this tunnel. */
@@ -62,7 +63,7 @@ export class SmallTunnel {
 
   #usual(method: string, params: Applied): unknown {
     if (method === 'hello')
-      return { version: this.version, program: 'small 1', pid: this.pid, engine: 'user', features: [], generation: this.state?.generation ?? null };
+      return { version: this.version, program: this.program, pid: this.pid, engine: 'user', features: [], generation: this.state?.generation ?? null };
     if (method === 'apply') {
       const isSame = this.state !== null && JSON.stringify({ ...this.state, generation: 0 }) === JSON.stringify({ ...params, generation: 0 });
       this.state = params;

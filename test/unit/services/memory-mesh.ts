@@ -84,6 +84,14 @@ export class MemoryFlow implements FlowHandle {
     return bytes;
   }
 
+  readInto(into: Uint8Array): number {
+    const [first] = this.#incoming;
+    if (first !== undefined && first.length > into.length) this.#incoming.splice(0, 1, first.subarray(0, into.length), first.subarray(into.length));
+    const bytes = this.read();
+    if (bytes !== null) into.set(bytes);
+    return bytes?.length ?? 0;
+  }
+
   async readable(): Promise<boolean> {
     for (;;) {
       if (this.#error !== undefined) return false;

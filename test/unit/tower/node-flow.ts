@@ -79,6 +79,7 @@ export class NodeFlow implements FlowHandle {
 
   readonly write = () => false;
   readonly read = () => null;
+  readonly readInto = () => 0;
   readonly readable = () => Promise.resolve(false);
 }
 

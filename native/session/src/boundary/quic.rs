@@ -135,7 +135,7 @@ pub fn quic_open(env: Env, wake: Function<'_, (), ()>, options: QuicOptions, hos
     let (engine, wake) = engine.map_err(|error| Error::from_reason(error.to_string()))?;
     let local = engine.local();
     let thread = start(engine, Arc::clone(&shared), Arc::clone(&wake)).inspect_err(|_| wake.release())?;
-    let endpoint = registry::add(EndpointEntry { shared, wake, thread: Some(thread), local, links: Default::default() });
+    let endpoint = registry::add(EndpointEntry { shared, wake, thread: Some(thread), local, links: Default::default(), clients: Default::default() });
     // SAFETY: on the thread of `env`; the hook's argument is a number. Registered after the wake-up function, so it runs before that one's own.
     unsafe { sys::napi_add_env_cleanup_hook(env.raw(), Some(on_env_end), endpoint as usize as *mut c_void) };
     Ok(endpoint)
@@ -189,7 +189,8 @@ pub fn quic_dial(endpoint: u32, host: String, port: u32, chain: &[u8], key: &[u8
         if let (SocketAddr::V6(_), IpAddr::V4(v4)) = (entry.local, remote.ip()) {
             remote.set_ip(IpAddr::V6(v4.to_ipv6_mapped()));
         }
-        let crypto = tls::client(credentials(chain, key)?, entry.shared.options.chain).map_err(invalid)?;
+        let limits = entry.shared.options.chain;
+        let crypto = entry.clients.of(chain, key, || tls::client(credentials(chain, key)?, limits).map_err(invalid))?;
         let id = entry.shared.link_ids.fetch_add(1, Relaxed);
         let link = Arc::new(Link::new(id, true, entry.local, remote, entry.shared.epoch));
         entry.links.insert(id, LinkEntry::new(Arc::clone(&link)));

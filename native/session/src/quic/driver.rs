@@ -84,6 +84,7 @@ pub struct Driver {
     pulled: u64,
     pulled_since: Instant,
     datagrams_dropped: u64,
+    has_probed: bool,
 }
 
 impl Driver {
@@ -115,11 +116,24 @@ impl Driver {
             pulled: 0,
             pulled_since: now,
             datagrams_dropped: 0,
+            has_probed: false,
         }
     }
 
     pub fn receive_window_start() -> u64 {
         RECEIVE_WINDOW_START
+    }
+
+    /// Whether what the stack wants to transmit now is its first probe for larger packets, which then is not sent: the stack takes it
+    /// for lost and probes again after a probe timeout. The search is ten packets of up to 9 kB each way, which the peer reads octet by
+    /// octet, and the stack begins it at once: as much work as the handshake itself, in vain where a connection is refused, loses its race
+    /// or is one of very many that come back at once.
+    pub fn is_first_probe(&mut self) -> bool {
+        if self.has_probed || !self.connected {
+            return false;
+        }
+        self.has_probed = self.conn.stats().path.sent_plpmtud_probes > 0;
+        self.has_probed
     }
 
     pub fn is_ended(&self) -> bool {

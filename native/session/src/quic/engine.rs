@@ -429,6 +429,9 @@ impl Engine {
             let segments = self.socket.segments(usize::from(driver.conn.current_mtu()));
             self.buffer.clear();
             let Some(transmit) = driver.conn.poll_transmit(now, segments, &mut self.buffer) else { return false };
+            if driver.is_first_probe() {
+                continue;
+            }
             let contents = &self.buffer[..transmit.size];
             match self.socket.send(&transmit, contents) {
                 Ok(()) => {}

@@ -32,11 +32,13 @@ type Engine struct {
 
 	mu      sync.Mutex // guards all below
 	set     *links.Set
+	filter  *filter
 	desired state.Desired
 	devices []device
 	paths   map[string]string
 	given   map[string]state.Endpoint // the endpoint that each peer was last given
 	heard   map[string]heard
+	relays  map[string]*relay
 	// unsettled is while a peer has not been moved to the newest key on both sides.
 	unsettled bool
 	kick      chan struct{}
@@ -69,13 +71,13 @@ func New(owner string) (*Engine, error) {
 		nl.Close()
 		return nil, fmt.Errorf("the kernel's WireGuard cannot be opened: %w", err)
 	}
-	e := &Engine{owner: owner, nl: nl, wg: wg, set: set, events: make(chan state.Event, eventsMax), kick: make(chan struct{}, 1), stop: make(chan struct{}),
-		paths: map[string]string{}, given: map[string]state.Endpoint{}, heard: map[string]heard{}}
+	e := &Engine{owner: owner, nl: nl, wg: wg, set: set, filter: newFilter(owner), events: make(chan state.Event, eventsMax), kick: make(chan struct{}, 1), stop: make(chan struct{}),
+		paths: map[string]string{}, given: map[string]state.Endpoint{}, heard: map[string]heard{}, relays: map[string]*relay{}}
 	e.done.Go(e.tend)
 	return e, nil
 }
 
-// Lacks says what the kernel lacks for this engine, or nil. It makes a device of each kind and removes it, which also loads modules.
+// Lacks says what the kernel lacks for this engine, or nil. It makes a device of each kind, and a filter, and removes them, which also loads modules.
 func Lacks() error {
 	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -92,7 +94,14 @@ func Lacks() error {
 			return fmt.Errorf("a trial %s device cannot be removed: %w", link.Type(), err)
 		}
 	}
-	return nil
+	return lacksFilter()
+}
+
+// Forget removes the filter that a kernel engine of this owner left behind, where the kernel can have one.
+func Forget(owner string) {
+	if lacksFilter() == nil {
+		_ = newFilter(owner).remove()
+	}
 }
 
 func (e *Engine) Name() string               { return state.EngineKernel }
@@ -111,7 +120,12 @@ func (e *Engine) Apply(d state.Desired, _ map[string]*os.File) []state.Failure {
 	if err != nil {
 		return []state.Failure{state.Failed(state.CodeDeviceFailed, "wireguard", err)}
 	}
+	// Before a network carries anything, its filter is there; without it, none is made.
+	if err := e.filter.apply(d.Networks); err != nil {
+		return []state.Failure{failed("wireguard", err)}
+	}
 	failures := e.applyDevices(table)
+	failures = append(failures, e.ensureRelays()...)
 	failures = append(failures, e.steer()...)
 	if e.unsettled {
 		select {
@@ -126,19 +140,34 @@ func (e *Engine) Apply(d state.Desired, _ map[string]*os.File) []state.Failure {
 func (e *Engine) SetPath(node, path string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if path == state.PathCarried {
-		return state.Failedf(state.CodeUnsupported, "peer "+node, "the kernel engine carries nothing by channel; use engine `user`")
+	if e.closed {
+		return state.Failedf(state.CodeShuttingDown, "peer "+node, "the engine is closed")
 	}
 	e.paths[node] = path
-	for _, failure := range e.steer() {
-		return failure
+	for _, failure := range append(e.ensureRelays(), e.steer()...) {
+		if failure.What == "peer "+node || failure.What == "wireguard" {
+			return failure
+		}
 	}
 	return nil
 }
 
-// Carry refuses: the kernel's WireGuard sends UDP itself.
-func (e *Engine) Carry(node string, _ net.Conn) error {
-	return state.Failedf(state.CodeUnsupported, "peer "+node, "the kernel engine carries nothing by channel; use engine `user`")
+// Carry takes a stream for a peer: what comes by it goes to WireGuard, and what WireGuard sends to a carried peer goes by it.
+func (e *Engine) Carry(node string, conn net.Conn) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed || !e.has(node) {
+		return state.Failedf(state.CodeNotFound, "peer "+node, "no such peer")
+	}
+	r, err := e.relayOf(node)
+	if err != nil {
+		return failed("peer "+node, err)
+	}
+	r.attach(conn)
+	for _, failure := range e.ensureRelays() {
+		return failure
+	}
+	return nil
 }
 
 // Close lets go; devices stay as they are.
@@ -149,6 +178,9 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
+	for _, r := range e.relays {
+		r.close()
+	}
 	e.mu.Unlock()
 	close(e.stop)
 	e.done.Wait()

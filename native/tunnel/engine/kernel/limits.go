@@ -10,6 +10,10 @@ const (
 	probeName          = "svw-probe"
 	wireguardSubject   = "wireguard"
 
+	// A carried packet has a length of 16 bits; relayBytesMax is what waits for one peer's stream before packets are dropped.
+	packetBytesMax = 65535
+	relayBytesMax  = 512 << 10
+
 	eventsMax = 1024
 	// steerEvery is how soon a peer is moved once a new key works; it is looked at only while keys rotate.
 	steerEvery  = 10 * time.Millisecond

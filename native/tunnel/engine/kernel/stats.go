@@ -9,13 +9,13 @@ import (
 	"selvedge.dev/tunnel/state"
 )
 
-// heard is when a peer's counter last grew: the kernel tells no time of its packets.
+// heard is when a peer's counter last grew by a direct path: the kernel tells no time of its packets.
 type heard struct {
 	rxBytes int64
 	at      time.Time
 }
 
-// peerOf finds the WireGuard peer that serves a node on any device: the one that shook hands last.
+// peers finds for each node the WireGuard peer that serves it, on any device: the one that shook hands last.
 func (e *Engine) peers() map[string]*wgtypes.Peer {
 	byKey := map[state.Key]string{}
 	for i := range e.desired.Peers {
@@ -40,7 +40,7 @@ func (e *Engine) peers() map[string]*wgtypes.Peer {
 	return best
 }
 
-// listen notes which peers were heard since the last look.
+// listen notes which peers were heard since the last look, and how.
 func (e *Engine) listen() {
 	now := time.Now()
 	for node, peer := range e.peers() {
@@ -48,14 +48,25 @@ func (e *Engine) listen() {
 		if peer.ReceiveBytes == was.rxBytes {
 			continue
 		}
-		e.heard[node] = heard{rxBytes: peer.ReceiveBytes, at: now}
-		e.tell(state.Event{Event: state.EventPeer, Data: state.PeerEvent{Node: node, Heard: state.PathDirect}})
+		was.rxBytes = peer.ReceiveBytes
+		path := state.PathCarried
+		if !e.carried(node, peer) {
+			path, was.at = state.PathDirect, now
+		}
+		e.heard[node] = was
+		e.tell(state.Event{Event: state.EventPeer, Data: state.PeerEvent{Node: node, Heard: path}})
 	}
 	for node := range e.heard {
 		if !e.has(node) {
 			delete(e.heard, node)
 		}
 	}
+}
+
+// carried says whether a peer's packets go by its relay. The kernel answers a peer where it was heard, so this may be so before it is desired.
+func (e *Engine) carried(node string, peer *wgtypes.Peer) bool {
+	r, there := e.relays[node], endpointOf(peer)
+	return r != nil && there != nil && *there == r.endpoint()
 }
 
 func (e *Engine) has(node string) bool {
@@ -83,10 +94,19 @@ func (e *Engine) Actual() state.EngineActual {
 	for i := range e.desired.Peers {
 		p := &e.desired.Peers[i]
 		if peer := there[p.Node]; peer != nil {
-			actual.Peers = append(actual.Peers, state.ActualPeer{Node: p.Node, VTEP: p.VTEP, Keys: p.Keys, Endpoint: endpointOf(peer), Path: state.PathDirect, KeepaliveS: p.KeepaliveS})
+			path, endpoint := e.pathAndEndpoint(p, peer)
+			actual.Peers = append(actual.Peers, state.ActualPeer{Node: p.Node, VTEP: p.VTEP, Keys: p.Keys, Endpoint: endpoint, Path: path, KeepaliveS: p.KeepaliveS})
 		}
 	}
 	return actual
+}
+
+// pathAndEndpoint are those in use; while carried the endpoint is the desired one, since the relay's tells nobody anything.
+func (e *Engine) pathAndEndpoint(p *state.Peer, peer *wgtypes.Peer) (string, *state.Endpoint) {
+	if e.carried(p.Node, peer) {
+		return state.PathCarried, p.Endpoint
+	}
+	return state.PathDirect, endpointOf(peer)
 }
 
 // Stats are the kernel's counters.
@@ -105,22 +125,35 @@ func (e *Engine) Stats() state.Stats {
 		if peer == nil {
 			continue
 		}
-		s := state.PeerStats{Node: p.Node, Path: state.PathDirect, Why: "the kernel's WireGuard", Endpoint: endpointOf(peer), RxBytes: uint64(peer.ReceiveBytes), TxBytes: uint64(peer.TransmitBytes)}
+		path, endpoint := e.pathAndEndpoint(p, peer)
+		s := state.PeerStats{Node: p.Node, Path: path, Why: "the kernel's WireGuard", Endpoint: endpoint, RxBytes: uint64(peer.ReceiveBytes), TxBytes: uint64(peer.TransmitBytes)}
 		if !peer.LastHandshakeTime.IsZero() {
 			key := state.Key(peer.PublicKey)
 			s.PublicKey, s.LatestHandshakeMS = &key, age(now, peer.LastHandshakeTime)
 		}
-		if heard, ok := e.heard[p.Node]; ok {
+		if heard := e.heard[p.Node]; !heard.at.IsZero() {
 			s.DirectHeardMS = age(now, heard.at)
+		}
+		if r := e.relays[p.Node]; r != nil {
+			dropped, heard := r.counts()
+			s.Dropped = dropped
+			if !heard.IsZero() {
+				s.CarriedHeardMS = age(now, heard)
+			}
 		}
 		stats.Peers = append(stats.Peers, s)
 	}
 	for i := range e.devices {
 		stats.Keys = append(stats.Keys, e.keyStats(&e.devices[i], now))
 	}
+	refused := e.filter.refused()
 	for i := range e.desired.Networks {
 		n := &e.desired.Networks[i]
-		s := state.NetworkStats{Name: n.Name}
+		s := state.NetworkStats{Name: n.Name, Refused: refused[n.Name]}
+		if i == 0 {
+			// A VNI that this host has not is of no network; it is counted once.
+			s.Refused.WrongVNI += refused[""].WrongVNI
+		}
 		if link, err := e.nl.LinkByName(vxlanName(n.VNI)); err == nil && link.Attrs().Statistics != nil {
 			counted := link.Attrs().Statistics
 			s.RxBytes, s.TxBytes, s.RxPackets, s.TxPackets = counted.RxBytes, counted.TxBytes, counted.RxPackets, counted.TxPackets

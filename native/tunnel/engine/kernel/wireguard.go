@@ -187,10 +187,36 @@ func activeKey(p *state.Peer, present map[state.Key]*wgtypes.Peer) state.Key {
 	return newest
 }
 
+// newEndpoint is the endpoint that one key of a peer is to be given now, or nil to leave it: the relay's while the peer is carried,
+// else the desired one when that is new, or when nothing better is known.
+func (e *Engine) newEndpoint(p *state.Peer, newest bool, key state.Key, there *wgtypes.Peer) *state.Endpoint {
+	given := p.Node + key.String()
+	if r := e.relays[p.Node]; r != nil && e.pathOf(p) == state.PathCarried {
+		at := r.endpoint()
+		e.given[given] = at
+		if there != nil && there.Endpoint != nil && there.Endpoint.AddrPort() == at.AddrPort() {
+			return nil
+		}
+		return &at
+	}
+	if !newest || p.Endpoint == nil {
+		return nil
+	}
+	last, known := e.given[given]
+	e.given[given] = *p.Endpoint
+	if there != nil && known && last == *p.Endpoint {
+		return nil
+	}
+	if there != nil && !known && there.Endpoint != nil && time.Since(there.LastHandshakeTime) <= sessionTime {
+		// Of a tunnel before this one: the kernel knows where the peer was heard.
+		return nil
+	}
+	return p.Endpoint
+}
+
 func spoken(peer *wgtypes.Peer) bool { return peer != nil && !peer.LastHandshakeTime.IsZero() }
 
-// peerChange is what one key of a peer needs, or nil. An endpoint is given only when it is new: otherwise the kernel knows better, since
-// it follows a peer that moves.
+// peerChange is what one key of a peer needs, or nil.
 func (e *Engine) peerChange(p *state.Peer, newest, active bool, key state.Key, there *wgtypes.Peer) *wgtypes.PeerConfig {
 	change := wgtypes.PeerConfig{PublicKey: wgtypes.Key(key)}
 	needed := there == nil
@@ -208,14 +234,8 @@ func (e *Engine) peerChange(p *state.Peer, newest, active bool, key state.Key, t
 	if there == nil || !slices.EqualFunc(there.AllowedIPs, allowed, func(a, b net.IPNet) bool { return a.String() == b.String() }) {
 		change.ReplaceAllowedIPs, change.AllowedIPs, needed = true, allowed, true
 	}
-	if newest && p.Endpoint != nil {
-		last, given := e.given[p.Node+key.String()]
-		moved := given && last != *p.Endpoint
-		unknown := !given && (there == nil || there.Endpoint == nil || time.Since(there.LastHandshakeTime) > sessionTime)
-		if there == nil || moved || unknown {
-			change.Endpoint, needed = net.UDPAddrFromAddrPort(p.Endpoint.AddrPort()), true
-		}
-		e.given[p.Node+key.String()] = *p.Endpoint
+	if endpoint := e.newEndpoint(p, newest, key, there); endpoint != nil {
+		change.Endpoint, needed = net.UDPAddrFromAddrPort(endpoint.AddrPort()), true
 	}
 	if !needed {
 		return nil

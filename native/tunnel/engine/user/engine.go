@@ -7,7 +7,6 @@ package user
 
 import (
 	"errors"
-	"fmt"
 	"log"
 	"net"
 	"net/netip"
@@ -120,6 +119,7 @@ func (e *Engine) Apply(d state.Desired, taps map[string]*os.File) []state.Failur
 	e.chooseRoutes()
 	// Only now: a new identity that reads the TAPs must know its peers, and one that goes must not be the way to anybody.
 	e.handOver()
+	share(e.identities)
 	for _, i := range gone {
 		i.close()
 	}
@@ -136,6 +136,14 @@ func (e *Engine) applyIdentities(d *state.Desired) (gone []*identity, failures [
 		}
 	}
 	kept := make([]*identity, 0, len(d.WireGuard.Keys))
+	ports := make([]uint16, 0, len(d.WireGuard.Keys))
+	fail := func(err error) {
+		code := state.CodeInternalError
+		if errors.Is(err, errPortInUse) {
+			code = state.CodePortInUse
+		}
+		failures = append(failures, state.Failed(code, "wireguard", err))
+	}
 	for _, key := range d.WireGuard.Keys {
 		public := key.PrivateKey.Public()
 		at := slices.IndexFunc(e.identities, func(i *identity) bool { return i.public == public })
@@ -145,23 +153,19 @@ func (e *Engine) applyIdentities(d *state.Desired) (gone []*identity, failures [
 			i = e.identities[at]
 			i.port.setMTU(mtu)
 			err = i.setMark(d.WireGuard.Fwmark)
-			if i.listen != key.ListenPort && err == nil {
-				if err = i.set(fmt.Sprintf("listen_port=%d\n", key.ListenPort)); err == nil {
-					i.listen = key.ListenPort
-				}
-			}
 		} else {
+			if at := slices.IndexFunc(e.identities, func(i *identity) bool { return i.listen == key.ListenPort }); at >= 0 {
+				// An identity of ours has the port: take the one that it is to have, or any, and exchange them.
+				key.ListenPort = portOf(d, e.identities[at].public)
+			}
 			i, err = newIdentity(e, key, d.WireGuard.Fwmark, mtu)
 		}
 		if err != nil {
-			code := state.CodeInternalError
-			if errors.Is(err, errPortInUse) {
-				code = state.CodePortInUse
-			}
-			failures = append(failures, state.Failed(code, "wireguard", err))
+			fail(err)
 		}
 		if i != nil {
 			kept = append(kept, i)
+			ports = append(ports, portOf(d, public))
 		}
 	}
 	gone = slices.DeleteFunc(slices.Clone(e.identities), func(i *identity) bool { return slices.Contains(kept, i) })
@@ -171,7 +175,23 @@ func (e *Engine) applyIdentities(d *state.Desired) (gone []*identity, failures [
 		binds = append(binds, i.bind)
 	}
 	e.binds.Store(&binds)
+	share(append(slices.Clone(kept), gone...))
+	for n, i := range kept {
+		if err := i.moveTo(ports[n], append(slices.Clone(kept), gone...)); err != nil {
+			fail(err)
+		}
+	}
 	return gone, failures
+}
+
+// portOf is the port that the desired state gives a key of ours; 0 if it has no such key.
+func portOf(d *state.Desired, public state.Key) uint16 {
+	for _, key := range d.WireGuard.Keys {
+		if key.PrivateKey.Public() == public {
+			return key.ListenPort
+		}
+	}
+	return 0
 }
 
 const vxlanOverhead = vxlan.Overhead + 14

@@ -74,6 +74,41 @@ func (i *identity) set(config string) error { return i.dev.IpcSet(config) }
 
 func (i *identity) close() { i.dev.Close() }
 
+// share gives what comes to one identity's port to the others as well: a peer may still use the port that another key had.
+func share(identities []*identity) {
+	for _, i := range identities {
+		var siblings []*bind.Bind
+		for _, other := range identities {
+			if other != i {
+				siblings = append(siblings, other.bind)
+			}
+		}
+		i.bind.SetSiblings(siblings)
+	}
+}
+
+// moveTo gives the identity its port: in exchange, if another identity of ours has it.
+func (i *identity) moveTo(listen uint16, all []*identity) error {
+	if i.listen == listen {
+		return nil
+	}
+	for _, other := range all {
+		if other.listen == listen {
+			bind.Swap(i.bind, other.bind)
+			i.listen, other.listen = other.listen, i.listen
+			return nil
+		}
+	}
+	if err := i.set(fmt.Sprintf("listen_port=%d\n", listen)); err != nil {
+		if errors.Is(err, unix.EADDRINUSE) {
+			return fmt.Errorf("%w: %d", errPortInUse, listen)
+		}
+		return err
+	}
+	i.listen = listen
+	return nil
+}
+
 func (i *identity) setMark(fwmark uint32) error {
 	if i.fwmark == fwmark {
 		return nil

@@ -18,7 +18,7 @@ const (
 	epollEventsMax = 64
 
 	// probeEvery is how often a carried peer with a known address is tried directly.
-	probeEvery = 5 * time.Second
+	probeEvery = 2 * time.Second
 	// rotateEvery is how often the identities are looked at while keys rotate.
 	rotateEvery = 100 * time.Millisecond
 	// standingMax is how old a handshake may be for its session to be chosen: WireGuard rejects what is older than 180 s.
@@ -36,4 +36,14 @@ const (
 	// gcPercent and memoryLimitBytes: nothing is allocated per packet, so collections are rare and the heap may stay small.
 	gcPercent        = 50
 	memoryLimitBytes = 64 << 20
+)
+
+const (
+	// headMax is the longest headers for which a super-frame is scattered: Ethernet, IPv6, TCP with all options.
+	headMax = 14 + 40 + 60
+	// scatterSegmentsMax is how many segments a scattered frame may have in the batch; scatterSizeMin the smallest segment worth it.
+	scatterSegmentsMax = 64
+	scatterSizeMin     = 512
+	// shapeMissesMax is how many frames of another kind a lane may hand over before no super-frame is expected any more.
+	shapeMissesMax = 8
 )

@@ -90,10 +90,13 @@ func TestAPathChangesWithoutLosingAPacket(t *testing.T) {
 		t.Fatal(err)
 	}
 	var sum string
-	if err := a.Ask(map[string]any{"op": "fetch", "address": shop.IPv4(b) + ":7001"}, &sum); err != nil || sum != lab.Sum(bytes) {
-		t.Error(err, sum)
+	if err := a.Ask(map[string]any{"op": "fetch", "address": shop.IPv4(b) + ":7001"}, &sum); err != nil {
+		t.Fatal(err)
 	}
 	s := stats(t, a).Peers[0]
+	if sum != lab.Sum(bytes) {
+		t.Error(sum)
+	}
 	if s.Path != state.PathCarried || s.CarriedHeardMS == nil || *s.CarriedHeardMS > 1000 {
 		t.Errorf("%+v", s)
 	}
@@ -245,5 +248,57 @@ func TestKeysRotateWithoutLosingAPacket(t *testing.T) {
 	s := stats(t, a)
 	if len(s.Keys) != 1 || s.Keys[0].PublicKey.String() != public || s.Keys[0].LastUsedMS == nil {
 		t.Errorf("%+v", s.Keys)
+	}
+}
+
+// The newest key always has the same port: the older one moves away for it. Both hosts do so at once, and both end the old key at once.
+func TestBothEndsRotateAtOnceAndThePortStays(t *testing.T) {
+	l := newLab(t, 2)
+	a, b := l.Hosts[0], l.Hosts[1]
+	shop := &lab.Network{Name: "shop", Number: 1, MTU: 1370, Members: l.Hosts}
+	up(t, l, shop)
+	ping(t, a, shop.IPv4(b))
+	type pair struct{ private, public string }
+	old, young := map[*lab.Host]pair{}, map[*lab.Host]pair{}
+	for _, h := range l.Hosts {
+		private, public, err := lab.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		old[h], young[h] = pair{h.PrivateKey, h.PublicKey}, pair{private, public}
+	}
+	apply := func(both bool) {
+		t.Helper()
+		for _, h := range l.Hosts {
+			other := l.Hosts[0]
+			if h == other {
+				other = l.Hosts[1]
+			}
+			d := l.Desired(h, shop)
+			own := []any{map[string]any{"privateKey": young[h].private, "listenPort": 51820}}
+			keys := []string{young[other].public}
+			if both {
+				own = append(own, map[string]any{"privateKey": old[h].private, "listenPort": 51821})
+				keys = append(keys, old[other].public)
+			}
+			d["wireguard"].(map[string]any)["keys"] = own
+			d["peers"].([]any)[0].(map[string]any)["keys"] = keys
+			if err := h.Ask(map[string]any{"op": "apply", "desired": d}, nil); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	pings(t, a, shop.IPv4(b), func() { apply(true) })
+	for _, h := range l.Hosts {
+		eventually(t, func() bool {
+			k := stats(t, h).Keys
+			return len(k) == 2 && k[0].LastUsedMS != nil && (k[1].LastUsedMS == nil || *k[1].LastUsedMS > 500)
+		})
+	}
+	pings(t, a, shop.IPv4(b), func() { apply(false) })
+	for _, h := range l.Hosts {
+		if s := stats(t, h); len(s.Keys) != 1 || s.Keys[0].PublicKey.String() != young[h].public {
+			t.Errorf("%+v", s.Keys)
+		}
 	}
 }

@@ -22,6 +22,7 @@ const (
 	Address        = "192.0.2.2"
 	ControlAddress = Address + ":7000"
 	CommandAddress = Address + ":7001"
+	CarryAddress   = Address + ":7002"
 	ControlSocket  = "/run/tunnel.sock"
 	CarrySocket    = "/run/carry.sock"
 )

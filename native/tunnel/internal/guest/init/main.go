@@ -54,9 +54,14 @@ func boot() error {
 	if err != nil {
 		return err
 	}
+	carry, err := net.Listen("tcp", guest.CarryAddress)
+	if err != nil {
+		return err
+	}
 	fmt.Println("guest: ready")
 	go serve(commands, command)
-	return serve(control, relay)
+	go serve(carry, func(conn net.Conn) { relay(conn, guest.CarrySocket) })
+	return serve(control, func(conn net.Conn) { relay(conn, guest.ControlSocket) })
 }
 
 func loadModules() error {
@@ -122,9 +127,9 @@ func serve(listener net.Listener, handle func(net.Conn)) error {
 	}
 }
 
-// relay joins a connection with the tunnel's control socket.
-func relay(conn net.Conn) {
-	tunnel, err := net.Dial("unix", guest.ControlSocket)
+// relay joins a connection with one of the tunnel's sockets.
+func relay(conn net.Conn, socket string) {
+	tunnel, err := net.Dial("unix", socket)
 	if err != nil {
 		return
 	}

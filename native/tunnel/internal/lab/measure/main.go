@@ -43,6 +43,8 @@ type subject struct {
 	to   string
 	pids []int
 	l    *lab.Lab
+
+	user, system float64 // sums of what cpu has seen, for their ratio
 }
 
 func run() error {
@@ -60,7 +62,7 @@ func run() error {
 	if err := l.Apply(shop); err != nil {
 		return err
 	}
-	subjects := []*subject{{"selvedge", shop.IPv4(l.Hosts[1]), []int{l.Hosts[0].PID(), l.Hosts[1].PID()}, l}}
+	subjects := []*subject{{name: "selvedge", to: shop.IPv4(l.Hosts[1]), pids: []int{l.Hosts[0].PID(), l.Hosts[1].PID()}, l: l}}
 	if *plain != "" {
 		p, stop, err := startPlain(l)
 		defer stop()
@@ -79,7 +81,7 @@ func run() error {
 			return err
 		}
 	}
-	fmt.Printf("%-10s %8s %9s %8s %9s %10s %9s %9s\n", "", "tcp1", "cpu s/GB", "tcp4", "udp200", "rtt load", "rss MiB", "peak MiB")
+	fmt.Printf("%-10s %8s %9s %10s %8s %9s %10s %9s %9s\n", "", "tcp1", "cpu s/GB", "of it user", "tcp4", "udp200", "rtt load", "rss MiB", "peak MiB")
 	for range *rounds {
 		for _, s := range subjects {
 			if err := s.measure(); err != nil {
@@ -93,7 +95,7 @@ func run() error {
 func (s *subject) measure() error {
 	row := []any{s.name}
 	want := func(what string) bool { return strings.Contains(*only, what) }
-	tcp1, perGB := 0.0, 0.0
+	tcp1, perGB, userPerGB := 0.0, 0.0, 0.0
 	if want("tcp1") {
 		if *profile != "" && s.name == "selvedge" {
 			for i, h := range s.l.Hosts {
@@ -103,18 +105,20 @@ func (s *subject) measure() error {
 			}
 		}
 		before := s.cpu()
+		userBefore := s.user
 		bits, bytes, _, err := s.iperf()
 		if err != nil {
 			return err
 		}
 		tcp1, perGB = bits/1e6, (s.cpu()-before)/(bytes/1e9)
+		userPerGB = (s.user - userBefore) / (bytes / 1e9)
 		if *profile != "" && s.name == "selvedge" {
 			for _, h := range s.l.Hosts {
 				_ = h.Ask(map[string]any{"op": "profiled"}, nil)
 			}
 		}
 	}
-	row = append(row, tcp1, perGB)
+	row = append(row, tcp1, perGB, userPerGB)
 	rss, peak := s.memory()
 	tcp4, pps, rtt := 0.0, 0.0, ""
 	if want("tcp4") {
@@ -148,7 +152,7 @@ func (s *subject) measure() error {
 			rtt = after
 		}
 	}
-	fmt.Printf("%-10s %8.0f %9.2f %8.0f %8.1fk %10s %9.1f %9.1f\n", append(row, tcp4, pps, rtt, rss, peak)...)
+	fmt.Printf("%-10s %8.0f %9.2f %10.2f %8.0f %8.1fk %10s %9.1f %9.1f\n", append(row, tcp4, pps, rtt, rss, peak)...)
 	return nil
 }
 
@@ -178,6 +182,7 @@ func (s *subject) iperf(args ...string) (bitsPerSecond, bytes, packets float64, 
 
 // cpu is the CPU time of both processes in seconds.
 func (s *subject) cpu() (total float64) {
+	s.user, s.system = 0, 0
 	for _, pid := range s.pids {
 		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if _, after, ok := strings.Cut(string(stat), ") "); ok {
@@ -185,6 +190,7 @@ func (s *subject) cpu() (total float64) {
 			user, _ := strconv.ParseFloat(fields[11], 64)
 			system, _ := strconv.ParseFloat(fields[12], 64)
 			total += (user + system) / 100
+			s.user, s.system = s.user+user/100, s.system+system/100
 		}
 	}
 	return total
