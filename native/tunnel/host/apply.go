@@ -9,6 +9,7 @@ import (
 
 	"selvedge.dev/tunnel/control"
 	"selvedge.dev/tunnel/engine"
+	"selvedge.dev/tunnel/guard"
 	"selvedge.dev/tunnel/links"
 	"selvedge.dev/tunnel/state"
 )
@@ -46,6 +47,10 @@ func (h *Host) Apply(d *state.Desired) control.Applied {
 		}
 		applied.Changed = append(applied.Changed, "engine "+chosen+" started")
 	}
+	// Before an address is there, its guard is.
+	if err := h.guard.Apply(d.Networks); err != nil {
+		applied.Failures = append(applied.Failures, describe("wireguard", err))
+	}
 	// First what is new, then the engine, then what goes: the engine never has a device taken from under it.
 	ensured := h.set.Ensure(d, withTAP)
 	applied.Failures = append(applied.Failures, ensured.Failures...)
@@ -78,6 +83,9 @@ func (h *Host) Shutdown() []state.Failure {
 	}
 	if h.set != nil {
 		failures = append(failures, h.set.RemoveAll().Failures...)
+		if err := h.guard.Apply(nil); err != nil {
+			failures = append(failures, describe("wireguard", err))
+		}
 	}
 	if first {
 		close(h.closing)
@@ -106,7 +114,7 @@ func (h *Host) prepare(d *state.Desired) error {
 	if err != nil {
 		return err
 	}
-	h.set = set
+	h.set, h.guard = set, guard.New(d.Owner)
 	return nil
 }
 

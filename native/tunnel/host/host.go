@@ -17,6 +17,7 @@ import (
 
 	"selvedge.dev/tunnel/control"
 	"selvedge.dev/tunnel/engine"
+	"selvedge.dev/tunnel/guard"
 	"selvedge.dev/tunnel/links"
 	"selvedge.dev/tunnel/state"
 	"selvedge.dev/tunnel/underlay"
@@ -47,6 +48,7 @@ type Host struct {
 	// applying is held while the state changes: one apply at a time.
 	applying sync.Mutex
 	set      *links.Set
+	guard    *guard.Guard
 	tools    tools
 
 	// mu guards what questions read; it is held for moments only.

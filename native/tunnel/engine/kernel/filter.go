@@ -3,7 +3,6 @@ package kernel
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,8 +10,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 
+	"selvedge.dev/tunnel/guard"
 	"selvedge.dev/tunnel/state"
 )
 
@@ -27,11 +26,8 @@ type filter struct {
 	counted map[string]state.Refused
 }
 
-const (
-	bufferBytes = 16 << 20
-	// An element list is one netlink attribute, whose length has 16 bits.
-	elementsMax = 400
-)
+// An element list is one netlink attribute, whose length has 16 bits.
+const elementsMax = 400
 
 // Offsets from the start of the outer UDP header.
 const (
@@ -55,20 +51,12 @@ const (
 const firstRegister = 8
 
 func newFilter(owner string) *filter {
-	sum := sha256.Sum256([]byte(owner))
-	return &filter{name: "selvedge-" + hex.EncodeToString(sum[:4]), counted: map[string]state.Refused{}}
-}
-
-func dialNFT() (*nftables.Conn, error) {
-	return nftables.New(nftables.WithSockOptions(
-		func(c *netlink.Conn) error { return c.SetReadBuffer(bufferBytes) },
-		func(c *netlink.Conn) error { return c.SetWriteBuffer(bufferBytes) },
-	))
+	return &filter{name: guard.TableName("vxlan", owner), counted: map[string]state.Refused{}}
 }
 
 // lacksFilter says what the kernel lacks for the filter, or nil.
 func lacksFilter() error {
-	conn, err := dialNFT()
+	conn, err := guard.Dial()
 	if err == nil {
 		table := conn.AddTable(&nftables.Table{Name: "selvedge-probe", Family: nftables.TableFamilyIPv4})
 		conn.DelTable(table)
@@ -87,7 +75,7 @@ func (f *filter) apply(networks []state.Network) error {
 		return nil
 	}
 	f.keepCounts()
-	conn, err := dialNFT()
+	conn, err := guard.Dial()
 	if err != nil {
 		return fmt.Errorf("nftables cannot be opened: %w", err)
 	}
@@ -329,7 +317,7 @@ func (f *filter) refused() map[string]state.Refused {
 	for name, was := range f.counted {
 		all[name] = was
 	}
-	conn, err := dialNFT()
+	conn, err := guard.Dial()
 	if err != nil {
 		return all
 	}
