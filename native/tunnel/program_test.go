@@ -230,12 +230,16 @@ func TestCloseRemovesExactlyWhatTheTunnelMade(t *testing.T) {
 	u := h.start(0)
 	c := u.connect()
 	c.apply(h.desired(0, 1, 2))
+	contains(t, nstest.Run(t, "ip", "netns", "exec", "left", "nft", "list", "ruleset"), "10.9.1.0/24 : jump svb-3e9", "10.9.2.0/24 : jump svb-3ea")
 	c.must("close", "{}", nil)
 	if err := u.wait(); err != nil {
 		t.Error(err)
 	}
 	if after := nstest.Run(t, "ip", "-n", "left", "-br", "link"); after != before {
 		t.Errorf("%s\nbefore:\n%s", after, before)
+	}
+	if rules := nstest.Run(t, "ip", "netns", "exec", "left", "nft", "list", "ruleset"); rules != "" {
+		t.Errorf("rules are left behind:\n%s", rules)
 	}
 	for _, path := range []string{u.socket, u.carry, "/run/wireguard/svw-51820.sock"} {
 		if _, err := os.Stat(path); err == nil {
