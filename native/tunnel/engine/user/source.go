@@ -2,6 +2,7 @@ package user
 
 import (
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -199,6 +200,11 @@ func (s *source) take(l *lane, b []byte) {
 	h, fault := packet.Parse(frame)
 	if fault != packet.Whole {
 		n.Refuse(switching.FromFault(fault))
+		return
+	}
+	if port, ok := packet.UDPSource(frame, h); ok && slices.Contains(s.e.plane.Load().ports, port) && packet.SourceMAC(frame) == n.MAC {
+		// Sealed here already: a peer claims to be inside of the network. Sealing it again would come back here, and so without end.
+		n.Refuse(switching.ForgedSource)
 		return
 	}
 	verdict := n.FromHost(frame, h, wireFrames(v, h), s.e.clock())
