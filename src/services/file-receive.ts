@@ -159,6 +159,8 @@ class Receiver implements FileReceiver {
       this.#options.onReceived?.({ peer: flow.peer, path: join(directory, placed), bytes: header.size, sha256 });
       return { done: true, sha256, name: placed };
     } catch (error) {
+      // Nothing to go on from: it would only use up a file of the disk.
+      if ((await file.stat()).size === 0) await unlink(path).catch(() => undefined);
       throw asDiskError(error, path);
     } finally {
       this.#promised.delete(flow);
@@ -240,10 +242,12 @@ async function rehash(file: FileHandle, hash: Hash, size: number): Promise<numbe
   return have;
 }
 
-/** Room for `bytes`, and something left: files from others never fill the disk. */
+/** Room for `bytes`, and something left: files from others never fill the disk, neither by their size nor, being empty, by their number. */
 async function checkSpace(directory: string, bytes: number): Promise<void> {
-  const { bavail, bsize } = await statfs(directory);
-  if (bavail * bsize < bytes + limits.transfer_disk_reserve_bytes) throw new SelvedgeError('disk_full', { path: directory });
+  const { bavail, bsize, files, ffree } = await statfs(directory);
+  // A file system that makes inodes as it needs them says that it has none.
+  const isOutOfFiles = files > 0 && ffree < limits.transfer_disk_reserve_files;
+  if (isOutOfFiles || bavail * bsize < bytes + limits.transfer_disk_reserve_bytes) throw new SelvedgeError('disk_full', { path: directory });
 }
 
 /** Gives the file its name, or the next free one: `link` refuses to replace. @returns the name */

@@ -1,9 +1,11 @@
 /** Files over a mesh in memory: what arrives is what was sent, once, whatever happens in between. */
+import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statfsSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
+import { limits } from '../../../src/base/limits.ts';
 import { isPartName, numberedName, partName, safeName } from '../../../src/services/file-names.ts';
 import { type FileReceiver, serveFiles } from '../../../src/services/file-receive.ts';
 import { type SendProgress, sendFile } from '../../../src/services/file-send.ts';
@@ -47,6 +49,28 @@ t.test('an empty file arrives', async (t) => {
   const { path, inboxPath, mesh } = await setUp(t, new Uint8Array(0));
   t.equal((await sendFile(mesh, systemTimers, { node: RECEIVER, path })).bytes, 0);
   t.equal(statSync(join(inboxPath, 'report.bin')).size, 0);
+});
+
+t.test('a peer cannot take the last files of a disk, by empty ones or by transfers that never begin', async (t) => {
+  if (process.getuid?.() !== 0) return t.fail('needs root, to mount a file system of its own that has few files');
+  const { path, inboxPath, mesh } = await setUp(t, new Uint8Array(0));
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=128m,nr_inodes=${limits.transfer_disk_reserve_files + 8}`, 'selvedge-test', inboxPath]);
+  try {
+    const free = () => statfsSync(inboxPath).ffree;
+    await t.rejects(
+      async () => {
+        for (;;) await sendFile(mesh, systemTimers, { node: RECEIVER, path });
+      },
+      { code: 'disk_full' },
+    );
+    const left = free();
+    t.ok(left >= limits.transfer_disk_reserve_files - 1, `${left} are left`);
+    await t.rejects(sendFile(mesh, systemTimers, { node: RECEIVER, path }), { code: 'disk_full' });
+    t.equal(free(), left, 'a refused transfer leaves no file behind');
+    t.notOk(readdirSync(inboxPath).some(isPartName));
+  } finally {
+    execFileSync('umount', [inboxPath]);
+  }
 });
 
 t.test('a transfer goes on at the receiver’s offset after its flow is lost', async (t) => {
