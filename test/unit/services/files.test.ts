@@ -1,8 +1,9 @@
 /** Files over a mesh in memory: what arrives is what was sent, once, whatever happens in between. */
-import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statfsSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { limits } from '../../../src/base/limits.ts';
@@ -16,6 +17,7 @@ import { MemoryNet } from './memory-mesh.ts';
 const SENDER = 'aaaaaaaaaaaa';
 const RECEIVER = 'bbbbbbbbbbbb';
 const MIB = 1024 * 1024;
+const run = promisify(execFile);
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 
@@ -54,7 +56,7 @@ t.test('an empty file arrives', async (t) => {
 t.test('a peer cannot take the last files of a disk, by empty ones or by transfers that never begin', async (t) => {
   if (process.getuid?.() !== 0) return t.fail('needs root, to mount a file system of its own that has few files');
   const { path, inboxPath, mesh } = await setUp(t, new Uint8Array(0));
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=128m,nr_inodes=${limits.transfer_disk_reserve_files + 8}`, 'selvedge-test', inboxPath]);
+  await run('mount', ['-t', 'tmpfs', '-o', `size=128m,nr_inodes=${limits.transfer_disk_reserve_files + 8}`, 'selvedge-test', inboxPath]);
   try {
     const free = () => statfsSync(inboxPath).ffree;
     await t.rejects(
@@ -69,7 +71,7 @@ t.test('a peer cannot take the last files of a disk, by empty ones or by transfe
     t.equal(free(), left, 'a refused transfer leaves no file behind');
     t.notOk(readdirSync(inboxPath).some(isPartName));
   } finally {
-    execFileSync('umount', [inboxPath]);
+    await run('umount', [inboxPath]);
   }
 });
 
