@@ -1,7 +1,19 @@
 /** Files over a mesh in memory: what arrives is what was sent, once, whatever happens in between. */
 import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statfsSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statfsSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
@@ -29,7 +41,7 @@ async function setUp(t: Test, content: Uint8Array) {
   const inboxPath = join(folder, 'inbox');
   const inbox: FileReceiver = await serveFiles(net.mesh(RECEIVER), { inbox: inboxPath, timers: systemTimers });
   t.teardown(() => inbox.close());
-  return { net, path, inboxPath, mesh: net.mesh(SENDER) };
+  return { net, path, inboxPath, inbox, mesh: net.mesh(SENDER) };
 }
 
 t.test('a file arrives byte for byte, and the sender hears its digest', async (t) => {
@@ -118,6 +130,20 @@ t.test('a file that changes while it is read is refused with file_changed', asyn
     return mesh.open(...args);
   };
   await t.rejects(sendFile({ ...mesh, open }, systemTimers, { node: RECEIVER, path }), { code: 'file_changed' });
+});
+
+t.test('what was kept is read again only for as long as somebody waits for it', async (t) => {
+  const { inboxPath, mesh, inbox } = await setUp(t, new Uint8Array(0));
+  const transfer = 'ab'.repeat(16);
+  const part = join(inboxPath, partName('large', SENDER, transfer));
+  writeFileSync(part, '');
+  truncateSync(part, 512 * 1024 * MIB);
+  const flow = mesh.open(RECEIVER, 'file_transfer', 'stream', 'files');
+  flow.write(encodeWord({ v: 1, transfer, name: 'large', size: 1024 * 1024 * MIB, again: true }));
+  await new Promise((resolve) => setImmediate(resolve));
+  flow.reset('flow_reset', 'given up');
+  await inbox.close();
+  t.ok(existsSync(part), 'it took no hour, and the part is still there');
 });
 
 t.test('damage in what the receiver kept is found by the digest, and not kept', async (t) => {
