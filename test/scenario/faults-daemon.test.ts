@@ -202,7 +202,7 @@ t.test('a daemon that crashes leaves no core dump: its keys would be in it', asy
   const daemon = [process.execPath, program('selvedged'), ...nodeArgs].map((word) => `'${word}'`).join(' ');
   const child = spawn('sh', ['-c', `ulimit -c unlimited; exec ${daemon}`], { cwd: directory, stdio: ['ignore', 'pipe', 'inherit'] });
   running.add(child);
-  await new Promise<void>((resolve) => child.stdout.setEncoding('utf8').on('data', (text: string) => text.includes('channel carried') && resolve()));
+  await new Promise<void>((resolve) => child.stdout.setEncoding('utf8').on('data', (text: string) => text.includes('node runs') && resolve()));
   t.match(await readFile(`/proc/${child.pid}/limits`, 'utf8'), /^Max core file size +0 +0 /m);
   const ended = once(child, 'exit');
   child.kill('SIGABRT');
