@@ -46,6 +46,7 @@ interface Addon {
   quicTakeEnd(endpoint: number, connection: number): QuicEnd;
   tcpPace(descriptor: number, rate: number): void;
   tcpLook(descriptor: number, out: Float64Array): void;
+  keepSecrets(): void;
 }
 
 interface NativeQuicOptions {
@@ -579,6 +580,11 @@ export function tcpLook(descriptor: number): TcpView {
   call('TCP connection', (native) => native.tcpLook(descriptor, tcpArray));
   const at = (index: number): number => tcpArray[index] ?? 0;
   return { rtt_ms: at(0), acked_bytes: at(1), retransmitted_bytes: at(2), sent_bytes: at(3), unsent_bytes: at(4) };
+}
+
+/** No core dump of this process, and no look into its memory by others of the same user, until it ends. @throws native_failed */
+export function keepSecrets(): void {
+  call('core dumps', (native) => native.keepSecrets());
 }
 
 function nativeOptions(options: QuicOptions): NativeQuicOptions {

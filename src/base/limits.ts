@@ -159,6 +159,7 @@ export const limits = {
   transfers_per_peer_max: 16,
   /** What receiving files leaves free on the disk: the state of this host may lie there too. */
   transfer_disk_reserve_bytes: 64 * MIB,
+  transfer_disk_reserve_files: 1_024,
   transfer_word_bytes_max: 8 * KIB,
   transfer_patience_ms: 5 * 60_000,
   transfer_part_days_max: 7,

@@ -36,6 +36,9 @@ export class NodeState {
   /** What else this node must keep to itself. */
   readonly secrets: SecretStore;
   #snapshot: Snapshot;
+  /** What was taken and is not on disk. */
+  #unkept: Uint8Array | null = null;
+  #keeping: Promise<void> = Promise.resolve();
 
   constructor(path: string, { identity, credentials, trust, snapshot }: NodeParts, secrets: SecretStore) {
     this.path = path;
@@ -74,17 +77,31 @@ export class NodeState {
   }
 
   /**
-   * Takes what the tower sent on the flow of service `snapshot`, once found good and newer, and keeps it on disk. False: it was not newer,
-   * nothing happened. @throws document_invalid, request_invalid, wrong_node, wrong_cluster, disk_full
+   * Takes what the tower sent on the flow of service `snapshot`, once found good and newer: it holds from now on, whether or not there is room
+   * for it on the disk (`keepSnapshot`), since it may be what says that a peer is revoked. False: it was not newer, nothing happened.
+   * @throws document_invalid, request_invalid, wrong_node, wrong_cluster
    */
-  async saveSnapshot(message: Uint8Array, now_ms: number): Promise<boolean> {
+  takeSnapshot(message: Uint8Array, now_ms: number): boolean {
     const { cluster, node } = this.identity;
     const envelope = readJson(message, limits.snapshot_envelope_bytes_max, checkEnvelope);
     const next = openSnapshot(envelope, { roots: this.trust.roots, cluster, node, now_ms });
     if (!isNewer(next, this.#snapshot)) return false;
-    await writeFileAtomic(join(this.path, stateFiles.snapshot), message);
     this.#snapshot = next;
+    this.#unkept = message;
     return true;
+  }
+
+  /** Puts the last snapshot that was taken on disk, where it is not. @throws disk_full; it may be called again */
+  keepSnapshot(): Promise<void> {
+    // One after the other: an older one must not be the last to get the name.
+    const kept = this.#keeping.then(async () => {
+      const message = this.#unkept;
+      if (message === null) return;
+      await writeFileAtomic(join(this.path, stateFiles.snapshot), message);
+      if (this.#unkept === message) this.#unkept = null;
+    });
+    this.#keeping = kept.catch(() => undefined);
+    return kept;
   }
 }
 

@@ -9,6 +9,7 @@ import { dirname } from 'node:path';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { fromHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
+import { keepSecrets } from '../native.ts';
 import { fromBase64 } from './base64.ts';
 import { writeFileAtomic } from './files.ts';
 
@@ -24,11 +25,15 @@ export interface UnsealSource {
 export const DEFAULT_KEY_FILE = '/etc/selvedge/unseal.key';
 export const UNSEAL_KEY_BYTES = 32;
 
-/** Reads what `source` names, else the default key file. @throws unseal_key_invalid, argument_invalid */
+/**
+ * Reads what `source` names, else the default key file. Whoever holds a key keeps it out of core dumps, which on many systems are kept, or sent
+ * away, by a program that knows nothing of them. @throws unseal_key_invalid, argument_invalid, native_missing
+ */
 export async function loadUnsealKey(source: UnsealSource): Promise<UnsealKey> {
   if (source.keyFile !== undefined && source.passphraseFile !== undefined) {
     throw new SelvedgeError('argument_invalid', { name: 'passphrase-file', why: 'give a key file or a passphrase file, not both' });
   }
+  keepSecrets();
   if (source.passphraseFile === undefined) return { kind: 'key', key: await readKeyFile(source.keyFile ?? DEFAULT_KEY_FILE) };
   return { kind: 'passphrase', passphrase: await readPassphraseFile(source.passphraseFile) };
 }

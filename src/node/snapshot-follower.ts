@@ -15,18 +15,21 @@ export interface FollowerOptions {
   readonly state: NodeState;
   readonly timers: Timers;
   readonly listen: readonly Endpoint[];
-  /** A newer snapshot is on disk. */
+  /** A newer snapshot holds. */
   readonly onSnapshot: () => void;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
 }
 
 /** After a flow that ended in an error. */
 const RETRY_MS = 2_000;
+/** Until a snapshot that found no room on the disk is tried again. */
+const KEEP_MS = 30_000;
 
 export class SnapshotFollower {
   readonly #options: FollowerOptions;
   #flow: FlowHandle | null = null;
   #cancelRetry: (() => void) | null = null;
+  #cancelKeep: () => void = () => {};
   #isClosed = false;
 
   constructor(options: FollowerOptions) {
@@ -56,9 +59,10 @@ export class SnapshotFollower {
     try {
       for (let message = await flow.receive(); message !== null; message = await flow.receive()) {
         const envelope = pieces.add(message);
-        if (envelope !== null && (await state.saveSnapshot(envelope, timers.clock.wall()))) {
+        if (envelope !== null && state.takeSnapshot(envelope, timers.clock.wall())) {
           log('snapshot taken', { version: state.snapshot.version, peers: state.snapshot.peers.length });
           onSnapshot();
+          await this.#keep();
         }
       }
       failure = await flow.closed;
@@ -75,8 +79,22 @@ export class SnapshotFollower {
     });
   }
 
+  /** A full disk keeps this host from remembering what the tower says, not from doing it. */
+  async #keep(): Promise<void> {
+    const { state, timers, log } = this.#options;
+    this.#cancelKeep();
+    try {
+      await state.keepSnapshot();
+    } catch (error) {
+      const { code, message } = asSelvedgeError(error, 'internal_error', { what: 'keeping the snapshot' });
+      log('snapshot not kept', { version: state.snapshot.version, code, reason: message });
+      if (!this.#isClosed) this.#cancelKeep = timers.after(KEEP_MS, () => void this.#keep());
+    }
+  }
+
   close(): void {
     this.#isClosed = true;
+    this.#cancelKeep();
     this.#cancelRetry?.();
     this.#flow?.end();
   }

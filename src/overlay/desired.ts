@@ -7,7 +7,7 @@ import type { ErrorCode } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { isHostAddress } from '../transport/host-address.ts';
 import type { AppEndpoint, AppHost, AppNetwork, AppSnapshot, Underlay } from './app-snapshot.ts';
-import { MTU_MIN, type NetworkMtu, networkMtu } from './mtu.ts';
+import { isUsable, MTU_MIN, type NetworkMtu, networkMtu } from './mtu.ts';
 import { bridgeName, tapName, vethName } from './names.ts';
 import type { DesiredState, EngineChoice, Neighbour, Path, TunnelAttachment, TunnelNetwork, TunnelPeer } from './tunnel-wire.ts';
 
@@ -73,10 +73,12 @@ export function makeDesired(input: DesiredInput): DesiredOutcome {
 }
 
 function mtuOf(network: AppNetwork, hosts: ReadonlyMap<string, AppHost>, { self }: DesiredInput): NetworkMtu {
-  const members = [...new Set(network.endpoints.map(({ node }) => node))].map((node) => {
-    if (node === self.node) return { name: self.name, ...self.underlay };
+  const members = [...new Set(network.endpoints.map(({ node }) => node))].flatMap((node) => {
+    if (node === self.node) return [{ name: self.name, ...self.underlay }];
     const host = hosts.get(node);
-    return { name: host?.name ?? node, ...host?.underlay };
+    // It has no such network itself, and must not take it away from the others by saying so.
+    if (host?.underlay && !isUsable(host.underlay)) return [];
+    return [{ name: host?.name ?? node, ...host?.underlay }];
   });
   return networkMtu(members, network.mtu);
 }
@@ -146,7 +148,12 @@ function insideOf(networks: readonly AppNetwork[]): (address: string) => boolean
   return (address) => (isIPv4(address) ? inside.ipv4.check(address, 'ipv4') : inside.ipv6.check(address, 'ipv6'));
 }
 
-function makePeer({ node, vtep, keys, endpoint }: AppHost, isInside: (address: string) => boolean, { pathOf }: DesiredInput, notes: Note[]): TunnelPeer[] {
+function makePeer(
+  { node, vtep, keys, endpoint, underlay }: AppHost,
+  isInside: (address: string) => boolean,
+  { pathOf }: DesiredInput,
+  notes: Note[],
+): TunnelPeer[] {
   if (keys.length === 0) {
     notes.push({ code: 'not_connected', what: `peer ${node}`, why: 'it has published no WireGuard key yet' });
     return [];
@@ -154,6 +161,8 @@ function makePeer({ node, vtep, keys, endpoint }: AppHost, isInside: (address: s
   const path = pathOf(node);
   const objection = endpoint === null ? null : endpointObjection(endpoint.host, isInside);
   if (objection !== null) notes.push({ code: 'unsupported', what: `peer ${node}`, why: objection });
+  if (underlay !== null && !isUsable(underlay))
+    notes.push({ code: 'mtu_too_small', what: `peer ${node}`, why: `its underlay of ${underlay.mtu} is too small for any app network` });
   const address = endpoint === null || objection !== null ? null : { host: endpoint.host, port: endpoint.port };
   // More often while packets are carried: what arrives directly is what brings the direct path back.
   const keepalive_s = address === null ? 0 : path === 'carried' ? limits.wireguard_probe_s : limits.wireguard_keepalive_s;

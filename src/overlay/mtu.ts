@@ -41,6 +41,11 @@ function between(left: Required<Member>, right: Required<Member>): number {
   return Math.min(left.mtu, right.mtu) - outer - UDP - WIREGUARD - INNER;
 }
 
+/** Whether an underlay leaves a network what it needs to be made. */
+export function isUsable({ mtu, ipv4_only }: Underlay): boolean {
+  return mtu - (ipv4_only ? IPV4 : IPV6) - UDP - WIREGUARD - INNER >= MTU_MIN;
+}
+
 /** The worst pair of members decides, and an operator's limit (`limit`) under it. */
 export function networkMtu(members: readonly Member[], limit: number | null): NetworkMtu {
   const known = members.map((member): Required<Member> => ({ ...UNDERLAY_DEFAULT, ...member }));

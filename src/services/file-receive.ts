@@ -14,7 +14,8 @@ import { type Done, encodeWord, FILES_SERVICE, FILES_VERSION, type Header, refus
 import type { FlowHandle, ServiceMesh } from './mesh.ts';
 import { PartWriter } from './part-writer.ts';
 
-const REHASH_BYTES = 1024 * 1024;
+/** Hashed between two turns of the event loop: a fraction of a millisecond. */
+const REHASH_BYTES = 128 * 1024;
 /** How long a refused sender may take to hear it. */
 const REFUSAL_MS_MAX = 5_000;
 const DAY_MS = 86_400_000;
@@ -62,6 +63,7 @@ class Receiver implements FileReceiver {
   readonly #promised = new Map<FlowHandle, number>();
   /** Transfers that are done, for a sender that did not hear of it and asks again; oldest first. */
   readonly #done = new Map<string, Done>();
+  #turn: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
   constructor(options: FileReceiverOptions) {
@@ -138,7 +140,7 @@ class Receiver implements FileReceiver {
     const file = await openPart(path);
     try {
       const hash = createHash('sha256');
-      const have = await rehash(file, hash, header.size);
+      const have = await this.#rehash(flow, file, hash, header.size);
       this.#promised.set(flow, header.size - have);
       await checkSpace(
         directory,
@@ -159,11 +161,43 @@ class Receiver implements FileReceiver {
       this.#options.onReceived?.({ peer: flow.peer, path: join(directory, placed), bytes: header.size, sha256 });
       return { done: true, sha256, name: placed };
     } catch (error) {
+      // Nothing to go on from: it would only use up a file of the disk.
+      if ((await file.stat()).size === 0) await unlink(path).catch(() => undefined);
       throw asDiskError(error, path);
     } finally {
       this.#promised.delete(flow);
       await file.close();
     }
+  }
+
+  /** Feeds what is there into the hash; more than the file's size cannot be of this transfer, and is cut. @returns how much there is */
+  async #rehash(flow: FlowHandle, file: FileHandle, hash: Hash, size: number): Promise<number> {
+    const { size: there } = await file.stat();
+    if (there > size) await file.truncate(size);
+    const have = Math.min(there, size);
+    const buffer = Buffer.allocUnsafeSlow(Math.min(REHASH_BYTES, have));
+    let isGone = false;
+    void flow.closed.then(() => {
+      isGone = true;
+    });
+    for (let position = 0; position < have; ) {
+      if (isGone) throw new SelvedgeError('flow_lost', { why: 'it ended while what is here was read' });
+      const { bytesRead } = await this.#inTurn(async () => {
+        const read = await file.read(buffer, 0, Math.min(buffer.length, have - position), position);
+        hash.update(buffer.subarray(0, read.bytesRead));
+        return read;
+      });
+      if (bytesRead === 0) throw new SelvedgeError('store_damaged', { path: 'part file', why: 'shorter than it says' });
+      position += bytesRead;
+    }
+    return have;
+  }
+
+  /** One piece at a time, of all transfers: many that are resumed at once must not hold up the keystrokes that this host carries. */
+  #inTurn<T>(piece: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(piece);
+    this.#turn = done.catch(() => undefined);
+    return done;
   }
 
   async #receiveContent(reader: WordReader, file: FileHandle, hash: Hash, from: number, size: number, onWritten: (left: number) => void): Promise<void> {
@@ -224,26 +258,12 @@ async function openPart(path: string): Promise<FileHandle> {
   return await open(path, flags | constants.O_EXCL, 0o600);
 }
 
-/** Feeds what is there into the hash; more than the file's size cannot be of this transfer, and is cut. @returns how much there is */
-async function rehash(file: FileHandle, hash: Hash, size: number): Promise<number> {
-  const { size: there } = await file.stat();
-  if (there > size) await file.truncate(size);
-  const have = Math.min(there, size);
-  const buffer = Buffer.allocUnsafeSlow(REHASH_BYTES);
-  let position = 0;
-  while (position < have) {
-    const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, have - position), position);
-    if (bytesRead === 0) throw new SelvedgeError('store_damaged', { path: 'part file', why: 'shorter than it says' });
-    hash.update(buffer.subarray(0, bytesRead));
-    position += bytesRead;
-  }
-  return have;
-}
-
-/** Room for `bytes`, and something left: files from others never fill the disk. */
+/** Room for `bytes`, and something left: files from others never fill the disk, neither by their size nor, being empty, by their number. */
 async function checkSpace(directory: string, bytes: number): Promise<void> {
-  const { bavail, bsize } = await statfs(directory);
-  if (bavail * bsize < bytes + limits.transfer_disk_reserve_bytes) throw new SelvedgeError('disk_full', { path: directory });
+  const { bavail, bsize, files, ffree } = await statfs(directory);
+  // A file system that makes inodes as it needs them says that it has none.
+  const isOutOfFiles = files > 0 && ffree < limits.transfer_disk_reserve_files;
+  if (isOutOfFiles || bavail * bsize < bytes + limits.transfer_disk_reserve_bytes) throw new SelvedgeError('disk_full', { path: directory });
 }
 
 /** Gives the file its name, or the next free one: `link` refuses to replace. @returns the name */

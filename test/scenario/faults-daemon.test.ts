@@ -1,7 +1,8 @@
 /** What breaks around the programs themselves: each says what, with its code, and none outlives its end. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, readFile, truncate, writeFile } from 'node:fs/promises';
+import { cp, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -132,6 +133,16 @@ t.test('a port in use is named', async (t) => {
   taken.close();
 });
 
+t.test('a UDP port in use is named as well', async (t) => {
+  const taken = createSocket('udp4').bind(0, '127.0.0.1');
+  await once(taken, 'listening');
+  const { port: inUse } = taken.address();
+  const it = run('selvedged', [...nodeArgs, '--listen', '127.0.0.1', '--port', String(inUse)]);
+  t.equal(await it.ended(), 1);
+  t.match(it.said.text, new RegExp(`UDP port ${inUse} on 127.0.0.1 is in use.*port_in_use`, 's'));
+  taken.close();
+});
+
 t.test('a damaged sealed store and another key are told apart', async (t) => {
   await cp(at('node'), at('damaged'), { recursive: true });
   const sealed = at('damaged/sealed.bin');
@@ -187,6 +198,22 @@ t.test('the tower ends as well, with nodes connected and without a word of a sec
   t.ok(ms < END_MS_MAX, `${ms} ms`);
   t.match(await stop(it), { code: 0 });
   t.notMatch(it.said.text + tower.said.text, /PRIVATE KEY|svt_/);
+});
+
+t.test('a daemon that crashes leaves no core dump: its keys would be in it', async (t) => {
+  const daemon = [process.execPath, program('selvedged'), ...nodeArgs].map((word) => `'${word}'`).join(' ');
+  const child = spawn('sh', ['-c', `ulimit -c unlimited; exec ${daemon}`], { cwd: directory, stdio: ['ignore', 'pipe', 'inherit'] });
+  running.add(child);
+  await new Promise<void>((resolve) => child.stdout.setEncoding('utf8').on('data', (text: string) => text.includes('node runs') && resolve()));
+  t.match(await readFile(`/proc/${child.pid}/limits`, 'utf8'), /^Max core file size +0 +0 /m);
+  const ended = once(child, 'exit');
+  child.kill('SIGABRT');
+  await ended;
+  running.delete(child);
+  t.same(
+    (await readdir(directory)).filter((name) => name.startsWith('core')),
+    [],
+  );
 });
 
 /** A module that moves the clock of a program by a year. */

@@ -178,3 +178,21 @@ func FlowHash(frame []byte, h Headers) uint32 {
 	}
 	return hash ^ hash>>16
 }
+
+// UDPSource is the source port of a UDP datagram, or of its first fragment; later ones have none.
+func UDPSource(frame []byte, h Headers) (port uint16, ok bool) {
+	if h.Proto != ProtoUDP || h.End-h.L4 < 8 {
+		return 0, false
+	}
+	if h.Fragment {
+		offset := binary.BigEndian.Uint16(frame[EthernetHeader+6:]) & 0x1fff
+		if h.EtherType == TypeIPv6 {
+			// The fragment header stands right before.
+			offset = binary.BigEndian.Uint16(frame[h.L4-6:]) >> 3
+		}
+		if offset != 0 {
+			return 0, false
+		}
+	}
+	return binary.BigEndian.Uint16(frame[h.L4:]), true
+}

@@ -43,6 +43,7 @@ type Network struct {
 	Name string
 	VNI  uint32
 	MTU  int
+	MAC  MAC // of this host itself
 
 	learning bool
 	rate     float64
@@ -57,7 +58,7 @@ type Network struct {
 // NewNetwork makes a network's table; old, if there was one, hands on its counters and what it has learned.
 func NewNetwork(d *state.Network, old *Network) *Network {
 	n := &Network{
-		Name: d.Name, VNI: d.VNI, MTU: d.MTU, learning: d.Learning, rate: float64(d.BroadcastPPS),
+		Name: d.Name, VNI: d.VNI, MTU: d.MTU, MAC: MAC(d.MAC), learning: d.Learning, rate: float64(d.BroadcastPPS),
 		byMAC: make(map[MAC]*endpoint, len(d.Remote)+len(d.Local)+1), by4: map[IPv4]*endpoint{}, by6: map[IPv6]*endpoint{},
 		members: map[IPv4]bool{},
 	}

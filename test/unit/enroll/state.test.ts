@@ -1,5 +1,5 @@
 /** A node's state: which snapshots it takes. */
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
@@ -10,6 +10,12 @@ import { openTower } from '../../../src/tower/init.ts';
 import { systemClock, systemTimers } from '../../../src/transport/system.ts';
 import { freshDirectory, rejectsWith } from '../../compliance/store.ts';
 import { HOUR_MS, makeTower, random, serve, shiftedClock, unseal } from '../tower/support.ts';
+
+async function take(node: NodeState, message: Uint8Array, now_ms: number): Promise<boolean> {
+  const isTaken = node.takeSnapshot(message, now_ms);
+  await node.keepSnapshot();
+  return isTaken;
+}
 
 const bytesOf = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
 
@@ -26,7 +32,7 @@ t.test('a node takes a newer snapshot of its own and keeps it; an older one, a f
 
   const other = await callHome({ ...common, state: join(parent, 'b'), name: 'b' });
   const newer = bytesOf((await tower.snapshot(node.identity.node)).envelope);
-  t.equal(await node.saveSnapshot(newer, now()), true);
+  t.equal(await take(node, newer, now()), true);
   t.strictSame(
     node.snapshot.peers.map((peer) => peer.name),
     ['b'],
@@ -34,21 +40,21 @@ t.test('a node takes a newer snapshot of its own and keeps it; an older one, a f
   t.strictSame((await NodeState.load(node.path, unseal, now())).snapshot, node.snapshot);
   t.equal(node.snapshotExpires_ms, node.snapshot.issued_ms + limits.snapshot_ttl_s * 1_000);
 
-  t.equal(await node.saveSnapshot(newer, now()), false, 'the same again');
-  t.equal(await node.saveSnapshot(first, now()), false, 'an older one');
+  t.equal(await take(node, newer, now()), false, 'the same again');
+  t.equal(await take(node, first, now()), false, 'an older one');
   t.strictSame((await NodeState.load(node.path, unseal, now())).snapshot, node.snapshot, 'what is on disk is the newest');
 
   clock.offset_ms = HOUR_MS;
   const before = node.snapshotExpires_ms;
-  t.equal(await node.saveSnapshot(bytesOf((await tower.snapshot(node.identity.node)).envelope), now()), true, 'the same version issued later');
+  t.equal(await take(node, bytesOf((await tower.snapshot(node.identity.node)).envelope), now()), true, 'the same version issued later');
   t.ok(node.snapshotExpires_ms >= before + HOUR_MS);
 
   const held = node.snapshot;
   const { envelope } = await tower.snapshot(node.identity.node);
   const json = gunzipSync(Buffer.from(envelope.payload, 'base64')).toString();
   const payload = Buffer.from(json.replace('"version":', '"version":9')).toString('base64');
-  await rejectsWith(t, node.saveSnapshot(bytesOf({ ...envelope, payload }), now()), 'document_invalid');
-  await rejectsWith(t, node.saveSnapshot(bytesOf((await tower.snapshot(other.identity.node)).envelope), now()), 'wrong_node');
+  await rejectsWith(t, take(node, bytesOf({ ...envelope, payload }), now()), 'document_invalid');
+  await rejectsWith(t, take(node, bytesOf((await tower.snapshot(other.identity.node)).envelope), now()), 'wrong_node');
   const stranger = await makeTower(t);
   const { text } = await stranger.createToken({ uses: 1, life_ms: HOUR_MS });
   const foreign = await callHome({
@@ -59,9 +65,9 @@ t.test('a node takes a newer snapshot of its own and keeps it; an older one, a f
     state: join(parent, 'c'),
     name: 'c',
   });
-  await rejectsWith(t, node.saveSnapshot(readFileSync(join(foreign.path, 'snapshot.json')), now()), 'document_invalid');
-  await rejectsWith(t, node.saveSnapshot(bytesOf({}), now()), 'request_invalid');
-  await rejectsWith(t, node.saveSnapshot(new Uint8Array(limits.snapshot_envelope_bytes_max + 1), now()), 'body_too_large');
+  await rejectsWith(t, take(node, readFileSync(join(foreign.path, 'snapshot.json')), now()), 'document_invalid');
+  await rejectsWith(t, take(node, bytesOf({}), now()), 'request_invalid');
+  await rejectsWith(t, take(node, new Uint8Array(limits.snapshot_envelope_bytes_max + 1), now()), 'body_too_large');
   t.strictSame(node.snapshot, held);
 });
 
@@ -87,6 +93,31 @@ t.test('a node that was away takes up where the tower is, also after a restart o
   t.teardown(() => again.close());
   const { version, envelope } = await again.snapshot(node.identity.node);
   t.ok(version > node.snapshot.version);
-  t.equal(await node.saveSnapshot(bytesOf(envelope), systemClock.wall()), true);
+  t.equal(await take(node, bytesOf(envelope), systemClock.wall()), true);
   t.strictSame(node.snapshot.tower.endpoints, endpoints);
+});
+
+t.test('a snapshot that finds no room on the disk holds all the same, and is kept once there is room', async (t) => {
+  const tower = await makeTower(t);
+  const served = await serve(t, tower);
+  const { text: token } = await tower.createToken({ uses: 2, life_ms: HOUR_MS });
+  const common = { unseal, tower: served, fingerprint: tower.rootFingerprint, token, listen: [], timers: systemTimers, random };
+  const parent = freshDirectory(t);
+  const node = await callHome({ ...common, state: join(parent, 'a'), name: 'a' });
+  const other = await callHome({ ...common, state: join(parent, 'b'), name: 'b' });
+  const next = async () => bytesOf((await tower.snapshot(node.identity.node)).envelope);
+  t.equal(await take(node, await next(), systemClock.wall()), true);
+  t.equal(node.snapshot.peers.length, 1);
+
+  // In the way of the rename.
+  const path = join(node.path, 'snapshot.json');
+  rmSync(path);
+  mkdirSync(path);
+  await tower.revokeNode(other.identity.node);
+  t.equal(node.takeSnapshot(await next(), systemClock.wall()), true);
+  await t.rejects(node.keepSnapshot());
+  t.strictSame(node.snapshot.peers, [], 'the revoked peer is gone');
+  rmdirSync(path);
+  await node.keepSnapshot();
+  t.strictSame((await NodeState.load(node.path, unseal, systemClock.wall())).snapshot, node.snapshot);
 });

@@ -143,8 +143,12 @@ t.test('what cannot be is left out, and a note says why', async (t) => {
   const small = makeDesired(input(snapshot({ networks: [shop], hosts: [host('bbbbbbbbbbbb', { mtu: 1_280, ipv4_only: false })] })));
   t.match(small.notes, [{ code: 'mtu_too_small', what: 'network shop', why: /IPv6 is left out/ }]);
   t.match(small.desired.networks[0], { mtu: 1_150, addresses: ['10.9.0.1/24'], remote: [{ addresses: ['10.9.0.2'] }] });
-  const tiny = makeDesired(input(snapshot({ networks: [shop], hosts: [host('bbbbbbbbbbbb', { mtu: 600, ipv4_only: false })] })));
-  t.match(tiny, { desired: { networks: [] }, notes: [{ code: 'mtu_too_small' }] });
+  const tiny = { mtu: 600, ipv4_only: false };
+  const own = makeDesired(input(snapshot({ networks: [shop], hosts }), { self: { node: 'aaaaaaaaaaaa', name: 'a', underlay: tiny } }));
+  t.match(own, { desired: { networks: [] }, notes: [{ code: 'mtu_too_small', what: 'network shop' }] });
+  const others = makeDesired(input(snapshot({ networks: [shop], hosts: [host('bbbbbbbbbbbb', tiny)] })));
+  t.match(others.desired.networks, [{ name: 'shop', mtu: 1_370 }], 'a member cannot take the network away from the others');
+  t.match(others.notes, [{ code: 'mtu_too_small', what: 'peer bbbbbbbbbbbb', why: /600 is too small/ }]);
 
   const attachments = [
     { network: 'shop', name: 'unknown', netns: '/run/netns/x', interface: 'shop0' },

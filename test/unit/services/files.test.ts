@@ -1,9 +1,24 @@
 /** Files over a mesh in memory: what arrives is what was sent, once, whatever happens in between. */
+import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statfsSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
+import { limits } from '../../../src/base/limits.ts';
 import { isPartName, numberedName, partName, safeName } from '../../../src/services/file-names.ts';
 import { type FileReceiver, serveFiles } from '../../../src/services/file-receive.ts';
 import { type SendProgress, sendFile } from '../../../src/services/file-send.ts';
@@ -14,6 +29,7 @@ import { MemoryNet } from './memory-mesh.ts';
 const SENDER = 'aaaaaaaaaaaa';
 const RECEIVER = 'bbbbbbbbbbbb';
 const MIB = 1024 * 1024;
+const run = promisify(execFile);
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 
@@ -25,7 +41,7 @@ async function setUp(t: Test, content: Uint8Array) {
   const inboxPath = join(folder, 'inbox');
   const inbox: FileReceiver = await serveFiles(net.mesh(RECEIVER), { inbox: inboxPath, timers: systemTimers });
   t.teardown(() => inbox.close());
-  return { net, path, inboxPath, mesh: net.mesh(SENDER) };
+  return { net, path, inboxPath, inbox, mesh: net.mesh(SENDER) };
 }
 
 t.test('a file arrives byte for byte, and the sender hears its digest', async (t) => {
@@ -47,6 +63,28 @@ t.test('an empty file arrives', async (t) => {
   const { path, inboxPath, mesh } = await setUp(t, new Uint8Array(0));
   t.equal((await sendFile(mesh, systemTimers, { node: RECEIVER, path })).bytes, 0);
   t.equal(statSync(join(inboxPath, 'report.bin')).size, 0);
+});
+
+t.test('a peer cannot take the last files of a disk, by empty ones or by transfers that never begin', async (t) => {
+  if (process.getuid?.() !== 0) return t.fail('needs root, to mount a file system of its own that has few files');
+  const { path, inboxPath, mesh } = await setUp(t, new Uint8Array(0));
+  await run('mount', ['-t', 'tmpfs', '-o', `size=128m,nr_inodes=${limits.transfer_disk_reserve_files + 8}`, 'selvedge-test', inboxPath]);
+  try {
+    const free = () => statfsSync(inboxPath).ffree;
+    await t.rejects(
+      async () => {
+        for (;;) await sendFile(mesh, systemTimers, { node: RECEIVER, path });
+      },
+      { code: 'disk_full' },
+    );
+    const left = free();
+    t.ok(left >= limits.transfer_disk_reserve_files - 1, `${left} are left`);
+    await t.rejects(sendFile(mesh, systemTimers, { node: RECEIVER, path }), { code: 'disk_full' });
+    t.equal(free(), left, 'a refused transfer leaves no file behind');
+    t.notOk(readdirSync(inboxPath).some(isPartName));
+  } finally {
+    await run('umount', [inboxPath]);
+  }
 });
 
 t.test('a transfer goes on at the receiver’s offset after its flow is lost', async (t) => {
@@ -92,6 +130,20 @@ t.test('a file that changes while it is read is refused with file_changed', asyn
     return mesh.open(...args);
   };
   await t.rejects(sendFile({ ...mesh, open }, systemTimers, { node: RECEIVER, path }), { code: 'file_changed' });
+});
+
+t.test('what was kept is read again only for as long as somebody waits for it', async (t) => {
+  const { inboxPath, mesh, inbox } = await setUp(t, new Uint8Array(0));
+  const transfer = 'ab'.repeat(16);
+  const part = join(inboxPath, partName('large', SENDER, transfer));
+  writeFileSync(part, '');
+  truncateSync(part, 512 * 1024 * MIB);
+  const flow = mesh.open(RECEIVER, 'file_transfer', 'stream', 'files');
+  flow.write(encodeWord({ v: 1, transfer, name: 'large', size: 1024 * 1024 * MIB, again: true }));
+  await new Promise((resolve) => setImmediate(resolve));
+  flow.reset('flow_reset', 'given up');
+  await inbox.close();
+  t.ok(existsSync(part), 'it took no hour, and the part is still there');
 });
 
 t.test('damage in what the receiver kept is found by the digest, and not kept', async (t) => {

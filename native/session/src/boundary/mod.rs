@@ -2,6 +2,7 @@
 
 mod quic;
 mod registry;
+mod secrets;
 mod tcp;
 mod verify;
 mod wake;

@@ -269,6 +269,9 @@ func (e *Engine) applyPeers(d, old *state.Desired) (failures []state.Failure) {
 
 func (e *Engine) applyNetworks(d *state.Desired, taps map[string]*os.File) (failures []state.Failure) {
 	next := &plane{byVNI: map[uint32]*lane{}, byMember: map[switching.IPv4]*lane{}}
+	for _, key := range d.WireGuard.Keys {
+		next.ports = append(next.ports, key.ListenPort)
+	}
 	if d.WireGuard.VTEP.Is4() {
 		next.vtep = d.WireGuard.VTEP.As4()
 	}

@@ -10,6 +10,8 @@ type plane struct {
 	byVNI map[uint32]*lane
 	// byMember is some network that a VTEP is a member of, to count what can be counted nowhere better.
 	byMember map[switching.IPv4]*lane
+	// ports are those of this host's own WireGuard.
+	ports []uint16
 }
 
 // refuse counts a packet that names no network of ours. WireGuard has made sure of the source.

@@ -78,6 +78,10 @@ func (s *source) takeScattered(p *port, l *lane, b *batch, n int) bool {
 	if fault != packet.Whole || h.Payload != l.shape.head || h.End != length || h.Payload+l.shape.size-packet.EthernetHeader > network.MTU {
 		return false
 	}
+	if s.isSealedHere(network, frame, h) {
+		network.Refuse(switching.ForgedSource)
+		return true
+	}
 	verdict := network.FromHost(frame, h, wireFrames(v, h), s.e.clock())
 	if verdict.Reason != switching.Accepted {
 		network.Refuse(verdict.Reason)

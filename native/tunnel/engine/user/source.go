@@ -2,6 +2,7 @@ package user
 
 import (
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -237,6 +238,10 @@ func (s *source) take(l *lane, b []byte) {
 		n.Refuse(switching.FromFault(fault))
 		return
 	}
+	if s.isSealedHere(n, frame, h) {
+		n.Refuse(switching.ForgedSource)
+		return
+	}
 	l.shape.learn(v, h)
 	verdict := n.FromHost(frame, h, wireFrames(v, h), s.e.clock())
 	switch {
@@ -258,6 +263,13 @@ func (s *source) take(l *lane, b []byte) {
 		return
 	}
 	s.job.begin(l, n, verdict, packet.FlowHash(frame, h))
+}
+
+// isSealedHere tells that this host's own WireGuard sent the frame: a peer claims to be inside of the network. Sealing it again would come back
+// here, and so without end.
+func (s *source) isSealedHere(n *switching.Network, frame []byte, h packet.Headers) bool {
+	port, ok := packet.UDPSource(frame, h)
+	return ok && slices.Contains(s.e.plane.Load().ports, port) && packet.SourceMAC(frame) == n.MAC
 }
 
 // wireFrames is how many packets a frame will be, and wireLength how long the longest of them.
