@@ -339,12 +339,20 @@ export class FrameDecoder {
       return at + available - held;
     }
     this.#left -= size - held;
+    this.#requireEndInRange();
     this.#state = 'payload';
     this.#held = null;
     this.#heldLength = 0;
     const next = at + size - held;
     if (this.#left === 0) this.#endPayload(bytes.subarray(next, next));
     return next;
+  }
+
+  /** An offset beyond 2^53 - 1 is not exact: a frame may begin below it and must end there too, as in RFC 9000, section 19.8. */
+  #requireEndInRange(): void {
+    const max = Number.MAX_SAFE_INTEGER - this.#left;
+    if (this.#dataHead && this.#dataHead.offset > max)
+      throw new SelvedgeError('frame_invalid', { why: `a payload of ${this.#left} octets at offset ${this.#dataHead.offset} ends beyond 2^53 - 1` });
   }
 
   #parseDataHead(view: Uint8Array, whole: boolean): number | null {

@@ -120,10 +120,10 @@ const control: fc.Arbitrary<ControlFrame> = fc.oneof(
 /** A frame's octets, and what a decoder shall make of them; null where it shall skip them. */
 const wire: fc.Arbitrary<{ bytes: Uint8Array; seen: Seen | null }> = fc.oneof(
   control.map((frame) => ({ bytes: encodeControl(frame), seen: { type: 'control' as const, frame } })),
-  fc.tuple(flow, varint, fc.boolean(), fc.option(u32), payload).map(([id, offset, fin, stamp_us, bytes]) => ({
-    bytes: joined(encodeDataHead(id, offset, bytes.length, fin, stamp_us), bytes),
-    seen: { type: 'data' as const, head: { flow: id, offset, fin, stamp_us }, bytes: [...bytes] },
-  })),
+  fc.tuple(flow, varint, fc.boolean(), fc.option(u32), payload).map(([id, where, fin, stamp_us, bytes]) => {
+    const head = { flow: id, offset: Math.min(where, Number.MAX_SAFE_INTEGER - bytes.length), fin, stamp_us };
+    return { bytes: joined(encodeDataHead(id, head.offset, bytes.length, fin, stamp_us), bytes), seen: { type: 'data' as const, head, bytes: [...bytes] } };
+  }),
   fc.tuple(flow, varint, fc.integer({ min: 0, max: limits.latest_frame_bytes_max }), fc.nat(), payload).map(([id, sequence, total, where, bytes]) => {
     const head = { flow: id, sequence, total, offset: where % (total + 1) };
     return { bytes: joined(encodeLatestHead(head, bytes.length), bytes), seen: { type: 'latest' as const, head, bytes: [...bytes] } };
@@ -160,13 +160,26 @@ t.test('any frames come back as they were, whole and in any pieces', async (t) =
 
 t.test('the largest payload passes, one octet more is refused', async (t) => {
   const bytes = new Uint8Array(limits.frame_payload_bytes_max);
-  const whole = decode(cut(joined(encodeDataHead(Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, bytes.length, true, 1), bytes), [9_000]));
+  const last = Number.MAX_SAFE_INTEGER - bytes.length;
+  const whole = decode(cut(joined(encodeDataHead(Number.MAX_SAFE_INTEGER, last, bytes.length, true, 1), bytes), [9_000]));
   t.equal(whole.error, null);
   t.equal(whole.seen.length, 1);
   const slack = 64;
   t.match(decode([encodeDataHead(1, 0, bytes.length + slack, false, null)]).error, { code: 'frame_too_large' });
   t.match(decode([encodeDatagramHead(1, limits.datagram_bytes_max)]).error, { code: 'frame_too_large' });
   t.match(decode([Uint8Array.of(5, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)]).error?.code ?? '', /frame_/);
+});
+
+t.test('a payload that would end beyond the last exact offset is refused, one that ends there passes', async (t) => {
+  const bytes = Uint8Array.of(1, 2, 3, 4, 5, 6, 7);
+  for (const beyond of [0, 1, 4, 7]) {
+    const frame = joined(encodeDataHead(1, Number.MAX_SAFE_INTEGER - bytes.length + beyond, bytes.length, false, null), bytes);
+    for (const sizes of [[frame.length], [1]]) {
+      const { seen, error } = decode(cut(frame, sizes));
+      if (beyond === 0) t.match(seen, [{ type: 'data', bytes: [...bytes] }]);
+      else t.match(error, { code: 'frame_invalid' });
+    }
+  }
 });
 
 const allowed: ReadonlySet<string> = new Set<ErrorCode>(['frame_invalid', 'frame_too_large', 'flow_violation']);
