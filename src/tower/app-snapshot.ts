@@ -1,7 +1,7 @@
 /** A member's view of its app networks, as its snapshot tells it. Pure. */
-import { isIP } from 'node:net';
 import { assert } from '../base/errors.ts';
 import type { AppHost, AppPart } from '../enroll/app-wire.ts';
+import { isHostAddress } from '../transport/host-address.ts';
 import type { AppHostRow, AppView } from './app-store.ts';
 
 export function appPart(node: string, { networks, hosts }: AppView): AppPart {
@@ -26,6 +26,6 @@ function hostPart(host: AppHostRow): AppHost {
  */
 export function hostEndpoint({ listen, endpoints }: AppHostRow): AppHost['endpoint'] {
   if (listen === null) return null;
-  const host = listen.host ?? endpoints.map((endpoint) => endpoint.host).find((one) => isIP(one) !== 0);
+  const host = listen.host ?? endpoints.map((endpoint) => endpoint.host).find(isHostAddress);
   return host === undefined ? null : { host, port: listen.port };
 }

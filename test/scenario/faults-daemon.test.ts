@@ -108,6 +108,8 @@ const nodeArgs = ['--state', at('node'), ...key];
 t.test('a second daemon on the same state is refused, and the first keeps its channel', async (t) => {
   const first = run('selvedged', nodeArgs);
   await first.until('channel carried');
+  // Its own acceptance may be told a moment later at the other end.
+  await tower.until('channel accepted');
   const before = tower.said.text.length;
   const second = run('selvedged', nodeArgs);
   t.equal(await second.ended(), 1);

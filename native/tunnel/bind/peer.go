@@ -201,12 +201,18 @@ func (p *Peer) heard(from *arrival) {
 	if p.rxPackets.Add(1) == 1 && p.bind.hooks.First != nil {
 		p.bind.hooks.First(p)
 	}
-	p.bind.heard.Store(now)
+	if p.bind.heard.Load() != now {
+		p.bind.heard.Store(now)
+	}
 	last, told, path := &p.heardDirect, &p.toldDirect, Direct
 	if from.carrier != nil {
 		last, told, path = &p.heardCarried, &p.toldCarried, Carried
 	} else if to := p.to.Load(); to != &from.destination && (to == nil || *to != from.destination) {
 		p.to.Store(&from.destination)
+	}
+	if last.Load() == now {
+		// The batch that this packet came with has been told of.
+		return
 	}
 	silence := time.Duration(now - last.Swap(now))
 	if before := told.Load(); now-before >= eventGapNS && told.CompareAndSwap(before, now) && p.bind.hooks.Heard != nil {

@@ -47,9 +47,9 @@ func (h *Host) Apply(d *state.Desired) control.Applied {
 		}
 		applied.Changed = append(applied.Changed, "engine "+chosen+" started")
 	}
-	// Before there is an address to reach.
+	// Before an address is there, its guard is.
 	if err := h.guard.Apply(d.Networks); err != nil {
-		applied.Failures = append(applied.Failures, state.Failed(state.CodeDeviceFailed, "guard", err))
+		applied.Failures = append(applied.Failures, describe("wireguard", err))
 	}
 	// First what is new, then the engine, then what goes: the engine never has a device taken from under it.
 	ensured := h.set.Ensure(d, withTAP)
@@ -83,8 +83,8 @@ func (h *Host) Shutdown() []state.Failure {
 	}
 	if h.set != nil {
 		failures = append(failures, h.set.RemoveAll().Failures...)
-		if err := h.guard.Remove(); err != nil {
-			failures = append(failures, state.Failed(state.CodeDeviceFailed, "guard", err))
+		if err := h.guard.Apply(nil); err != nil {
+			failures = append(failures, describe("wireguard", err))
 		}
 	}
 	if first {

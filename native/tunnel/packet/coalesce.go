@@ -16,6 +16,7 @@ import (
 type Coalescer struct {
 	groups []Group
 	used   int
+	last   int // the group that the last frame went to; -1 for none
 }
 
 // A Group is what goes to the TAP in one write: the header, the first frame whole, and the payloads of those that follow.
@@ -39,7 +40,7 @@ const recentGroupsMax = 8
 
 // NewCoalescer makes one for batches of at most frames frames.
 func NewCoalescer(frames int) *Coalescer {
-	return &Coalescer{groups: make([]Group, frames)}
+	return &Coalescer{groups: make([]Group, frames), last: -1}
 }
 
 // Groups are what there is to write, in order.
@@ -55,7 +56,7 @@ func (c *Coalescer) Reset() {
 		clear(g.Rest)
 		*g = Group{Rest: g.Rest[:0]}
 	}
-	c.used = 0
+	c.used, c.last = 0, -1
 }
 
 // Add takes a frame that Parse has found whole. The caller has looked at Full.
@@ -70,6 +71,7 @@ func (c *Coalescer) Add(frame []byte, h Headers) {
 			}
 			if mergeable && g.open && g.continues(frame, h) && checksumsRight(frame, h) {
 				g.append(frame, h)
+				c.last = i
 				return
 			}
 			// Whatever comes later of this flow must not overtake this frame.
@@ -78,6 +80,7 @@ func (c *Coalescer) Add(frame []byte, h Headers) {
 		}
 	}
 	g := &c.groups[c.used]
+	c.last = c.used
 	c.used++
 	g.First, g.headers, g.size, g.total = frame, h, len(frame)-h.Payload, len(frame)-h.Payload
 	if mergeable && g.size >= segmentPayloadMin && checksumsRight(frame, h) {
@@ -91,6 +94,42 @@ func (c *Coalescer) Add(frame []byte, h Headers) {
 			g.lastID = binary.BigEndian.Uint16(frame[EthernetHeader+4:])
 		}
 	}
+}
+
+// Continue takes a frame that is the next segment of the group that the frame before it went to; false if it is not, and nothing was done. It looks at the
+// bytes that make it so and no others, so a frame need not be parsed first: one that is taken has the addresses, ports and shape of the
+// group's first, which was.
+func (c *Coalescer) Continue(frame []byte) bool {
+	if c.last < 0 || !c.groups[c.last].open {
+		return false
+	}
+	g := &c.groups[c.last]
+	h, first := g.headers, g.First
+	if len(frame) <= h.Payload || !sameShape(first, frame, h.EtherType) {
+		return false
+	}
+	h.End = len(frame)
+	if h.Proto == ProtoUDP && (int(binary.BigEndian.Uint16(frame[h.L4+4:])) != len(frame)-h.L4 || frame[h.L4+6] == 0 && frame[h.L4+7] == 0) {
+		return false
+	}
+	if !g.continues(frame, h) || !checksumsRight(frame, h) {
+		return false
+	}
+	g.append(frame, h)
+	return true
+}
+
+// sameShape compares two frames of TCP or UDP without options or extension headers: all of Ethernet and IP but lengths, identification
+// and checksum, the ports, and that the second's IP packet ends with the frame.
+func sameShape(first, frame []byte, etherType uint16) bool {
+	const ip = EthernetHeader
+	length := int(binary.BigEndian.Uint16(frame[ip+2:]))
+	if etherType == TypeIPv6 {
+		length = ipv6Header + int(binary.BigEndian.Uint16(frame[ip+4:]))
+		return length == len(frame)-ip && bytes.Equal(first[:ip+4], frame[:ip+4]) && bytes.Equal(first[ip+6:ip+44], frame[ip+6:ip+44])
+	}
+	return length == len(frame)-ip && bytes.Equal(first[:ip+2], frame[:ip+2]) && bytes.Equal(first[ip+6:ip+10], frame[ip+6:ip+10]) &&
+		bytes.Equal(first[ip+12:ip+24], frame[ip+12:ip+24])
 }
 
 // mergeable tells whether a frame may be part of a super-frame; ofFlow, whether it belongs to a flow whose order matters to one.

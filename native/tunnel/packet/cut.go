@@ -8,13 +8,12 @@ import "encoding/binary"
 //
 // A zero Cutter is done. The frame belongs to the Cutter until Done.
 type Cutter struct {
-	frame   []byte
+	head    []byte // the headers of each segment, as they stand in the super-frame
+	rest    []byte // the payload not yet cut; of a frame that stays as it is, all of it
 	headers Headers
 	size    int // payload of a segment; 0 for a frame that stays as it is
-	next    int // offset of the next segment's payload
 	index   int // number of the next segment
-	done    bool
-	started bool
+	more    bool
 }
 
 const (
@@ -25,20 +24,42 @@ const (
 
 // Start takes up a frame that Parse has found whole. It may finish the frame's checksum in place.
 func (c *Cutter) Start(v VirtioHeader, frame []byte, h Headers) Fault {
-	*c = Cutter{frame: frame, headers: h, started: true}
-	if v.GSOType == VirtioGSONone {
-		if v.Flags&VirtioNeedsChecksum != 0 {
-			return finishChecksum(frame, int(v.ChecksumStart), int(v.ChecksumOffset))
+	if v.GSOType != VirtioGSONone {
+		if fault := c.StartHead(v, frame[:h.Payload], h); fault != Whole {
+			return fault
 		}
+		c.SetRest(frame[h.Payload:h.End])
 		return Whole
 	}
+	*c = Cutter{rest: frame, headers: h, more: true}
+	if v.Flags&VirtioNeedsChecksum != 0 {
+		return finishChecksum(frame, int(v.ChecksumStart), int(v.ChecksumOffset))
+	}
+	return Whole
+}
+
+// StartHead takes up the headers of a super-frame whose payload lies elsewhere: first in segments for which the caller calls Head, and then what
+// SetRest says.
+func (c *Cutter) StartHead(v VirtioHeader, head []byte, h Headers) Fault {
+	*c = Cutter{}
 	if fault := checkGSO(v, h); fault != Whole {
 		return fault
 	}
-	c.frame = frame[:h.End]
-	c.size = int(v.SegmentSize)
-	c.next = h.Payload
+	*c = Cutter{head: head, headers: h, size: int(v.SegmentSize)}
 	return Whole
+}
+
+// Head writes the headers before the payload of the next segment, which lies in its place already.
+func (c *Cutter) Head(segment []byte, last bool) {
+	copy(segment, c.head)
+	c.fix(segment, last)
+	c.index++
+}
+
+// SetRest gives the payload that is to be cut.
+func (c *Cutter) SetRest(payload []byte) {
+	c.rest = payload
+	c.more = len(payload) > 0
 }
 
 func checkGSO(v VirtioHeader, h Headers) Fault {
@@ -74,31 +95,28 @@ func finishChecksum(frame []byte, start, offset int) Fault {
 }
 
 // Done tells that no segment is left.
-func (c *Cutter) Done() bool { return c.done || !c.started }
+func (c *Cutter) Done() bool { return !c.more }
 
 // NextLength is the length of the frame that Next would write.
 func (c *Cutter) NextLength() int {
 	if c.size == 0 {
-		return len(c.frame)
+		return len(c.rest)
 	}
-	return c.headers.Payload + min(c.size, len(c.frame)-c.next)
+	return len(c.head) + min(c.size, len(c.rest))
 }
 
 // Next writes the next frame into dst, which must hold NextLength bytes, and returns its length.
 func (c *Cutter) Next(dst []byte) int {
 	if c.size == 0 {
-		c.done = true
-		return copy(dst, c.frame)
+		c.more = false
+		return copy(dst, c.rest)
 	}
-	n := min(c.size, len(c.frame)-c.next)
-	head := c.headers.Payload
-	copy(dst[:head], c.frame)
-	copy(dst[head:head+n], c.frame[c.next:])
-	c.next += n
-	last := c.next == len(c.frame)
-	c.fix(dst[:head+n], last)
-	c.index++
-	c.done = last
+	head := len(c.head)
+	n := min(c.size, len(c.rest))
+	copy(dst[head:head+n], c.rest)
+	c.rest = c.rest[n:]
+	c.more = len(c.rest) > 0
+	c.Head(dst[:head+n], !c.more)
 	return head + n
 }
 

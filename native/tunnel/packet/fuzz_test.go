@@ -21,6 +21,10 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("out of bounds: %+v of %d", h, len(frame))
 		}
 		FlowHash(frame, h)
+		// What the beginning tells is what the whole tells, or nothing.
+		if part, fault := ParseHead(frame[:len(frame)/2], len(frame)); fault == Whole && part != h {
+			t.Fatalf("%+v, of the whole %+v", part, h)
+		}
 	})
 }
 
@@ -96,9 +100,9 @@ func FuzzCoalesceThenCut(f *testing.F) {
 	for _, f := range cutAll(f, v, frame) {
 		seed = append(binary.BigEndian.AppendUint16(seed, uint16(len(f))), f...)
 	}
-	f.Add(seed)
-	f.Add(append(bytes.Clone(seed), seed...))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Add(seed, false)
+	f.Add(append(bytes.Clone(seed), seed...), true)
+	f.Fuzz(func(t *testing.T, b []byte, quick bool) {
 		c := NewCoalescer(64)
 		in := map[uint32][][]byte{}
 		for len(b) >= 2 && !c.Full() {
@@ -110,7 +114,9 @@ func FuzzCoalesceThenCut(f *testing.F) {
 				continue
 			}
 			in[FlowHash(frame, h)] = append(in[FlowHash(frame, h)], bytes.Clone(frame[:h.End]))
-			c.Add(frame, h)
+			if !quick || !c.Continue(frame) {
+				c.Add(frame, h)
+			}
 		}
 		c.Finish()
 		for i := range c.Groups() {

@@ -26,18 +26,21 @@ type Headers struct {
 }
 
 // Parse walks over the headers of an Ethernet frame. Everything it reports lies within frame[:End].
-func Parse(frame []byte) (h Headers, fault Fault) {
-	if len(frame) < EthernetHeader || len(frame) > MaxFrame {
+func Parse(frame []byte) (h Headers, fault Fault) { return ParseHead(frame, len(frame)) }
+
+// ParseHead is Parse for a frame of which only the beginning is at hand: headers beyond it count as malformed, payload may be missing.
+func ParseHead(head []byte, length int) (h Headers, fault Fault) {
+	if len(head) < EthernetHeader || length > MaxFrame {
 		return h, Malformed
 	}
-	h.EtherType = binary.BigEndian.Uint16(frame[12:])
+	h.EtherType = binary.BigEndian.Uint16(head[12:])
 	switch h.EtherType {
 	case TypeIPv4:
-		return parseIPv4(frame, h)
+		return parseIPv4(head, length, h)
 	case TypeIPv6:
-		return parseIPv6(frame, h)
+		return parseIPv6(head, length, h)
 	case TypeARP:
-		if len(frame) < EthernetHeader+arpLength {
+		if len(head) < EthernetHeader+arpLength {
 			return h, Malformed
 		}
 		h.L4, h.End = EthernetHeader, EthernetHeader+arpLength
@@ -48,14 +51,14 @@ func Parse(frame []byte) (h Headers, fault Fault) {
 	return h, NotIP
 }
 
-func parseIPv4(frame []byte, h Headers) (Headers, Fault) {
+func parseIPv4(frame []byte, length int, h Headers) (Headers, Fault) {
 	ip := frame[EthernetHeader:]
 	if len(ip) < ipv4Header || ip[0]>>4 != 4 {
 		return h, Malformed
 	}
 	headerLength := int(ip[0]&0x0f) * 4
 	total := int(binary.BigEndian.Uint16(ip[2:]))
-	if headerLength < ipv4Header || total < headerLength || total > len(ip) {
+	if headerLength < ipv4Header || total < headerLength || EthernetHeader+total > length || headerLength > len(ip) {
 		return h, Malformed
 	}
 	fragment := binary.BigEndian.Uint16(ip[6:])
@@ -70,32 +73,33 @@ func parseIPv4(frame []byte, h Headers) (Headers, Fault) {
 	return parseTransport(frame, h)
 }
 
-func parseIPv6(frame []byte, h Headers) (Headers, Fault) {
+func parseIPv6(frame []byte, length int, h Headers) (Headers, Fault) {
 	ip := frame[EthernetHeader:]
 	if len(ip) < ipv6Header || ip[0]>>4 != 6 {
 		return h, Malformed
 	}
 	total := ipv6Header + int(binary.BigEndian.Uint16(ip[4:]))
-	if total > len(ip) {
+	if EthernetHeader+total > length {
 		return h, Malformed
 	}
 	h.End = EthernetHeader + total
+	here := min(h.End, len(frame)) // headers must be at hand
 	h.Plain = true
 	next, at := ip[6], EthernetHeader+ipv6Header
 	for range extensionHeadersMax {
 		switch next {
 		case 0, 43, 60: // hop-by-hop, routing, destination options
-			if at+8 > h.End {
+			if at+8 > here {
 				return h, Malformed
 			}
 			length := 8 + int(frame[at+1])*8
-			if at+length > h.End {
+			if at+length > here {
 				return h, Malformed
 			}
 			next, at, h.Plain = frame[at], at+length, false
 			continue
 		case 44: // fragment
-			if at+8 > h.End {
+			if at+8 > here {
 				return h, Malformed
 			}
 			h.Proto, h.L4, h.Fragment, h.Plain = frame[at], at+8, true, false
@@ -108,7 +112,10 @@ func parseIPv6(frame []byte, h Headers) (Headers, Fault) {
 }
 
 func parseTransport(frame []byte, h Headers) (Headers, Fault) {
-	l4 := frame[h.L4:h.End]
+	if h.L4 > len(frame) {
+		return h, Malformed
+	}
+	l4 := frame[h.L4:min(h.End, len(frame))]
 	switch h.Proto {
 	case ProtoTCP:
 		if len(l4) < tcpHeader {
@@ -123,7 +130,7 @@ func parseTransport(frame []byte, h Headers) (Headers, Fault) {
 		if len(l4) < udpHeader {
 			return h, Malformed
 		}
-		if length := int(binary.BigEndian.Uint16(l4[4:])); length < udpHeader || length > len(l4) {
+		if length := int(binary.BigEndian.Uint16(l4[4:])); length < udpHeader || length > h.End-h.L4 {
 			// A super-frame of UDP may carry any length here; it is cut before anybody reads it, so only an impossible value of a
 			// plain datagram matters, and that is for the receiver's stack to drop. Cut and coalesce look again.
 			h.Payload = h.L4 + udpHeader

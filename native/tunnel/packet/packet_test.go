@@ -171,6 +171,18 @@ func TestCutThenCoalesceGivesTheSameBytes(t *testing.T) {
 			t.Fatalf("%d groups of %+v", len(c.Groups()), s)
 		}
 		g := &c.Groups()[0]
+		again := NewCoalescer(1)
+		for i, f := range cutAll(t, v, bytes.Clone(frame)) {
+			if h, _ := Parse(f); i == 0 {
+				again.Add(f, h)
+			} else if !again.Continue(f) {
+				t.Fatalf("segment %d does not continue", i)
+			}
+		}
+		again.Finish()
+		if !bytes.Equal(again.Groups()[0].bytes(), frame) {
+			t.Fatal("continuing gives other bytes")
+		}
 		if !bytes.Equal(g.bytes(), frame) {
 			t.Fatal("the bytes differ")
 		}

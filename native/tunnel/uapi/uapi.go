@@ -46,6 +46,15 @@ func Serve(device string, config func() (string, error)) (*Server, error) {
 	if err := os.MkdirAll(Directory, 0o755); err != nil {
 		return nil, err
 	}
+	// Tunnels of several namespaces may share this folder: one at a time looks for a free name and takes it.
+	folder, err := os.Open(Directory)
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
+	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX); err != nil {
+		return nil, err
+	}
 	path := filepath.Join(Directory, device+".sock")
 	if probe, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		_ = probe.Close()

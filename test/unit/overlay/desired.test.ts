@@ -158,6 +158,30 @@ t.test('what cannot be is left out, and a note says why', async (t) => {
   t.match(carried.desired.peers, [{ path: 'carried', keepalive_s: 5 }]);
 });
 
+t.test('an address that a host gives itself costs the others that host and nothing else', async (t) => {
+  const app = (address: string) =>
+    snapshot({
+      networks: [network({ name: 'shop', vni: 1, places: ['aaaaaaaaaaaa/', 'bbbbbbbbbbbb/', 'cccccccccccc/'] })],
+      hosts: [{ ...host('bbbbbbbbbbbb'), endpoint: { host: address, port: 51_820 } }, host('cccccccccccc')],
+    });
+  const bad = ['0.0.0.0', '224.0.0.1', '255.255.255.255', '::', 'ff02::1', '::ffff:192.0.2.2', '::FFFF:c000:202', 'fe80::1%eth0', 'b.example', ''];
+  for (const address of [...bad, '10.9.0.2', '10.9.0.77', 'fd00::2', 'FD00:0::77']) {
+    const { desired, notes } = makeDesired(input(app(address)));
+    t.match(
+      desired.peers,
+      [
+        { node: 'bbbbbbbbbbbb', endpoint: null },
+        { node: 'cccccccccccc', endpoint: { host: '192.0.2.3' } },
+      ],
+      `'${address}' is nowhere to send to`,
+    );
+    t.match(notes, [
+      { code: 'unsupported', what: 'peer bbbbbbbbbbbb', why: bad.includes(address) ? /not the IP address of one host/ : /inside an app network/ },
+    ]);
+  }
+  for (const address of ['192.0.2.2', '10.8.255.255', '2001:db8::2', '127.0.0.1', '::1']) t.same(makeDesired(input(app(address))).notes, [], address);
+});
+
 t.test('the order of a snapshot means nothing: equal states are equal texts', async () => {
   const nodes = ['aaaaaaaaaaaa', 'bbbbbbbbbbbb', 'cccccccccccc', 'dddddddddddd'];
   const networks = fc.uniqueArray(fc.record({ vni: fc.integer({ min: 1, max: 50 }), members: fc.subarray(nodes.slice(1)) }), {

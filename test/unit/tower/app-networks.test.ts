@@ -101,6 +101,20 @@ t.test('members of two sites know each other’s WireGuard and addresses; who is
   );
 });
 
+t.test('a node cannot have the others told of an address that their hosts refuse', async (t) => {
+  const tower = await makeTower(t);
+  const [one, two] = [(await enrolled(tower, 'one', 'north')).node, (await enrolled(tower, 'two', 'north', '224.0.0.1')).node];
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' });
+  for (const node of [one, two]) await tower.app.add('shop', node);
+  const listen = (host: string | null) => tower.app.wireguard(two, { keys: [KEYS[1] ?? ''], listen: { host, port: 51_820 }, underlay: null });
+  for (const host of ['0.0.0.0', '::', '224.0.0.1', 'ff02::1', '255.255.255.255', '::ffff:192.0.2.2', 'fe80::1%eth0', 'two.example'])
+    await rejectsWith(t, listen(host), 'argument_invalid');
+  await listen(null);
+  t.match((await appOf(tower, one))?.hosts, [{ node: two, endpoint: null }], 'nor by what it advertises for its channels');
+  await listen('198.51.100.2');
+  t.match((await appOf(tower, one))?.hosts, [{ node: two, endpoint: { host: '198.51.100.2', port: 51_820 } }]);
+});
+
 t.test('a change is told of once it is stored, to the members and nobody else', async (t) => {
   const tower = await makeTower(t);
   const [one, two] = [(await enrolled(tower, 'one', 'north')).node, (await enrolled(tower, 'two', 'south')).node];

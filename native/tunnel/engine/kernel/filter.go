@@ -3,7 +3,6 @@ package kernel
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,7 +11,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 
-	"selvedge.dev/tunnel/nft"
+	"selvedge.dev/tunnel/guard"
 	"selvedge.dev/tunnel/state"
 )
 
@@ -27,10 +26,8 @@ type filter struct {
 	counted map[string]state.Refused
 }
 
-const (
-	// An element list is one netlink attribute, whose length has 16 bits.
-	elementsMax = 400
-)
+// An element list is one netlink attribute, whose length has 16 bits.
+const elementsMax = 400
 
 // Offsets from the start of the outer UDP header.
 const (
@@ -54,13 +51,12 @@ const (
 const firstRegister = 8
 
 func newFilter(owner string) *filter {
-	sum := sha256.Sum256([]byte(owner))
-	return &filter{name: "selvedge-" + hex.EncodeToString(sum[:4]), counted: map[string]state.Refused{}}
+	return &filter{name: guard.TableName("vxlan", owner), counted: map[string]state.Refused{}}
 }
 
 // lacksFilter says what the kernel lacks for the filter, or nil.
 func lacksFilter() error {
-	conn, err := nft.Dial()
+	conn, err := guard.Dial()
 	if err == nil {
 		table := conn.AddTable(&nftables.Table{Name: "selvedge-probe", Family: nftables.TableFamilyIPv4})
 		conn.DelTable(table)
@@ -79,9 +75,9 @@ func (f *filter) apply(networks []state.Network) error {
 		return nil
 	}
 	f.keepCounts()
-	conn, err := nft.Dial()
+	conn, err := guard.Dial()
 	if err != nil {
-		return err
+		return fmt.Errorf("nftables cannot be opened: %w", err)
 	}
 	// Made so that there is one to remove.
 	old := conn.AddTable(&nftables.Table{Name: f.name, Family: nftables.TableFamilyIPv4})
@@ -321,7 +317,7 @@ func (f *filter) refused() map[string]state.Refused {
 	for name, was := range f.counted {
 		all[name] = was
 	}
-	conn, err := nft.Dial()
+	conn, err := guard.Dial()
 	if err != nil {
 		return all
 	}

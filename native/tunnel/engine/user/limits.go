@@ -37,3 +37,13 @@ const (
 	gcPercent        = 50
 	memoryLimitBytes = 64 << 20
 )
+
+const (
+	// headMax is the longest headers for which a super-frame is scattered: Ethernet, IPv6, TCP with all options.
+	headMax = 14 + 40 + 60
+	// scatterSegmentsMax is how many segments a scattered frame may have in the batch; scatterSizeMin the smallest segment worth it.
+	scatterSegmentsMax = 64
+	scatterSizeMin     = 512
+	// shapeMissesMax is how many frames of another kind a lane may hand over before no super-frame is expected any more.
+	shapeMissesMax = 8
+)

@@ -22,6 +22,8 @@ type sink struct {
 	vectors [2 + batchFrames]unix.Iovec
 	header  [packet.VirtioHeaderSize]byte
 
+	packets, bytes int // accepted, not yet counted
+
 	// The last frame that was accepted in full: one with the same addresses needs no second look.
 	last       []byte
 	lastSource int
@@ -69,6 +71,10 @@ func (e *Engine) deliver(bufs [][]byte, offset int) {
 			k.flush()
 			k.lane, k.network = l, l.network.Load()
 		}
+		if k.Continue(p.Frame) {
+			k.packets, k.bytes = k.packets+1, k.bytes+len(p.Frame)
+			continue
+		}
 		e.accept(k, p, now)
 	}
 	k.flush()
@@ -95,8 +101,7 @@ func (e *Engine) accept(k *sink, p vxlan.Parsed, now int64) {
 		}
 		k.remember(p.Frame, h)
 	}
-	n.RxPackets.Add(1)
-	n.RxBytes.Add(uint64(len(p.Frame)))
+	k.packets, k.bytes = k.packets+1, k.bytes+len(p.Frame)
 	if h.Proto == packet.ProtoUDP && k.lane.noUDP.Load() {
 		h.Plain = false
 	}
@@ -136,6 +141,9 @@ func (k *sink) flush() {
 	if k.lane == nil {
 		return
 	}
+	k.network.RxPackets.Add(uint64(k.packets))
+	k.network.RxBytes.Add(uint64(k.bytes))
+	k.packets, k.bytes = 0, 0
 	k.Finish()
 	groups := k.Groups()
 	for i := range groups {

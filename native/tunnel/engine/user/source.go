@@ -31,6 +31,7 @@ type source struct {
 	ready   []*lane // TAPs that may have a frame, in turn
 	buffer  []byte
 	job     job
+	scatter scatter
 	answer  []byte
 }
 
@@ -45,6 +46,27 @@ type job struct {
 	peer    int
 	segment []byte // of a flooded frame, cut once for all peers
 	length  int
+	// The outer headers of the last packet: the next one's are the same if it is as long and goes to the same peer.
+	outer       [vxlan.Overhead]byte
+	outerTo     switching.IPv4
+	outerLength int
+}
+
+// begin says where the packets of the frame go that the Cutter has just taken up.
+func (j *job) begin(l *lane, n *switching.Network, v switching.Verdict, flow uint32) {
+	j.lane, j.network, j.to, j.peers, j.peer, j.length, j.flow, j.outerLength = l, n, v.To, nil, 0, 0, flow, 0
+	if v.Flood {
+		j.peers = n.Peers()
+	}
+}
+
+// wrap writes the outer headers of a packet, the room for which precedes its frame.
+func (j *job) wrap(room []byte, from switching.IPv4) {
+	if len(room) != j.outerLength || j.to != j.outerTo {
+		vxlan.Put(j.outer[:], from, j.to, j.network.VNI, j.flow, len(room)-vxlan.Overhead)
+		j.outerLength, j.outerTo = len(room), j.to
+	}
+	copy(room, j.outer[:])
 }
 
 func (j *job) pending() bool { return !j.Done() || j.length > 0 }
@@ -135,20 +157,34 @@ func (s *source) read(p *port, slab []byte, packets []tun.ReadPacket) int {
 			continue
 		}
 		l := s.ready[0]
-		n, errno := l.read(s.buffer)
-		switch {
+		switch errno := s.next(p, l, &b); {
 		case errno == unix.EINTR:
 		case errno != 0:
 			l.ready = false
 			s.ready = s.ready[:copy(s.ready, s.ready[1:])]
 		default:
-			s.take(l, s.buffer[:n])
 			if len(s.ready) > 1 {
 				copy(s.ready, s.ready[1:])
 				s.ready[len(s.ready)-1] = l
 			}
 		}
 	}
+}
+
+// next reads and takes one frame of a lane.
+func (s *source) next(p *port, l *lane, b *batch) unix.Errno {
+	if l.shape.size == 0 || b.count == len(b.packets) {
+		n, errno := l.read(s.buffer)
+		if errno == 0 {
+			s.take(l, s.buffer[:n])
+		}
+		return errno
+	}
+	n, errno := s.scatter.read(l, b)
+	if errno == 0 && !s.takeScattered(p, l, b, n) {
+		s.take(l, s.scatter.gather(s.buffer, n))
+	}
+	return errno
 }
 
 // wait finds the TAPs that have something; false if it was interrupted or closed.
@@ -201,6 +237,7 @@ func (s *source) take(l *lane, b []byte) {
 		n.Refuse(switching.FromFault(fault))
 		return
 	}
+	l.shape.learn(v, h)
 	verdict := n.FromHost(frame, h, wireFrames(v, h), s.e.clock())
 	switch {
 	case verdict.Reason != switching.Accepted:
@@ -212,21 +249,15 @@ func (s *source) take(l *lane, b []byte) {
 	case wireLength(v, h, len(frame))-packet.EthernetHeader > n.MTU:
 		n.Refuse(switching.TooBig)
 		return
+	case verdict.Flood && len(n.Peers()) == 0:
+		return
 	}
-	j := &s.job
-	if fault := j.Start(v, frame, h); fault != packet.Whole {
-		*j = job{segment: j.segment}
+	if fault := s.job.Start(v, frame, h); fault != packet.Whole {
+		s.job.Cutter = packet.Cutter{}
 		n.Refuse(switching.FromFault(fault))
 		return
 	}
-	j.lane, j.network, j.to, j.peers, j.peer, j.length = l, n, verdict.To, nil, 0, 0
-	j.flow = packet.FlowHash(frame, h)
-	if verdict.Flood {
-		j.peers = n.Peers()
-		if len(j.peers) == 0 {
-			*j = job{segment: j.segment}
-		}
-	}
+	s.job.begin(l, n, verdict, packet.FlowHash(frame, h))
 }
 
 // wireFrames is how many packets a frame will be, and wireLength how long the longest of them.
@@ -279,16 +310,21 @@ func (b *batch) taken(length int) {
 
 // emit puts the job's packets into the batch; false if the batch is full before the job is done.
 func (s *source) emit(p *port, b *batch) bool {
-	j := &s.job
+	j, routes, vtep := &s.job, s.e.routes.Load(), s.e.plane.Load().vtep
+	packets, bytes := 0, 0
+	defer func() {
+		j.network.TxPackets.Add(uint64(packets))
+		j.network.TxBytes.Add(uint64(bytes))
+	}()
 	for j.pending() {
-		to, length := j.to, j.length
+		length := j.length
 		if j.peers != nil {
-			to = j.peers[j.peer]
+			j.to = j.peers[j.peer]
 		}
 		if length == 0 {
 			length = j.NextLength()
 		}
-		via := s.e.routes.Load().via(to, p)
+		via := routes.via(j.to, p)
 		room := b.room(vxlan.Overhead + length)
 		if via != p {
 			room = via.buffer(vxlan.Overhead + length)
@@ -297,9 +333,8 @@ func (s *source) emit(p *port, b *batch) bool {
 			return false
 		}
 		s.put(room[vxlan.Overhead:], length)
-		vxlan.Put(room, s.e.plane.Load().vtep, to, j.network.VNI, j.flow, length)
-		j.network.TxPackets.Add(1)
-		j.network.TxBytes.Add(uint64(length))
+		j.wrap(room, vtep)
+		packets, bytes = packets+1, bytes+length
 		if via != p {
 			via.push(room)
 			continue

@@ -18,6 +18,7 @@ type lane struct {
 	file    *os.File // the caller's, to see whether it is still the same
 	network atomic.Pointer[switching.Network]
 	ready   bool        // the source has it in turn
+	shape   shape       // of its next frame; the source's
 	noUDP   atomic.Bool // the kernel doesn't take super-frames of UDP
 
 	// mu keeps the descriptor open while a frame is read or written.
@@ -84,6 +85,17 @@ func (l *lane) read(buffer []byte) (int, unix.Errno) {
 		return 0, unix.EBADF
 	}
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(l.fd), uintptr(unsafe.Pointer(&buffer[0])), uintptr(len(buffer)))
+	return int(n), errno
+}
+
+// readv is read into pieces.
+func (l *lane) readv(vectors []unix.Iovec) (int, unix.Errno) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return 0, unix.EBADF
+	}
+	n, _, errno := unix.RawSyscall(unix.SYS_READV, uintptr(l.fd), uintptr(unsafe.Pointer(&vectors[0])), uintptr(len(vectors)))
 	return int(n), errno
 }
 

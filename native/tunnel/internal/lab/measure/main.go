@@ -22,6 +22,7 @@ var (
 	rounds  = flag.Int("rounds", 2, "how often all is measured")
 	plain   = flag.String("plain", "", "a wireguard-go to compare with")
 	profile = flag.String("profile", "", "write CPU profiles of both hosts' processes during one TCP flow to FILE.1 and FILE.2")
+	carried = flag.Bool("carried", false, "measure the carried path as well, through a stream that this process splices")
 	only    = flag.String("only", "tcp1,tcp4,udp,rtt", "what to measure")
 )
 
@@ -43,6 +44,7 @@ type subject struct {
 	to   string
 	pids []int
 	l    *lab.Lab
+	path string // of the peers, where it is to be set
 
 	user, system float64 // sums of what cpu has seen, for their ratio
 }
@@ -62,7 +64,17 @@ func run() error {
 	if err := l.Apply(shop); err != nil {
 		return err
 	}
-	subjects := []*subject{{name: "selvedge", to: shop.IPv4(l.Hosts[1]), pids: []int{l.Hosts[0].PID(), l.Hosts[1].PID()}, l: l}}
+	subjects := []*subject{{name: "selvedge", to: shop.IPv4(l.Hosts[1]), pids: []int{l.Hosts[0].PID(), l.Hosts[1].PID()}, l: l, path: "direct"}}
+	if *carried {
+		stop, err := carry(l)
+		defer stop()
+		if err != nil {
+			return err
+		}
+		c := *subjects[0]
+		c.name, c.path = "carried", "carried"
+		subjects = append(subjects, &c)
+	}
 	if *plain != "" {
 		p, stop, err := startPlain(l)
 		defer stop()
@@ -94,6 +106,11 @@ func run() error {
 
 func (s *subject) measure() error {
 	row := []any{s.name}
+	if s.path != "" {
+		if err := setPath(s.l, s.path); err != nil {
+			return err
+		}
+	}
 	want := func(what string) bool { return strings.Contains(*only, what) }
 	tcp1, perGB, userPerGB := 0.0, 0.0, 0.0
 	if want("tcp1") {
