@@ -39,7 +39,7 @@ await run();
 const medians = Object.fromEntries(names.map((name) => [name, medianOf(rounds.flatMap(({ figures }) => figures[name] ?? []))]));
 const apply_s = median(rounds.map((round) => round.apply_s));
 printTable(medians);
-const verdicts = judge(medians, apply_s);
+const verdicts = judge(medians, ratio, apply_s);
 for (const { what, found, promised, holds } of verdicts) console.log(`${what}: ${found}, promised ${promised}: ${holds ? 'holds' : 'MISSED'}`);
 const machine = `${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}`;
 writeFileSync(RESULTS, `${JSON.stringify({ at: new Date().toISOString(), machine, node: process.version, medians, apply_s, verdicts, rounds }, null, 2)}\n`);
@@ -55,7 +55,7 @@ async function run(): Promise<void> {
   for (let round = 0; round < Number(options.rounds); round++) {
     const figures: Partial<Record<SubjectName, Figures>> = {};
     // Every other time backwards: who comes first finds another machine than who comes last.
-    for (const [name, subject] of round % 2 === 0 ? subjects : subjects.toReversed()) {
+    for (const [name, subject] of rounds.length % 2 === 0 ? subjects : subjects.toReversed()) {
       figures[name] = await measure(hosts, subject, Number(options.seconds));
       console.log(`${name}: ${JSON.stringify(figures[name])}`);
     }
@@ -68,6 +68,15 @@ function medianOf(all: readonly Figures[]): Medians[string] {
   if (!first) return null;
   const keys = Object.keys(first) as (keyof Figures)[];
   return Object.fromEntries(keys.map((key) => [key, median(all.map((one) => one[key]))])) as unknown as Figures;
+}
+
+/** Of Selvedge's figure by another's, each within its round. */
+function ratio(name: string, of: (figures: Figures) => number): number | null {
+  const ratios = rounds.flatMap(({ figures }) => {
+    const [own, other] = [figures.selvedge, figures[name as SubjectName]];
+    return own && other ? [of(own) / of(other)] : [];
+  });
+  return ratios.length === 0 ? null : median(ratios);
 }
 
 function median(values: readonly number[]): number {
