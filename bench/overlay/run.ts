@@ -8,7 +8,7 @@ import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Hosts } from './hosts.ts';
-import { type Figures, measure } from './measure.ts';
+import { type Figures, parts } from './measure.ts';
 import { type Medians, judge } from './promises.ts';
 import { applyMany } from './selvedge.ts';
 import { prepare, type Subject, type SubjectName, starters, subjectNames } from './subjects.ts';
@@ -53,12 +53,14 @@ async function run(): Promise<void> {
   // The first packet waits for a handshake.
   for (const [, { to }] of subjects) await hosts.exec(0, ['ping', '-n', '-c', '3', '-i', '0.2', '-W', '3', to]);
   for (let round = 0; round < Number(options.rounds); round++) {
-    const figures: Partial<Record<SubjectName, Figures>> = {};
+    const measured = new Map<SubjectName, Partial<Figures>>();
     // Every other time backwards: who comes first finds another machine than who comes last.
-    for (const [name, subject] of rounds.length % 2 === 0 ? subjects : subjects.toReversed()) {
-      figures[name] = await measure(hosts, subject, Number(options.seconds));
-      console.log(`${name}: ${JSON.stringify(figures[name])}`);
-    }
+    const order = rounds.length % 2 === 0 ? subjects : subjects.toReversed();
+    for (const part of parts)
+      for (const [name, subject] of order) measured.set(name, { ...measured.get(name), ...(await part(hosts, subject, Number(options.seconds))) });
+    for (const [name, figures] of measured) console.log(`${name}: ${JSON.stringify(figures)}`);
+    // Every part was measured.
+    const figures = Object.fromEntries(measured) as Round['figures'];
     rounds.push({ figures, apply_s: await applyMany(hosts, NETWORKS, PEERS) });
   }
 }
