@@ -54,8 +54,7 @@ export class Hosts implements AsyncDisposable {
 
   /** A program that runs until the end; resolves once it has printed a line that `ready` wants, if any. */
   async start(side: Side, argv: readonly string[], { input = '', ready }: { readonly input?: string; readonly ready?: RegExp } = {}): Promise<ChildProcess> {
-    const [program = '', ...args] = ['ip', 'netns', 'exec', this.namespace(side), ...argv];
-    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn('ip', ['netns', 'exec', this.namespace(side), ...argv], { stdio: ['pipe', 'pipe', 'pipe'] });
     this.#children.push(child);
     const said: string[] = [];
     child.stdin?.on('error', () => {});

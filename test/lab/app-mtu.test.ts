@@ -46,8 +46,7 @@ async function fragmented(namespace: string): Promise<number> {
 }
 
 function start(namespace: string, ...words: string[]): { readonly child: ChildProcess; readonly facts: Record<string, unknown>[] } {
-  const [program = '', ...args] = ['ip', 'netns', 'exec', namespace, process.execPath, PROGRAM, ...words];
-  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, PROGRAM, ...words], { stdio: ['pipe', 'pipe', 'inherit'] });
   const facts: Record<string, unknown>[] = [];
   if (child.stdout) createInterface(child.stdout).on('line', (line) => facts.push(JSON.parse(line) as Record<string, unknown>));
   t.teardown(() => child.kill('SIGKILL'));
