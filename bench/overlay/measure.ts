@@ -1,4 +1,4 @@
-/** One subject measured once: TCP by one flow and by four, echoes idle and beside a flow, small datagrams, CPU time and memory of the processes that carry it. */
+/** What is measured of a subject: TCP by one flow and by four, echoes idle and beside a flow, small datagrams, CPU time and memory of the processes that carry it. */
 import { readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { percentile } from '../../src/lab/measure.ts';
@@ -13,7 +13,7 @@ export interface Figures {
   readonly rtt_loaded_ms: number;
   /** User and system time of both processes; 0 where the kernel alone carries. */
   readonly cpu_s_per_gb: number;
-  /** Resident, of both processes, the most that was seen under TCP load. */
+  /** Resident, of both processes, the most that was seen under four TCP flows. */
   readonly rss_mb: number;
 }
 
@@ -24,24 +24,26 @@ const MIB = 1_048_576;
 /** `sysconf(_SC_CLK_TCK)` on Linux. */
 const TICKS_PER_S = 100;
 
-export async function measure(hosts: Hosts, { to, pids }: Subject, seconds: number): Promise<Figures> {
-  const idle = await echoes(hosts, to, ECHOES_IDLE);
-  const before_s = cpuOf(pids);
-  const one = await watched(pids, () => tcp(hosts, to, seconds, 1));
-  const cpu_s = cpuOf(pids) - before_s;
-  const [loaded] = await Promise.all([echoes(hosts, to, Math.round((seconds * 0.8) / ECHO_INTERVAL_S)), tcp(hosts, to, seconds, 1)]);
-  const four = await watched(pids, () => tcp(hosts, to, seconds, 4));
-  const udp200_kpps = await udp(hosts, to, seconds);
-  return {
-    tcp1_mbit: one.result.mbit,
-    tcp4_mbit: four.result.mbit,
-    udp200_kpps,
-    rtt_idle_ms: percentile(idle, 0.5),
-    rtt_loaded_ms: percentile(loaded, 0.5),
-    cpu_s_per_gb: cpu_s / one.result.gb,
-    rss_mb: Math.max(one.rss_mb, four.rss_mb),
-  };
-}
+/** A part of what is measured. All subjects have one part after the other, seconds apart: a machine's speed may double within a minute. */
+type Part = (hosts: Hosts, subject: Subject, seconds: number) => Promise<Partial<Figures>>;
+
+export const parts: readonly Part[] = [
+  async (hosts, { to }) => ({ rtt_idle_ms: percentile(await echoes(hosts, to, ECHOES_IDLE), 0.5) }),
+  async (hosts, { to, pids }, seconds) => {
+    const before_s = cpuOf(pids);
+    const { mbit, gb } = await tcp(hosts, to, seconds, 1);
+    return { tcp1_mbit: mbit, cpu_s_per_gb: (cpuOf(pids) - before_s) / gb };
+  },
+  async (hosts, { to }, seconds) => {
+    const [loaded] = await Promise.all([echoes(hosts, to, Math.round((seconds * 0.8) / ECHO_INTERVAL_S)), tcp(hosts, to, seconds, 1)]);
+    return { rtt_loaded_ms: percentile(loaded, 0.5) };
+  },
+  async (hosts, { to, pids }, seconds) => {
+    const { result, rss_mb } = await watched(pids, () => tcp(hosts, to, seconds, 4));
+    return { tcp4_mbit: result.mbit, rss_mb };
+  },
+  async (hosts, { to }, seconds) => ({ udp200_kpps: await udp(hosts, to, seconds) }),
+];
 
 interface IperfEnd {
   readonly end: {

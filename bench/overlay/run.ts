@@ -8,7 +8,7 @@ import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Hosts } from './hosts.ts';
-import { type Figures, measure } from './measure.ts';
+import { type Figures, parts } from './measure.ts';
 import { type Medians, judge } from './promises.ts';
 import { applyMany } from './selvedge.ts';
 import { prepare, type Subject, type SubjectName, starters, subjectNames } from './subjects.ts';
@@ -39,7 +39,7 @@ await run();
 const medians = Object.fromEntries(names.map((name) => [name, medianOf(rounds.flatMap(({ figures }) => figures[name] ?? []))]));
 const apply_s = median(rounds.map((round) => round.apply_s));
 printTable(medians);
-const verdicts = judge(medians, apply_s);
+const verdicts = judge(medians, ratio, apply_s);
 for (const { what, found, promised, holds } of verdicts) console.log(`${what}: ${found}, promised ${promised}: ${holds ? 'holds' : 'MISSED'}`);
 const machine = `${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}`;
 writeFileSync(RESULTS, `${JSON.stringify({ at: new Date().toISOString(), machine, node: process.version, medians, apply_s, verdicts, rounds }, null, 2)}\n`);
@@ -53,12 +53,14 @@ async function run(): Promise<void> {
   // The first packet waits for a handshake.
   for (const [, { to }] of subjects) await hosts.exec(0, ['ping', '-n', '-c', '3', '-i', '0.2', '-W', '3', to]);
   for (let round = 0; round < Number(options.rounds); round++) {
-    const figures: Partial<Record<SubjectName, Figures>> = {};
+    const measured = new Map<SubjectName, Partial<Figures>>();
     // Every other time backwards: who comes first finds another machine than who comes last.
-    for (const [name, subject] of round % 2 === 0 ? subjects : subjects.toReversed()) {
-      figures[name] = await measure(hosts, subject, Number(options.seconds));
-      console.log(`${name}: ${JSON.stringify(figures[name])}`);
-    }
+    const order = rounds.length % 2 === 0 ? subjects : subjects.toReversed();
+    for (const part of parts)
+      for (const [name, subject] of order) measured.set(name, { ...measured.get(name), ...(await part(hosts, subject, Number(options.seconds))) });
+    for (const [name, figures] of measured) console.log(`${name}: ${JSON.stringify(figures)}`);
+    // Every part was measured.
+    const figures = Object.fromEntries(measured) as Round['figures'];
     rounds.push({ figures, apply_s: await applyMany(hosts, NETWORKS, PEERS) });
   }
 }
@@ -68,6 +70,15 @@ function medianOf(all: readonly Figures[]): Medians[string] {
   if (!first) return null;
   const keys = Object.keys(first) as (keyof Figures)[];
   return Object.fromEntries(keys.map((key) => [key, median(all.map((one) => one[key]))])) as unknown as Figures;
+}
+
+/** Of Selvedge's figure by another's, each within its round. */
+function ratio(name: string, of: (figures: Figures) => number): number | null {
+  const ratios = rounds.flatMap(({ figures }) => {
+    const [own, other] = [figures.selvedge, figures[name as SubjectName]];
+    return own && other ? [of(own) / of(other)] : [];
+  });
+  return ratios.length === 0 ? null : median(ratios);
 }
 
 function median(values: readonly number[]): number {

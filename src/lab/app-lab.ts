@@ -31,6 +31,8 @@ export interface Place {
 export interface Heard {
   readonly requests: readonly { readonly url: string; readonly from: string }[];
   readonly datagrams: readonly string[];
+  /** When it did not run itself. */
+  readonly stalls: readonly { readonly at_ms: number; readonly gap_ms: number }[];
 }
 
 export const APP_NETWORK = 'shop';
@@ -46,6 +48,7 @@ export class AppLab {
   readonly #world: World;
   readonly places = new Map<string, Place>();
   readonly #vnis = new Map<string, number>();
+  readonly #heard = new Map<string, Heard>();
 
   private constructor(world: World) {
     this.#world = world;
@@ -55,6 +58,11 @@ export class AppLab {
     const known = AppLab.#labs.get(world.lab) ?? new AppLab(world);
     AppLab.#labs.set(world.lab, known);
     return known;
+  }
+
+  /** By the server that `serve` started in a namespace. */
+  heardBy(name: string): Heard | null {
+    return this.#heard.get(name) ?? null;
   }
 
   vniOf(network: string): number {
@@ -114,11 +122,12 @@ export class AppLab {
 
   /** A server in a namespace, which ends with the lab; resolves once it listens. */
   async serve(place: Place, file: string): Promise<Heard> {
-    const heard = { requests: [] as { url: string; from: string }[], datagrams: [] as string[] };
+    const heard = { requests: [] as { url: string; from: string }[], datagrams: [] as string[], stalls: [] as { at_ms: number; gap_ms: number }[] };
     const { promise, resolve } = Promise.withResolvers<void>();
     const server = this.run(place.name, ['serve', place.address, file], (facts) => {
       if (facts.listening === true) resolve();
       if (typeof facts.request === 'string') heard.requests.push({ url: facts.request, from: String(facts.from) });
+      if (typeof facts.stalled_ms === 'number') heard.stalls.push({ at_ms: Number(facts.at_ms), gap_ms: facts.stalled_ms });
       if (typeof facts.datagram === 'string') heard.datagrams.push(facts.datagram);
     });
     const ended = server.ended.then(() => {
@@ -126,6 +135,7 @@ export class AppLab {
     });
     await Promise.race([promise, ended]);
     ended.catch(() => {});
+    this.#heard.set(place.name, heard);
     return heard;
   }
 

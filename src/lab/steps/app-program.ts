@@ -4,7 +4,8 @@
  *
  *   serve ADDRESS FILE        HTTP: /file is FILE, /flow?mbit=N goes on at that rate; tells of each request and each datagram that comes
  *   fetch URL                 reads to the end: {bytes, sha256, ms}
- *   watch URL STEP_MS         reads until its input ends; tells of each pause of at least STEP_MS: {at_ms, gap_ms}; at the end {bytes}
+ *   watch URL STEP_MS         reads until its input ends; tells of each pause of at least STEP_MS: {at_ms, gap_ms}; at the end {bytes}.
+ *                             This and /flow also tell when they themselves did not run: {at_ms, stalled_ms}
  *   exchange OWN PEER STEP_MS datagrams to PEER every STEP_MS until its input ends, then {received, last_ms}
  *   send HEX PORT ADDRESS…    one datagram of these bytes to each address, five times
  *   knock URL MS              tries to fetch: {reached}
@@ -21,6 +22,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 const HTTP_PORT = 8080;
 const UDP_PORT = 7000;
 const TICK_MS = 1;
+/** Shorter pauses of a program are not told of. */
+const STALL_MS = 5;
 const SEND_TIMES = 5;
 
 const now = () => performance.timeOrigin + performance.now();
@@ -60,15 +63,26 @@ function flow(response: ServerResponse, mbit: number): void {
   const started = performance.now();
   const piece = Buffer.alloc(64 * 1024, 's');
   let sent = 0;
-  const timer = setInterval(() => {
+  const timer = ticking(() => {
     const due = ((performance.now() - started) * mbit * 1000) / 8;
     while (sent < due && !response.writableNeedDrain) {
       const bytes = Math.min(piece.length, Math.ceil(due - sent));
       response.write(piece.subarray(0, bytes));
       sent += bytes;
     }
-  }, TICK_MS);
+  });
   response.once('close', () => clearInterval(timer));
+}
+
+/** Every millisecond; tells when this program itself did not run, so that its own pauses are not taken for the network's. */
+function ticking(action: () => void = () => {}): NodeJS.Timeout {
+  let last_ms = now();
+  return setInterval(() => {
+    const at_ms = now();
+    if (at_ms - last_ms >= STALL_MS) say({ stalled_ms: at_ms - last_ms, at_ms });
+    last_ms = at_ms;
+    action();
+  }, TICK_MS);
 }
 
 async function open(url: string): Promise<IncomingMessage> {
@@ -100,7 +114,9 @@ async function watch(url: string, step_ms: number): Promise<void> {
     bytes += chunk.length;
   });
   response.on('error', () => say({ broken_ms: now() }));
+  const timer = ticking();
   await inputEnded();
+  clearInterval(timer);
   say({ bytes, last_ms });
   response.destroy();
 }

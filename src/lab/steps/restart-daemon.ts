@@ -43,9 +43,11 @@ export const restartDaemon = defineStep(
       },
     });
     const gaps: { readonly at_ms: number; readonly gap_ms: number }[] = [];
+    const stalls: { readonly at_ms: number; readonly gap_ms: number }[] = [];
     let bytes = 0;
     let isBroken = false;
     const flow = app.run(client.name, ['watch', `http://${server.address}:${APP_HTTP_PORT}/flow?mbit=${mbit}`, String(GAP_STEP_MS)], (facts) => {
+      if (typeof facts.stalled_ms === 'number') stalls.push({ at_ms: Number(facts.at_ms), gap_ms: facts.stalled_ms });
       if (typeof facts.gap_ms === 'number') gaps.push({ at_ms: Number(facts.at_ms), gap_ms: facts.gap_ms });
       if (typeof facts.bytes === 'number') bytes = facts.bytes;
       if ('broken_ms' in facts) isBroken = true;
@@ -67,11 +69,21 @@ export const restartDaemon = defineStep(
       await Promise.all([pings.ended, flow.ended]);
       const sent = Math.max(0, ...answered);
       const lost_pings = sent - answered.size;
-      const flow_gap_ms = Math.max(0, ...gaps.filter(({ at_ms }) => at_ms > killed_ms && at_ms <= end_ms).map(({ gap_ms }) => gap_ms));
+      const longest = (pauses: readonly { readonly at_ms: number; readonly gap_ms: number }[]) =>
+        Math.max(0, ...pauses.filter(({ at_ms }) => at_ms > killed_ms && at_ms <= end_ms).map(({ gap_ms }) => gap_ms));
+      const flow_gap_ms = longest(gaps);
+      const ends_stalled_ms = longest([...stalls, ...(app.heardBy(server.name)?.stalls ?? [])]);
       world.say(
         `${answered.size} of ${sent} echoes, the flow stood still for at most ${round(flow_gap_ms)} ms; the daemon was back after ${Math.round(back_ms - killed_ms)} ms`,
       );
-      const figures = { lost_pings, pings: sent, flow_gap_ms: round(flow_gap_ms), flow_mb: round(bytes / 1e6), back_ms: Math.round(back_ms - killed_ms) };
+      const figures = {
+        lost_pings,
+        pings: sent,
+        flow_gap_ms: round(flow_gap_ms),
+        ends_stalled_ms: round(ends_stalled_ms),
+        flow_mb: round(bytes / 1e6),
+        back_ms: Math.round(back_ms - killed_ms),
+      };
       return judge(figures, [
         [`at most ${lost_pings_max} echoes are lost`, lost_pings <= lost_pings_max],
         ['echoes went on until the end', sent >= ((end_ms - killed_ms) / (PING_S * 1000)) * 0.5],
