@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { limits } from '../../../src/base/limits.ts';
 import { FlowCarrier } from '../../../src/overlay/flow-carrier.ts';
-import { encodeWord } from '../../../src/transport/carry/frames.ts';
 import { CARRY_SERVICE, openCarry } from '../../../src/transport/carry/greeting.ts';
 import { systemTimers } from '../../../src/transport/system.ts';
 import { VirtualTimers } from '../../fixtures/virtual-timers.ts';

@@ -39,7 +39,10 @@ t.test('wherever the pieces end, admitted packets go through whole and in order,
       let passedBytes = 0;
       let end = 0;
       const boundaries = new Set([end]);
-      for (const { packet, isAdmitted } of packets) if (isAdmitted) boundaries.add((end += 2 + packet.length));
+      for (const { packet, isAdmitted } of packets) {
+        if (isAdmitted) end += 2 + packet.length;
+        boundaries.add(end);
+      }
       for (const piece of pieces(Buffer.concat(items.map(encode)), cuts)) {
         gate.push(piece, (through) => {
           passed.push(through);
