@@ -10,10 +10,10 @@ import type { SecretStore } from '../identity/signer.ts';
 import type { Timers } from '../transport/system.ts';
 import type { AppNetwork, AppSnapshot, Underlay } from './app-snapshot.ts';
 import { type Attachment, Attachments } from './attachments.ts';
-import type { PacketCarrier } from './carrier.ts';
+import type { ChannelFacts, PacketCarrier } from './carrier.ts';
 import { type DesiredOutcome, makeDesired, type Note } from './desired.ts';
 import { KeyKeeper } from './key-keeper.ts';
-import { type ChannelFacts, PeerPaths } from './peer-paths.ts';
+import { PeerPaths } from './peer-paths.ts';
 import { Places } from './places.ts';
 import { Publisher } from './publisher.ts';
 import { Reconciler } from './reconciler.ts';
@@ -156,8 +156,9 @@ export class AppNetworks {
 
   /** Call it whenever channels have changed. */
   channelsChanged(): void {
-    this.#options.carrier?.channelsChanged();
-    this.#publisher.tower(this.#options.channels().some(({ peer, state }) => peer === TOWER_ID && state === 'established'));
+    const channels = this.#options.channels();
+    this.#options.carrier?.channelsAre(channels);
+    this.#publisher.tower(channels.some(({ peer, state }) => peer === TOWER_ID && state === 'established'));
   }
 
   #makeLink(): TunnelLink {

@@ -42,6 +42,7 @@ export class CarriedPeer {
   #word: CarryWord = { wants: false, hears: false };
   #way: Way | null = null;
   #cancelRetry: (() => void) | null = null;
+  #triedRoute: CarryRoute | null = null;
   #isClosed = false;
 
   constructor(options: CarriedPeerOptions) {
@@ -64,17 +65,28 @@ export class CarriedPeer {
 
   /** The peer opened a way. */
   take(flow: FlowHandle, rest: Uint8Array, route: CarryRoute): void {
-    const { self, node } = this.#options;
     if (this.#isClosed) return flow.reset('shutting_down', 'the daemon stops');
-    if (this.#way?.isOwn && self < node) return flow.reset('replaced', 'both ends opened a way; that of the smaller id stays');
+    if (this.#prefersOwn(route)) return flow.reset('replaced', 'both ends opened a way; the other stays');
     this.#lose(new SelvedgeError('replaced'));
     void this.#join({ flow, isOwn: false, route, join: null, peer: null }, rest);
   }
 
-  /** What goes through the tower goes by a channel of its own, once there is one. Whoever opened the way changes it. */
+  /** Both ends must come to the same answer: who goes through the tower knows why, and else the smaller id has its way. */
+  #prefersOwn(route: CarryRoute): boolean {
+    const way = this.#way;
+    const { self, node } = this.#options;
+    if (!way?.isOwn) return false;
+    return way.route === route ? self < node : way.route === 'tower';
+  }
+
+  /** Takes the better route, if there is one now: while a channel is silent the tower's, and the channel's own else. Who only took a way opens one itself when that is silent. */
   channelsChanged(): void {
-    if (this.#way?.isOwn && this.#way.route === 'tower' && this.#options.routeTo(this.#options.node) === 'channel') this.#lose(new SelvedgeError('replaced'));
-    if (this.#word.wants && this.#way === null) {
+    const way = this.#way;
+    const { node, routeTo } = this.#options;
+    const route = routeTo(node);
+    const isBetter = way !== null && route !== null && route !== way.route && (way.isOwn || route === 'tower');
+    if (isBetter && this.#word.wants) this.#lose(new SelvedgeError('replaced'));
+    if (this.#word.wants && this.#way === null && (isBetter || this.#cancelRetry === null || route !== this.#triedRoute)) {
       this.#backoff.reset();
       this.#open();
     }
@@ -85,6 +97,7 @@ export class CarriedPeer {
     this.#cancelRetry?.();
     this.#cancelRetry = null;
     const route = routeTo(node);
+    this.#triedRoute = route;
     if (route === null) return;
     try {
       const flow = openCarry(mesh, route === 'channel' ? node : TOWER_ID, { from: self, to: node });

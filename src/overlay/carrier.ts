@@ -4,6 +4,15 @@
  */
 import type { CarryWord } from '../transport/carry/frames.ts';
 
+/** Of a channel, what tells something about the way to its peer. */
+export interface ChannelFacts {
+  readonly peer: string;
+  readonly state: string;
+  readonly transport: string | null;
+  /** Its session is silent, or missing. */
+  readonly suspect: boolean;
+}
+
 export type CarryRoute = 'channel' | 'tower';
 
 /** A way that is open. */
@@ -26,7 +35,7 @@ export interface PacketCarrier {
   stateOf(node: string): CarriedState | null;
   /** Hears of a way that was opened or lost, and of the peers' words. */
   onChange(listener: () => void): void;
-  /** Channels have changed: what goes through the tower may have a channel of its own now. */
-  channelsChanged(): void;
+  /** The channels as they are now: a better route than the one in use is taken. */
+  channelsAre(channels: readonly ChannelFacts[]): void;
   close(): void;
 }

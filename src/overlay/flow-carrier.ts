@@ -8,7 +8,7 @@ import { CARRY_SERVICE, type CarryMesh, hearGreeting } from '../transport/carry/
 import type { FlowHandle } from '../transport/flow-handle.ts';
 import type { Timers } from '../transport/system.ts';
 import { CarriedPeer } from './carried-peer.ts';
-import type { CarriedState, CarryRoute, PacketCarrier } from './carrier.ts';
+import type { CarriedState, CarryRoute, ChannelFacts, PacketCarrier } from './carrier.ts';
 
 export interface FlowCarrierOptions {
   readonly self: string;
@@ -27,8 +27,8 @@ export class FlowCarrier implements PacketCarrier {
   /** Flows of which the greeting has not come, by who opened them. */
   readonly #greeting = new Map<string, Set<FlowHandle>>();
   #listener: () => void = () => undefined;
-  /** Nodes with an established channel; asked of the mesh once for each change. */
-  #connected: ReadonlySet<string> | null = null;
+  /** Nodes with an established channel, and whether it is silent at the moment. */
+  #channels: ReadonlyMap<string, { readonly suspect: boolean }> = new Map();
   #isClosed = false;
 
   constructor(options: FlowCarrierOptions) {
@@ -55,10 +55,13 @@ export class FlowCarrier implements PacketCarrier {
     }
   }
 
+  /** A channel that is silent holds what it is given until it has found another session: then rather through the tower. */
   routeTo(node: string): CarryRoute | null {
-    this.#connected ??= new Set(this.#options.mesh.status().flatMap(({ peer, state }) => (state === 'established' ? [peer] : [])));
-    if (this.#connected.has(node)) return 'channel';
-    return this.#connected.has(TOWER_ID) ? 'tower' : null;
+    const own = this.#channels.get(node);
+    const tower = this.#channels.get(TOWER_ID);
+    if (own?.suspect === false) return 'channel';
+    if (tower?.suspect === false) return 'tower';
+    return own ? 'channel' : tower ? 'tower' : null;
   }
 
   say(node: string, word: CarryWord): void {
@@ -70,8 +73,8 @@ export class FlowCarrier implements PacketCarrier {
     return this.#peers.get(node)?.state ?? null;
   }
 
-  channelsChanged(): void {
-    this.#connected = null;
+  channelsAre(channels: readonly ChannelFacts[]): void {
+    this.#channels = new Map(channels.filter(({ state }) => state === 'established').map((channel) => [channel.peer, channel]));
     for (const peer of this.#peers.values()) peer.channelsChanged();
   }
 

@@ -1,17 +1,9 @@
 /** The path machines of all peers: fed from the tunnel's statistics, the channel table and the peers' words, and what follows from them: the way that carries packets. */
 import type { Timers } from '../transport/system.ts';
 import type { AppHost } from './app-snapshot.ts';
-import type { PacketCarrier } from './carrier.ts';
+import type { ChannelFacts, PacketCarrier } from './carrier.ts';
 import { PathMachine, type PathVerdict } from './path.ts';
 import type { Path, PeerStats } from './tunnel-wire.ts';
-
-/** Of a channel, what tells something about the way to its peer. */
-export interface ChannelFacts {
-  readonly peer: string;
-  readonly state: string;
-  readonly transport: string | null;
-  readonly suspect: boolean;
-}
 
 export interface PeerPathsOptions {
   readonly timers: Timers;
@@ -58,6 +50,7 @@ export class PeerPaths {
   step(hosts: readonly AppHost[], stats: readonly PeerStats[], channels: readonly ChannelFacts[]): void {
     const { carrier, timers } = this.#options;
     const now_ms = timers.clock.now();
+    carrier?.channelsAre(channels);
     const statsOf = new Map(stats.map((peer) => [peer.node, peer]));
     const channelOf = new Map(channels.filter(({ state }) => state === 'established').map((channel) => [channel.peer, channel]));
     const momentOf = (age_ms: number | null | undefined) => (age_ms === null || age_ms === undefined ? null : now_ms - age_ms);

@@ -26,7 +26,6 @@ export interface CarryMesh {
   /** @throws not_connected, not_found, channel_class_denied, limit_reached */
   open(node: string, cls: TrafficClass, kind: FlowKind, service: string): FlowHandle;
   handle(service: string, accept: (flow: FlowHandle) => void): void;
-  status(): readonly { readonly peer: string; readonly state: string }[];
 }
 
 /** Opens a flow to `via`, which is `to` itself or passes it on. @throws as CarryMesh.open */
@@ -50,7 +49,7 @@ export interface Greeted {
   readonly rest: Uint8Array;
 }
 
-/** Waits for the first frame of a flow that a peer opened; bounded in octets and time. @throws flow_refused, channel_class_denied, frame_invalid, timeout, why the flow ended */
+/** Waits for the first frame of a flow that a peer opened; bounded in octets and time. @throws flow_refused, channel_class_denied, frame_invalid, frame_too_large, version_unsupported */
 export async function hearGreeting(flow: FlowHandle, timers: Timers): Promise<Greeted> {
   if (flow.class !== CARRY_CLASS) throw new SelvedgeError('channel_class_denied', { class: flow.class, why: `packets are ${CARRY_CLASS}` });
   if (flow.kind !== CARRY_KIND) throw new SelvedgeError('flow_refused', { why: `packets are carried in a ${CARRY_KIND}, not in ${flow.kind}` });
@@ -68,7 +67,8 @@ export async function hearGreeting(flow: FlowHandle, timers: Timers): Promise<Gr
   } finally {
     cancel();
   }
-  throw (await flow.closed) ?? new SelvedgeError('frame_invalid', { why: 'a carried flow without a greeting' });
+  // Where the flow has an error of its own, that stays the flow's; a peer that only finished has ended one half.
+  throw new SelvedgeError('frame_invalid', { why: 'a carried flow without a greeting' });
 }
 
 /** Null while it is not all there. @throws frame_invalid, frame_too_large, version_unsupported */

@@ -1,7 +1,7 @@
 /** The paths of all peers, from the tunnel's statistics and the channel table: who is carried, by what, and that it ends. */
 import t from 'tap';
-import type { PacketCarrier } from '../../../src/overlay/carrier.ts';
-import { type ChannelFacts, PeerPaths } from '../../../src/overlay/peer-paths.ts';
+import type { ChannelFacts, PacketCarrier } from '../../../src/overlay/carrier.ts';
+import { PeerPaths } from '../../../src/overlay/peer-paths.ts';
 import type { PeerStats } from '../../../src/overlay/tunnel-wire.ts';
 import { VirtualTimers } from '../../fixtures/virtual-timers.ts';
 import { host } from './snapshots.ts';
@@ -20,7 +20,7 @@ function setUp() {
     say: (node, { wants }) => (wants ? carried.add(node) : carried.delete(node)),
     stateOf: () => null,
     onChange() {},
-    channelsChanged() {},
+    channelsAre() {},
     close: () => carried.clear(),
   };
   const paths = new PeerPaths({ timers, carrier, onChange: (node, { path }) => changes.push(`${node} ${path}`) });
