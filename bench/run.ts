@@ -25,11 +25,11 @@ const { values: options } = parseArgs({
   },
 });
 
-/** Enough of them that what is measured is compiled code: a channel has more of it than a socket. */
+/** Enough of them that what is measured is compiled code: a channel has more of it than a socket, and a parent that many nodes come back to lives longer. */
 const ECHOES = 10_000;
 const ECHOES_WARM = 10_000;
-const ESTABLISH_WARM = 200;
-const ESTABLISH = 300;
+const ESTABLISH_WARM = 1_500;
+const ESTABLISH = 1_000;
 const AT_ONCE = 8;
 
 interface Figures {
