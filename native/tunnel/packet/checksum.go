@@ -1,40 +1,15 @@
 package packet
 
 import (
-	"encoding/binary"
 	"math/bits"
+
+	"github.com/tailscale/wireguard-go/tun"
 )
 
-// Sum adds the 16-bit big-endian words of b to a running ones-complement sum. The sum is kept in 64 bits in memory order of the
-// host, eight bytes at a time, because the ones-complement sum does not care about byte order until it is folded (RFC 1071).
+// Sum adds the 16-bit big-endian words of b to a running ones-complement sum, in memory order of the host, because such a sum does not
+// care about byte order until it is folded (RFC 1071). The adding is WireGuard's, which has it in vector instructions.
 func Sum(b []byte, initial uint64) uint64 {
-	sum := initial
-	var carry uint64
-	for len(b) >= 64 {
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b), 0)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[8:]), carry)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[16:]), carry)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[24:]), carry)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[32:]), carry)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[40:]), carry)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[48:]), carry)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[56:]), carry)
-		sum, carry = bits.Add64(sum, 0, carry)
-		sum += carry
-		b = b[64:]
-	}
-	for len(b) >= 8 {
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b), 0)
-		sum += carry
-		b = b[8:]
-	}
-	if len(b) > 0 {
-		var rest [8]byte
-		copy(rest[:], b)
-		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(rest[:]), 0)
-		sum += carry
-	}
-	return sum
+	return addWithCarry(initial, word(tun.Checksum(b, 0)))
 }
 
 // Fold turns a running sum into the 16-bit value as it stands in a header, not yet complemented.
