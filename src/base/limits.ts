@@ -211,6 +211,9 @@ export const limits = {
   carry_window_bytes_initial: 64 * KIB,
   carry_window_bytes_min: 32 * KIB,
   carry_window_bytes_max: 8 * MIB,
+  /** Packets wait for their acknowledgement in blocks of this size; so many empty ones are kept. */
+  carry_block_bytes: 256 * KIB,
+  carry_spare_blocks_max: 8,
   carry_greeting_bytes_max: 64,
   carry_answer_bytes_max: 4 * KIB,
   /** Flows of service `carry` of which the greeting has not come, of one peer. */

@@ -13,7 +13,7 @@ import type { FlowHandle } from '../transport/flow-handle.ts';
 import type { Timers } from '../transport/system.ts';
 import type { CarriedState, CarryRoute } from './carrier.ts';
 import { CarryJoin } from './carry-join.ts';
-import { openCarrySocket } from './carry-socket.ts';
+import { CarrySocket } from './carry-socket.ts';
 
 export interface CarriedPeerOptions {
   readonly self: string;
@@ -114,7 +114,7 @@ export class CarriedPeer {
       if (this.#way === way && way.join === null) this.#ended(way, error);
     });
     try {
-      const socket = await openCarrySocket(socketPath, node, timers);
+      const socket = await CarrySocket.open(socketPath, node, timers);
       if (this.#way !== way) return void socket.destroy();
       way.join = new CarryJoin({
         flow: way.flow,

@@ -3,30 +3,36 @@
  * What comes from the tunnel is always read, and what finds no room in the window is dropped here, by whole packets: so nothing waits unseen in sockets. What comes from
  * the flow waits there while the tunnel does not take it, and the sender's window sees it.
  */
-import { once } from 'node:events';
-import type { Socket } from 'node:net';
-import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
+import { asSelvedgeError, type SelvedgeError } from '../base/errors.ts';
 import { type CarryWord, encodeWord, FrameGate } from '../transport/carry/frames.ts';
 import { DelayWindow } from '../transport/carry/window.ts';
 import type { FlowHandle } from '../transport/flow-handle.ts';
 import type { Timers } from '../transport/system.ts';
+import { CarryMemory } from './carry-memory.ts';
+import type { CarrySocket } from './carry-socket.ts';
 
 export interface CarryJoinOptions {
   readonly flow: FlowHandle;
   /** What came on the flow behind its greeting. */
   readonly rest: Uint8Array;
-  readonly socket: Socket;
+  readonly socket: CarrySocket;
   readonly timers: Timers;
   readonly onWord: (word: CarryWord) => void;
   /** Once, whoever ended it; null: well. */
   readonly onEnd: (error: SelvedgeError | null) => void;
 }
 
+/** What is read of the flow and written to the tunnel at once. */
+const ARRIVAL_BYTES = 64 * 1024;
+
 export class CarryJoin {
   readonly #options: CarryJoinOptions;
   readonly #window: DelayWindow;
   readonly #out: FrameGate;
   readonly #in: FrameGate;
+  readonly #memory = new CarryMemory();
+  /** Of arrivals, and not under way to the tunnel. */
+  readonly #buffers: Uint8Array[] = [];
   #unsaid: Uint8Array | null = null;
   #dropped = 0;
   #isEnded = false;
@@ -37,12 +43,9 @@ export class CarryJoin {
     this.#window = new DelayWindow(timers.clock.now());
     this.#out = new FrameGate({ admit: (bytes) => this.#admit(bytes), onWord: null });
     this.#in = new FrameGate({ admit: () => true, onWord: options.onWord });
-    socket.on('data', (chunk) => this.#leave(chunk));
-    socket.on('error', (error) => this.#end(asSelvedgeError(error, 'tunnel_unreachable', { path: 'the carry socket' })));
-    socket.on('close', () => this.#end(new SelvedgeError('tunnel_unreachable', { path: 'the carry socket', why: 'it was closed' })));
+    socket.read({ room: () => this.#memory.room(), take: (bytes) => this.#leave(bytes) }, (error) => this.#end(error));
     void flow.closed.then((error) => this.#end(error));
     void this.#arrive().catch((error: unknown) => this.#end(asSelvedgeError(error, 'frame_invalid')));
-    socket.resume();
   }
 
   /** Packets that found no room. */
@@ -70,11 +73,17 @@ export class CarryJoin {
     this.#options.flow.write(piece);
   };
 
-  #leave(chunk: Uint8Array): void {
+  /** What was read; the flow keeps what goes through where it lies. */
+  #leave(read: Uint8Array): void {
     if (this.#isEnded) return;
+    const { flow, timers } = this.#options;
+    // Where little gets through, that little must not hold the memory of all.
+    const keep = (piece: Uint8Array) => this.#write(piece.length < read.length / 2 ? piece.slice() : piece);
     try {
-      this.#window.acknowledged(this.#options.timers.clock.now(), this.#options.flow.acknowledged);
-      this.#out.push(chunk, this.#write);
+      this.#window.acknowledged(timers.clock.now(), flow.acknowledged);
+      this.#memory.free(flow.acknowledged);
+      this.#out.push(read, keep);
+      this.#memory.took(read, flow.written);
       this.#sayNow();
     } catch (error) {
       this.#end(asSelvedgeError(error, 'flow_lost'));
@@ -91,16 +100,29 @@ export class CarryJoin {
 
   async #arrive(): Promise<void> {
     const { flow, socket, rest } = this.#options;
-    const deliver = (piece: Uint8Array) => void socket.write(piece);
-    this.#in.push(rest, deliver);
+    this.#in.push(rest, (piece) => socket.write(piece));
     while (await flow.readable()) {
-      socket.cork();
-      for (let piece = flow.read(); piece !== null; piece = socket.writableNeedDrain ? null : flow.read()) this.#in.push(piece, deliver);
-      socket.uncork();
-      if (socket.writableNeedDrain && !this.#isEnded) await Promise.race([once(socket, 'drain'), flow.closed]);
+      while (!socket.isFull && this.#arriveOnce());
+      if (socket.isFull && !this.#isEnded) await Promise.race([socket.drained(), flow.closed]);
       if (this.#isEnded) return;
     }
     this.#end(null);
+  }
+
+  /** False: there was nothing. */
+  #arriveOnce(): boolean {
+    const { flow, socket } = this.#options;
+    const buffer = this.#buffers.pop() ?? new Uint8Array(ARRIVAL_BYTES);
+    const count = flow.readInto(buffer);
+    let last: Uint8Array | null = null;
+    const deliver = (piece: Uint8Array) => {
+      if (last !== null) socket.write(last);
+      last = piece;
+    };
+    if (count > 0) this.#in.push(count === buffer.length ? buffer : buffer.subarray(0, count), deliver);
+    if (last === null) this.#buffers.push(buffer);
+    else socket.write(last, () => this.#buffers.push(buffer));
+    return count > 0;
   }
 
   // ---- the end

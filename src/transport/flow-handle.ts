@@ -26,6 +26,8 @@ export interface FlowHandle {
   /** Finishes this direction. */
   end(): void;
   reset(code: ErrorCode, why: string): void;
+  /** Octets written so far. */
+  readonly written: number;
   /** Octets that the peer has consumed, of those written. */
   readonly acknowledged: number;
   /** Null: both directions finished. Never rejects. */
@@ -68,6 +70,10 @@ export class CarriedFlow implements FlowHandle {
 
   get service(): string {
     return this.#flow.service;
+  }
+
+  get written(): number {
+    return this.#flow.send?.end ?? 0;
   }
 
   get acknowledged(): number {

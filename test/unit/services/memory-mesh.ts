@@ -31,6 +31,7 @@ export class MemoryFlow implements FlowHandle {
   #hasPeerFinished = false;
   #error: SelvedgeError | null | undefined;
   acknowledged = 0;
+  written = 0;
 
   constructor(net: MemoryNet, cls: TrafficClass, kind: FlowKind, service: string, peer: string) {
     this.#net = net;
@@ -55,9 +56,11 @@ export class MemoryFlow implements FlowHandle {
     if (this.#error !== undefined) throw this.#error ?? new SelvedgeError('handle_closed', { what: 'flow' });
     if (this.#isFinished) throw new SelvedgeError('handle_closed', { what: 'flow' });
     this.#queued += bytes.length;
+    this.written += bytes.length;
     const other = this.#other;
     if (other !== null) {
-      other.#incoming.push(bytes);
+      // The writer's memory is its own again once what was written is acknowledged.
+      other.#incoming.push(bytes.slice());
       other.#wake.wake();
     }
     this.#net.carried(bytes.length);

@@ -17,6 +17,7 @@ export class NodeFlow implements FlowHandle {
   readonly peer: string;
   readonly closed: Promise<SelvedgeError | null>;
   readonly acknowledged = 0;
+  readonly written = 0;
   /** Messages of the tower. */
   readonly got: Uint8Array[] = [];
   resetCode: ErrorCode | null = null;
