@@ -1,9 +1,10 @@
 /**
  * `npm run bench:carried`, as root: app networks where UDP is blocked. Two nodes with the real daemons and tunnels; one TCP flow between them directly and carried by the
  * channel's TCP lanes, in turn, on a clean path and on one with 20 ms each way and 1 % loss. Prints a table, judged against what is promised, and writes
- * bench/results-carried.json. `--rounds N`, `--seconds N` (of one flow), `--path clean|lossy|both`.
+ * bench/results-carried.json. `--rounds N`, `--seconds N` (of one flow), `--path clean|lossy|both`,
+ * `--congestion NAME`: the hosts' TCP, inside and below (default: this machine's).
  */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +12,12 @@ import { parseArgs } from 'node:util';
 import { CarriedLab } from '../test/lab/fixtures/carried-lab.ts';
 
 const { values: options } = parseArgs({
-  options: { rounds: { type: 'string', default: '3' }, seconds: { type: 'string', default: '6' }, path: { type: 'string', default: 'both' } },
+  options: {
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '6' },
+    path: { type: 'string', default: 'both' },
+    congestion: { type: 'string', default: readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim() },
+  },
 });
 
 const TO = '10.9.0.3';
@@ -46,13 +52,18 @@ for (const [path, rounds] of Object.entries(results) as [PathName, readonly Roun
 for (const { what, found, promised, holds } of verdicts) console.log(`${what}: ${found}, promised ${promised}: ${holds ? 'holds' : 'MISSED'}`);
 const machine = `${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}`;
 const file = fileURLToPath(new URL('results-carried.json', import.meta.url));
-writeFileSync(file, `${JSON.stringify({ at: new Date().toISOString(), machine, node: process.version, results, verdicts }, null, 2)}\n`);
+writeFileSync(
+  file,
+  `${JSON.stringify({ at: new Date().toISOString(), machine, node: process.version, congestion: options.congestion, results, verdicts }, null, 2)}\n`,
+);
 process.exitCode = verdicts.every(({ holds }) => holds) ? 0 : 1;
 
 async function measure(path: PathName): Promise<readonly Round[]> {
   const file = join(directory, `${path}.yaml`);
   writeFileSync(file, topology(path));
-  const carried = await CarriedLab.up(file);
+  const carried = await CarriedLab.up(file, async (lab) => {
+    for (const host of ['tower', 'a', 'b']) await lab.exec(host, ['sysctl', '-q', '-w', `net.ipv4.tcp_congestion_control=${options.congestion}`]);
+  });
   try {
     await new Promise<void>((resolve) =>
       carried.lab.spawn('b', ['iperf3', '-s', '--forceflush'], { name: 'iperf3', onLine: (line) => line.startsWith('Server listening') && resolve() }),

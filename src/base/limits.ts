@@ -208,7 +208,7 @@ export const limits = {
   carry_queue_ms: 30,
   /** For so long may what was consumed wait for its acknowledgement (a channel gathers them). */
   carry_acknowledge_ms: 25,
-  carry_window_bytes_initial: 64 * KIB,
+  carry_window_bytes_initial: 128 * KIB,
   carry_window_bytes_min: 32 * KIB,
   carry_window_bytes_max: 8 * MIB,
   /** Packets wait for their acknowledgement in blocks of this size; so many empty ones are kept. */

@@ -5,7 +5,8 @@
  *   window = rate × (shortest delay + the time for which an acknowledgement may wait + the queue that is allowed)
  *
  * The rate is the highest that was seen lately while the window was the limit, each sample over the time that octets were under way: what a sender leaves unused says
- * nothing. The shortest delay is found anew now and then by letting the queue run dry. Pure: the time, in ms, comes with each call. Rates are octets per ms.
+ * nothing. The shortest delay is found anew now and then by letting the queue run dry. At the start, while the rate still grows from round trip to round trip, the window is some
+ * round trips wide: a TCP inside that doubles loses nothing, or it would take what it has for all there is. Pure: the time, in ms, comes with each call. Rates are octets per ms.
  */
 import { limits } from '../../base/limits.ts';
 
@@ -15,6 +16,10 @@ const BUCKETS = 10;
 const MARK_MS = 2;
 const PERIOD_MS = 10_000;
 const PROBE_PART = 4;
+/** The start: round trips that the window is wide; and it is over after so many of them that were full and brought no such growth. */
+const START_ROUNDS = 4;
+const START_GROWTH = 1.25;
+const START_FULL_ROUNDS = 3;
 
 /** Octets that were handed over within `MARK_MS`, and how things were then. */
 interface Mark {
@@ -41,6 +46,11 @@ export class DelayWindow {
   #periodEnd_ms: number;
   #isPeriodFull = false;
   #isProbing = false;
+  #isStarting = true;
+  #startRate = 0;
+  #fullRounds = 0;
+  #isRoundFull = false;
+  #roundEnd_ms = 0;
 
   constructor(now_ms: number) {
     this.#acknowledgedAt_ms = now_ms;
@@ -51,7 +61,7 @@ export class DelayWindow {
   /** Octets that may be under way: whole ones, since whoever fills the last part of one would never be done. */
   get bytes(): number {
     const { carry_window_bytes_initial, carry_window_bytes_min, carry_window_bytes_max } = limits;
-    const window = this.#rate === 0 ? carry_window_bytes_initial : this.#rate * this.#reach_ms;
+    const window = Math.max(this.#isStarting ? carry_window_bytes_initial : 0, this.#rate * this.#reach_ms);
     const most = Math.min(carry_window_bytes_max, Math.max(carry_window_bytes_min, window));
     return Math.floor(this.#isProbing ? Math.max(carry_window_bytes_min, most / PROBE_PART) : most);
   }
@@ -87,6 +97,7 @@ export class DelayWindow {
     const last = this.#marks.at(-1);
     if (last !== undefined) last.isFull = true;
     this.#isPeriodFull = true;
+    this.#isRoundFull = true;
   }
 
   /** The far end has consumed `total` of what was taken. Call it before `take`, however often. */
@@ -100,7 +111,9 @@ export class DelayWindow {
   }
 
   get #reach_ms(): number {
-    return this.#base_ms + limits.carry_acknowledge_ms + limits.carry_queue_ms;
+    if (this.#base_ms === Number.POSITIVE_INFINITY) return 0;
+    const reach_ms = this.#base_ms + limits.carry_acknowledge_ms + limits.carry_queue_ms;
+    return this.#isStarting ? Math.max(reach_ms, START_ROUNDS * this.#base_ms) : reach_ms;
   }
 
   #measure(now_ms: number): void {
@@ -113,11 +126,24 @@ export class DelayWindow {
     this.#base_ms = Math.min(this.#base_ms, delay_ms);
     // Acknowledgements come in lumps: from lump to lump is the time that counts.
     const over_ms = Math.max(1, now_ms - Math.min(last.at_ms, last.acknowledgedAt_ms));
+    if (this.#isStarting) this.#start(now_ms);
     this.#sample(
       now_ms,
       (this.#acknowledged - last.acknowledged) / over_ms,
       gone.some(({ isFull }) => isFull),
     );
+  }
+
+  #start(now_ms: number): void {
+    if (now_ms < this.#roundEnd_ms) return;
+    const hasGrown = this.#rate >= START_GROWTH * this.#startRate;
+    if (hasGrown) {
+      this.#startRate = this.#rate;
+      this.#fullRounds = 0;
+    } else if (this.#isRoundFull) this.#fullRounds++;
+    this.#isStarting = this.#fullRounds < START_FULL_ROUNDS;
+    this.#isRoundFull = false;
+    this.#roundEnd_ms = now_ms + this.#base_ms + limits.carry_acknowledge_ms;
   }
 
   #sample(now_ms: number, rate: number, isFull: boolean): void {

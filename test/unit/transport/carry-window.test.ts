@@ -88,6 +88,24 @@ t.test('a sender of bursts that waits for each is not taken for a slow path', as
   t.ok(burst >= 1_000_000, `${burst} octets a burst`);
 });
 
+t.test('a flow that doubles each round trip from its first packets loses none before the path is full', async (t) => {
+  for (const rtt_ms of [1, 40, 150]) {
+    const path = new SlowPath(300, rtt_ms);
+    const rounds: number[] = [];
+    for (let packets = 10; packets * PACKET_BYTES < path.rate * rtt_ms && path.dropped === 0; packets *= 2) {
+      rounds.push(packets);
+      let [due, sent] = [0, 0];
+      path.run(rtt_ms + LUMP_MS, () => {
+        due = Math.min(packets, due + packets / rtt_ms);
+        const now = Math.floor(due) - sent;
+        sent += now;
+        return now * PACKET_BYTES;
+      });
+    }
+    t.equal(path.dropped, 0, `at ${rtt_ms} ms, in rounds of ${rounds.join(', ')} packets`);
+  }
+});
+
 t.test('a path that becomes slower is followed within four seconds, one that becomes faster within two', async (t) => {
   const path = new SlowPath(200, 20);
   path.run(3_000, always(path));
@@ -110,7 +128,7 @@ t.test('where nothing is consumed, what is under way stays within the window', a
   t.ok(window.underWay <= limits.carry_window_bytes_initial);
   t.equal(window.take(60_000, 60_000), false);
   const idle = new DelayWindow(0);
-  t.equal(idle.take(0, 65_537), true, 'one of any size, where nothing is under way');
+  t.equal(idle.take(0, limits.carry_window_bytes_initial + 1), true, 'one of any size, where nothing is under way');
 });
 
 t.test('the window is whole octets, whatever rates and delays were seen', async (t) => {
