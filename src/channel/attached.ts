@@ -4,7 +4,8 @@
  */
 import type { Random } from '../base/seam.ts';
 import { limits } from '../base/limits.ts';
-import { FrameDecoder, type FrameSink } from './frames.ts';
+import { FrameDecoder } from './frame-decoder.ts';
+import type { FrameSink } from './frames.ts';
 import { type BulkReport, GovernorReceiver } from './governor.ts';
 import { Liveness } from './liveness.ts';
 

@@ -16,17 +16,8 @@ import { Attached, type Lane, type SessionShape } from './attached.ts';
 import { CONTROL_PRIORITY, classAllowsKind, classRow, type FlowKind, streamPriority, type TrafficClass, trafficClassNames } from './classes.ts';
 import { Flow, type FlowOwner } from './flow.ts';
 import { FlowIds, type Side } from './flow-ids.ts';
-import {
-  type ControlFrame,
-  type DataHead,
-  encodeControl,
-  encodeDatagramHead,
-  encodeDataHead,
-  encodeLatestHead,
-  type HeartbeatFrame,
-  type LatestHead,
-  type ResumeEntry,
-} from './frames.ts';
+import { encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead } from './frame-encoder.ts';
+import type { ControlFrame, DataHead, HeartbeatFrame, LatestHead, ResumeEntry } from './frames.ts';
 import { Governor, type PathView, stampOf } from './governor.ts';
 import { Scheduler } from './scheduler.ts';
 import { type Cause, type ChannelState, StateMachine } from './states.ts';

@@ -6,7 +6,7 @@ import { ByteReader } from '../base/bytes.ts';
 import { assert, type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { classRow, type FlowKind, type TrafficClass } from './classes.ts';
-import { encodeMessage } from './frames.ts';
+import { encodeMessage } from './frame-encoder.ts';
 import { LatestReceiver, LatestSender } from './latest.ts';
 import { ReceiveHalf } from './receive-half.ts';
 import { SendHalf } from './send-half.ts';

@@ -6,7 +6,8 @@ import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { classBits, classesOfBits, type TrafficClass } from './classes.ts';
-import { encodeFrame, frameTypes } from './frames.ts';
+import { encodeFrame } from './frame-encoder.ts';
+import { frameTypes } from './frames.ts';
 
 export const PROTOCOL_VERSION = 1;
 export const CHANNEL_ID_BYTES = 16;

@@ -4,17 +4,9 @@ import t from 'tap';
 import { type ErrorCode, errorTable, SelvedgeError } from '../../src/base/errors.ts';
 import { limits } from '../../src/base/limits.ts';
 import { classAllowsKind, type FlowKind, trafficClassNames } from '../../src/channel/classes.ts';
-import {
-  type ControlFrame,
-  type DataHead,
-  encodeControl,
-  encodeDatagramHead,
-  encodeDataHead,
-  encodeFrame,
-  encodeLatestHead,
-  FrameDecoder,
-  type LatestHead,
-} from '../../src/channel/frames.ts';
+import { FrameDecoder } from '../../src/channel/frame-decoder.ts';
+import { encodeControl, encodeDatagramHead, encodeDataHead, encodeFrame, encodeLatestHead } from '../../src/channel/frame-encoder.ts';
+import type { ControlFrame, DataHead, LatestHead } from '../../src/channel/frames.ts';
 import { decodeHello, encodeHello, type Hello, splitHello } from '../../src/channel/hello.ts';
 
 /** What a decoder delivered, with the pieces of a payload joined. */

@@ -1,7 +1,8 @@
 /** Spec 15: an unauthorized class is rejected; no traffic before authorization. */
 import t from 'tap';
 import type { SelvedgeError } from '../../src/base/errors.ts';
-import { encodeControl, encodeDataHead, FrameDecoder } from '../../src/channel/frames.ts';
+import { FrameDecoder } from '../../src/channel/frame-decoder.ts';
+import { encodeControl, encodeDataHead } from '../../src/channel/frame-encoder.ts';
 import { encodeHello } from '../../src/channel/hello.ts';
 import { QuicTransport } from '../../src/transport/quic.ts';
 import { CONTROL_FLOW, type Session } from '../../src/transport/session.ts';

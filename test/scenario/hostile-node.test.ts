@@ -3,7 +3,7 @@
  * over TCP lanes against a program of its own; its memory is measured, and an honest neighbour's channel is asked before and after.
  */
 import t from 'tap';
-import { encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead } from '../../src/channel/frames.ts';
+import { encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead } from '../../src/channel/frame-encoder.ts';
 import { attack, type Hostile, helloOf, hostile, MIB, mallory, rawFrame, type Victim } from './attacker.ts';
 import { beta } from './hosts.ts';
 

@@ -3,15 +3,8 @@ import t from 'tap';
 import { ByteWriter } from '../../../src/base/bytes.ts';
 import type { ErrorCode } from '../../../src/base/errors.ts';
 import { limits } from '../../../src/base/limits.ts';
-import {
-  encodeControl,
-  encodeDatagramHead,
-  encodeDataHead,
-  encodeFrame,
-  encodeLatestHead,
-  frameTypes,
-  type HeartbeatFrame,
-} from '../../../src/channel/frames.ts';
+import { encodeControl, encodeDatagramHead, encodeDataHead, encodeFrame, encodeLatestHead } from '../../../src/channel/frame-encoder.ts';
+import { frameTypes, type HeartbeatFrame } from '../../../src/channel/frames.ts';
 import { Pair } from './pair.ts';
 
 const joined = (...parts: Uint8Array[]): Uint8Array => Uint8Array.from(parts.flatMap((part) => [...part]));

@@ -1,7 +1,7 @@
 /** The first exchange on a session: exactly one frame each way is read, and nothing behind it or beside it is lost. */
 import t from 'tap';
 import { CONTROL_PRIORITY, trafficClassNames } from '../../../src/channel/classes.ts';
-import { encodeControl, encodeFrame } from '../../../src/channel/frames.ts';
+import { encodeControl, encodeFrame } from '../../../src/channel/frame-encoder.ts';
 import { encodeHello, type Hello } from '../../../src/channel/hello.ts';
 import { greet, hearHello } from '../../../src/transport/greeting.ts';
 import { memoryPair } from '../../../src/transport/memory.ts';
