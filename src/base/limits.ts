@@ -135,6 +135,10 @@ export const limits = {
   api_body_bytes_max: 64 * KIB,
   api_header_bytes_max: 16 * KIB,
   api_request_ms_max: 10_000,
+  /** For so long may an answer that is ready wait to be taken; then its connection ends. */
+  api_answer_ms_max: 10_000,
+  /** Requests of one connection whose answers were not taken: an HTTP client that asks ahead asks a handful. */
+  api_answers_waiting_max: 16,
   api_connections_max: 2_048,
   api_connections_per_address_max: 128,
   api_enroll_per_address_per_minute_max: 600,
