@@ -110,6 +110,9 @@ export const limits = {
   snapshot_ttl_s: 86_400,
   snapshot_refresh_ms: 6 * 3_600_000,
   snapshot_requests_per_minute_max: 30,
+  /** So many to one node at once, then one in each interval: what changes in between is told together. */
+  snapshot_pushes_burst_max: 8,
+  snapshot_push_interval_ms: 1_000,
   clock_skew_ms_max: 300_000,
   enroll_answer_bytes_max: 7 * MIB,
   enroll_attempts_max: 8,
