@@ -26,7 +26,8 @@ export function reportError(error: unknown, asJson: boolean): number {
   }
   if (asJson) process.stderr.write(`${JSON.stringify({ error })}\n`);
   else process.stderr.write(`error: ${error.message}\n       ${error.remedy} [${error.code}]\n`);
-  if (error.code === 'argument_invalid') return exitCodes.usage;
+  // A value that the daemon, not this program, found not allowed is wrong usage as well.
+  if (error.code === 'argument_invalid' || error.code === 'request_invalid') return exitCodes.usage;
   return error.code === 'daemon_unreachable' ? exitCodes.unreachable : exitCodes.failed;
 }
 

@@ -55,7 +55,7 @@ export async function makeApi({ title, onFailure, admit, routes, answer_ms_max =
     return await reply.code(statusOf(refusal.code)).send(refusal.toJSON());
   });
   api.setNotFoundHandler(async (request) => {
-    throw new SelvedgeError('not_found', { what: request.method, name: request.url.slice(0, 128) });
+    throw new SelvedgeError('not_found', { what: 'route', name: `${request.method} ${request.url.slice(0, 128)}` });
   });
   // Fastify closes only what it was itself asked to listen with.
   api.addHook('onClose', async ({ server }) => {

@@ -99,6 +99,8 @@ export const limits = {
   endpoint_host_chars_max: 253,
   tokens_max: 10_000,
   token_chars_max: 512,
+  /** With the end of its line. */
+  token_file_bytes_max: 512 + 2,
   token_uses_max: 100_000,
   token_life_ms_max: 365 * 86_400_000,
   tower_database_pages_max: 1024 * 1024,
