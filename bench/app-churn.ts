@@ -108,10 +108,7 @@ function round(value: number): number {
 
 const per_minute = limits.app_requests_per_minute_max;
 const gap_ms = 60_000 / per_minute;
-console.table([
-  await measured('all at once', per_minute, 0),
-  await measured('evenly', Math.round((Number(values.seconds) * 1_000) / gap_ms), gap_ms),
-]);
+console.table([await measured('all at once', per_minute, 0), await measured('evenly', Math.round((Number(values.seconds) * 1_000) / gap_ms), gap_ms)]);
 snapshots.close();
 app.close();
 await tower.close();

@@ -172,8 +172,15 @@ t.test('what a member says of its underlay takes IPv6 from itself alone', async 
   const app = snapshot({ networks: [shop, plain], hosts: [host(b, sized(1_280)), host(c, sized(1_492))] });
 
   const wide = makeDesired(input(app));
-  t.match(wide.desired.networks, [{ name: 'plain', mtu: 1_150 }, { name: 'shop', mtu: 1_362, addresses: ['10.9.0.1/24', 'fd00::1/64'] }]);
-  t.same(wide.desired.networks[1]?.remote.map(({ addresses }) => addresses), [['10.9.0.2'], ['10.9.0.3', 'fd00::3']], 'nobody is answered that it had IPv6');
+  t.match(wide.desired.networks, [
+    { name: 'plain', mtu: 1_150 },
+    { name: 'shop', mtu: 1_362, addresses: ['10.9.0.1/24', 'fd00::1/64'] },
+  ]);
+  t.same(
+    wide.desired.networks[1]?.remote.map(({ addresses }) => addresses),
+    [['10.9.0.2'], ['10.9.0.3', 'fd00::3']],
+    'nobody is answered that it had IPv6',
+  );
   t.same(wide.notes, [
     { code: 'mtu_too_small', what: `peer ${b}`, why: 'its underlay of 1280 leaves 1150: it has no IPv6 in network shop, and may not get larger datagrams' },
   ]);
