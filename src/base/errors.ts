@@ -64,7 +64,7 @@ export const errorTable = {
   document_invalid: { wire: 73, message: 'signed {what} refused: {why}', remedy: 'It was altered, is of another cluster or of another version; ask the tower again.' },
 
   // Input, configuration, machine.
-  config_invalid: { wire: 96, message: '{file}:{line}: {key}: {found} is not allowed; allowed: {allowed}', remedy: 'Correct the line.' },
+  config_invalid: { wire: 96, message: '{file}:{line}: {key}: {found} is not allowed; allowed: {allowed}', remedy: 'Correct what is named.' },
   request_invalid: { wire: 97, message: 'request refused: {path}: {why}', remedy: 'See docs/cli.md for what is allowed.' },
   body_too_large: { wire: 98, message: 'body larger than {max} bytes', remedy: 'Send less.' },
   not_found: {
@@ -153,8 +153,10 @@ const FACT_CHARS_MAX = 300;
 export class SelvedgeError extends Error {
   readonly code: ErrorCode;
   readonly facts: Facts;
+  /** What else was found wrong in the same look, so that all of it can be mended at once. */
+  readonly also: readonly SelvedgeError[];
 
-  constructor(code: ErrorCode, facts: Facts = {}, options?: { cause?: unknown }) {
+  constructor(code: ErrorCode, facts: Facts = {}, options?: { readonly cause?: unknown; readonly also?: readonly SelvedgeError[] }) {
     const { stackTraceLimit } = Error;
     Error.stackTraceLimit = 0;
     super(fillMessage(code, facts), options);
@@ -162,14 +164,16 @@ export class SelvedgeError extends Error {
     this.name = 'SelvedgeError';
     this.code = code;
     this.facts = facts;
+    this.also = options?.also ?? [];
   }
 
   get remedy(): string {
     return remedyOf(this.code, this.facts.what);
   }
 
-  toJSON(): { code: ErrorCode; message: string; remedy: string; facts: Facts } {
-    return { code: this.code, message: this.message, remedy: this.remedy, facts: this.facts };
+  toJSON(): { code: ErrorCode; message: string; remedy: string; facts: Facts; also?: object[] } {
+    const { code, message, remedy, facts, also } = this;
+    return { code, message, remedy, facts, ...(also.length > 0 && { also: also.map((one) => one.toJSON()) }) };
   }
 }
 

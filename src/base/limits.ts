@@ -161,6 +161,8 @@ export const limits = {
 
   // Files.
   config_file_bytes_max: 1 * MIB,
+  /** Told of one file; how many there are is told as well. */
+  config_faults_max: 20,
   sealed_store_bytes_max: 8 * MIB,
   transfer_file_bytes_max: 1024 * 1024 * MIB,
   transfer_name_bytes_max: 255,
