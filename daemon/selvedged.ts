@@ -43,7 +43,7 @@ async function run({ state, listen, port, advertise, governor, ...rest }: Flags)
       mesh: agent.mesh,
       timers: systemTimers,
       apps: agent.apps,
-      facts: () => ({ role: 'node', cluster, site, node, name }),
+      facts: () => agent.facts,
     });
     closers.add(() => control.close());
     log('node runs', { cluster, site, node, name, listen: listen ?? null, port: listen === undefined ? null : port });
