@@ -45,7 +45,8 @@ export class YamlFile {
     for (const { offset, message } of syntaxFaults(this.#document)) this.#syntax(offset, message, 'well-formed YAML 1.2');
     this.end();
     try {
-      this.#value = this.#document.toJS({ maxAliasCount: ALIASES_MAX });
+      // A file of comments alone says nothing, which may be enough.
+      this.#value = this.#document.toJS({ maxAliasCount: ALIASES_MAX }) ?? {};
     } catch (error) {
       this.#syntax(
         aliasOffset(this.#document),

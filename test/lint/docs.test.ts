@@ -20,7 +20,7 @@ t.test('docs/failure-reasons.md is what the error table says (npx node scripts/f
 
 t.test('every link between the documents leads to a file', async (t) => {
   const broken: string[] = [];
-  for (const file of globSync('{*.md,docs/*.md,{src,daemon,native,bench,configs,scripts}/**/README.md}', {
+  for (const file of globSync('{*.md,docs/*.md,{src,daemon,native,bench,configs,contrib,scripts}/**/README.md}', {
     cwd: root,
     exclude: ['**/node_modules/**', '**/target/**'],
   })) {
@@ -48,7 +48,18 @@ t.test('docs/cli.md has every command and option of the command line', async (t)
 t.test('docs/cli.md tells, where it tells of a command, each of its options, and what --json prints', async (t) => {
   const sections = readFileSync(join(root, 'docs/cli.md'), 'utf8').split(/^## /m);
   const missing: string[] = [];
-  for (const command of leaves(statusCommand(), peersCommand(), pingCommand(), sendCommand(), joinCommand(), tokenCommand(), appCommand(), labCommand(), towerCommand(), netcheckCommand())) {
+  for (const command of leaves(
+    statusCommand(),
+    peersCommand(),
+    pingCommand(),
+    sendCommand(),
+    joinCommand(),
+    tokenCommand(),
+    appCommand(),
+    labCommand(),
+    towerCommand(),
+    netcheckCommand(),
+  )) {
     const name = new RegExp(`\`selvedge ${nameOf(command)}[ \`]`);
     // The head of a section holds for all its commands; then each has what follows the paragraph that begins with it.
     const told = sections.flatMap((section) => {

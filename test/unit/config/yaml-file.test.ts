@@ -39,6 +39,10 @@ t.test('every fault of a file is told, in its order, with what is allowed', asyn
   t.match(refusal('port: 0\n').also, [], 'one alone is one');
 });
 
+t.test('a file that says nothing is a file', async (t) => {
+  for (const text of ['', '# later\n', '---\n']) t.same(new YamlFile('node.yaml', text).check(NodeConfig), {});
+});
+
 t.test('of very many only so many are told, and how many there are', async (t) => {
   const error = refusal(Array.from({ length: 60 }, (_one, index) => `key${index}: 1\n`).join(''));
   t.equal(error.also.length, limits.config_faults_max - 1);
