@@ -139,7 +139,9 @@ function boundedServer(handler: (request: IncomingMessage, response: ServerRespo
   );
   server.timeout = limits.api_request_ms_max;
   server.maxHeadersCount = 64;
-  server.maxRequestsPerSocket = 1_000;
+  server.maxRequestsPerSocket = limits.api_requests_per_connection_max;
+  // Node says `connection: close` with the last answer, and then answers whoever asks on with 503, for ever.
+  server.on('dropRequest', (_request, socket) => socket.destroy());
   const open = new Set<Socket>();
   server.prependListener('connection', (socket: Socket) => {
     if (open.size >= limits.api_connections_max) {

@@ -144,6 +144,8 @@ export const limits = {
   api_answer_ms_max: 10_000,
   /** Requests of one connection whose answers were not taken: an HTTP client that asks ahead asks a handful. */
   api_answers_waiting_max: 16,
+  /** A client that never reads has that many answers at most in the kernel's hands. */
+  api_requests_per_connection_max: 1_000,
   api_connections_max: 2_048,
   api_connections_per_address_max: 128,
   api_enroll_per_address_per_minute_max: 600,

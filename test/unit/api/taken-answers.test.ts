@@ -66,6 +66,23 @@ t.test('only a few answers are owed to one connection: who asks for more at once
   t.equal(asked(), limits.api_answers_waiting_max);
 });
 
+t.test('a connection has so many requests and no more, taken or not', async (t) => {
+  const { open } = await serve(t);
+  const { client } = await open();
+  let text = '';
+  client.setEncoding('utf8').on('data', (part: string) => (text += part));
+  const closed = once(client, 'close');
+  const answers = () => text.split('HTTP/1.1 ').length - 1;
+  for (let asked = 0; asked < limits.api_requests_per_connection_max; asked += 10) {
+    client.write(get('/small').repeat(10));
+    while (answers() < asked + 10) await once(client, 'data');
+  }
+  t.match(text.slice(text.lastIndexOf('HTTP/1.1')), /200 OK[^]*connection: close/i);
+  client.write(get('/small'));
+  await closed;
+  t.equal(answers(), limits.api_requests_per_connection_max);
+});
+
 t.test('who takes its answers may ask ahead, and go on for as long as it likes', async (t) => {
   const { open } = await serve(t);
   const { client } = await open();
