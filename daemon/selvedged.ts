@@ -5,7 +5,7 @@ import { Command, Option } from 'commander';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
 import { SelvedgeError } from '../src/base/errors.ts';
 import { readIdentity } from '../src/enroll/state.ts';
-import { loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
+import { DEFAULT_KEY_FILE, loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { Agent } from '../src/node/agent.ts';
 import type { AppConfig } from '../src/node/app.ts';
 import { controlServer } from '../src/node/control-server.ts';
@@ -43,7 +43,7 @@ async function run({ state, listen, port, advertise, governor, ...rest }: Flags)
       mesh: agent.mesh,
       timers: systemTimers,
       apps: agent.apps,
-      facts: () => ({ role: 'node', cluster, site, node, name }),
+      facts: () => agent.facts,
     });
     closers.add(() => control.close());
     log('node runs', { cluster, site, node, name, listen: listen ?? null, port: listen === undefined ? null : port });
@@ -60,8 +60,8 @@ if (import.meta.main) {
     .description('keeps this host in the mesh')
     .option('--config <file>', 'configuration file (YAML); flags win over it')
     .option('--state <dir>', 'state directory, as `selvedge join` made it', DEFAULT_STATE)
-    .option('--key-file <file>', 'key file that unseals the store')
-    .option('--passphrase-file <file>', 'file with the passphrase that unseals the store', process.env.SELVEDGE_PASSPHRASE_FILE)
+    .option('--key-file <file>', `key file that unseals the store (default: ${DEFAULT_KEY_FILE})`)
+    .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
     .option('--listen <address>', 'address on which peers of the site find this node (default: listen nowhere; such a node is a full member)')
     .option('--port <port>', 'TCP and UDP port to listen on', parsePort, DEFAULT_PORT)
     .option('--advertise <address...>', 'addresses that peers are told (default: --listen)')

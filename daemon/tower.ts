@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
 import { TOWER_ID, TOWER_SITE, toHex } from '../src/base/ids.ts';
-import { loadOrCreateUnsealKey, loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
+import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl } from '../src/node/control-routes.ts';
 import { Host } from '../src/peering/host.ts';
 import { serveEcho } from '../src/services/echo.ts';
@@ -145,11 +145,12 @@ function isAny(host: string): boolean {
   return host === '0.0.0.0' || host === '::';
 }
 
-function withUnseal(command: Command): Command {
+/** `verb`: what the key does to the store. The default stands in the text alone, since a passphrase file takes its place. */
+function withUnseal(command: Command, verb: string): Command {
   return command
     .option('--state <dir>', 'state directory', DEFAULT_STATE)
-    .option('--key-file <file>', 'key file that unseals the store (init makes it if it is missing)')
-    .option('--passphrase-file <file>', 'file with the passphrase that unseals the store', process.env.SELVEDGE_PASSPHRASE_FILE);
+    .option('--key-file <file>', `key file that ${verb} (default: ${DEFAULT_KEY_FILE})`)
+    .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE);
 }
 
 /** The command, for `tower` itself and for `selvedge tower`. */
@@ -157,13 +158,16 @@ export function towerCommand(): Command {
   const command = new Command('tower')
     .description('the control plane of a cluster')
     .addHelpText('after', '\nExamples:\n  selvedge tower init --cluster edge\n  selvedge tower run --listen 203.0.113.5');
-  withUnseal(command.command('init').description('make a cluster and print the fingerprint of its root'))
+  withUnseal(command.command('init').description('make a cluster and print the fingerprint of its root'), 'seals the store; made if it is missing')
     .requiredOption('--cluster <name>', 'name of the cluster: lower-case letters, digits, hyphens')
     .option('--vtep-range <cidr>', `where hosts of app networks have their outer addresses (default: ${DEFAULT_VTEP_RANGE})`)
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  selvedge tower init --cluster edge --state /var/lib/selvedge/tower')
     .action((flags: InitFlags) => init(flags));
-  withUnseal(command.command('run').description('serve the cluster: API and fabric on one TCP port, QUIC on UDP'))
+  withUnseal(
+    command.command('run').description('serve the cluster: API and fabric on one TCP port, QUIC on UDP'),
+    'unseals the store, as `init` made or took it',
+  )
     .option('--config <file>', 'configuration file (YAML); flags win over it')
     .option('--listen <address>', 'address to listen on', '::')
     .option('--port <port>', 'TCP port, and UDP port unless --udp-port is given', parsePort, DEFAULT_PORT)

@@ -1,6 +1,6 @@
 /** Writes docs/failure-reasons.md from the error table: `npx node scripts/failure-reasons.ts`. A test holds the two together. */
 import { writeFileSync } from 'node:fs';
-import { type ErrorCode, errorTable, failureReasons } from '../src/base/errors.ts';
+import { type ErrorCode, type ErrorRow, errorTable, failureReasons } from '../src/base/errors.ts';
 
 export const failureReasonsPath = new URL('../docs/failure-reasons.md', import.meta.url);
 
@@ -32,8 +32,12 @@ function codes(): ErrorCode[] {
 
 function table(rows: readonly ErrorCode[]): string {
   const cell = (text: string) => text.replaceAll('|', '\\|');
-  const lines = rows.map((code) => `| \`${code}\` | ${errorTable[code].wire} | ${cell(errorTable[code].message)} | ${cell(errorTable[code].remedy)} |`);
+  const lines = rows.map((code) => `| \`${code}\` | ${errorTable[code].wire} | ${cell(errorTable[code].message)} | ${cell(remediesOf(errorTable[code]))} |`);
   return ['| code | wire | message | what to do |', '|---|---|---|---|', ...lines, ''].join('\n');
+}
+
+function remediesOf({ remedy, remedies = {} }: ErrorRow): string {
+  return [remedy, ...Object.entries(remedies).map(([what, text]) => `*${what}*: ${text}`)].join(' ');
 }
 
 if (import.meta.main) writeFileSync(failureReasonsPath, renderFailureReasons());

@@ -92,5 +92,5 @@ async function ping(network: string, target: string, flags: PingFlags): Promise<
 }
 
 function post(flags: SocketFlags, path: string, body: Record<string, unknown>): ControlCall {
-  return { socketPath: socketOf(flags), method: 'POST', path, body };
+  return { socketPath: socketOf(flags), needs: 'node', method: 'POST', path, body };
 }

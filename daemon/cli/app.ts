@@ -134,5 +134,5 @@ function pathOf(network: string, node?: string): string {
 }
 
 function call(flags: SocketFlags, method: ControlCall['method'], path: string, body?: Record<string, unknown>): ControlCall {
-  return { socketPath: towerSocketOf(flags), method, path, ...(body && { body }) };
+  return { socketPath: towerSocketOf(flags), needs: 'tower', method, path, ...(body && { body }) };
 }

@@ -85,7 +85,16 @@ export function withTower(command: Command): Command {
   return command.option('--state <dir>', 'state directory of the tower').option('--socket <path>', "the tower's Unix socket").option('--json', 'print JSON');
 }
 
-/** The tower's socket, for what only a tower does. */
-export function towerSocketOf({ state, socket }: SocketFlags): string {
-  return resolve(socket ?? join(state ?? DEFAULT_TOWER_STATE, 'tower.sock'));
+/** The tower's socket, for what only a tower does. Where a node lives in its place, the node's: it says itself that it is none. */
+export function towerSocketOf({ state = DEFAULT_TOWER_STATE, socket }: SocketFlags): string {
+  if (socket !== undefined) return resolve(socket);
+  const [towers, nodes] = [join(state, 'tower.sock'), join(state, 'selvedged.sock')];
+  return resolve(!existsSync(towers) && existsSync(nodes) ? nodes : towers);
+}
+
+/** A token's id, not the token itself. */
+export function tokenId(text: string): string {
+  if (!/^[0-9a-f]{12}$/.test(text))
+    throw invalid('id', `'${/^svt_/.test(text) ? 'svt_…' : text}' is not an id of 12 hexadecimal digits, as \`token list\` tells it`);
+  return text;
 }

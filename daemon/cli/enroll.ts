@@ -1,16 +1,15 @@
 /** `selvedge token …` at the tower, and `selvedge join` on a fresh node. */
 import { hostname } from 'node:os';
 import { resolve } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { Command } from 'commander';
 import { SelvedgeError } from '../../src/base/errors.ts';
 import { limits } from '../../src/base/limits.ts';
 import { parseFingerprint } from '../../src/identity/fingerprint.ts';
 import { readFileBounded } from '../../src/identity/files.ts';
-import { loadOrCreateUnsealKey, type UnsealSource } from '../../src/identity/unseal.ts';
+import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../../src/identity/unseal.ts';
 import { type ControlCall, callControl } from '../../src/node/control-client.ts';
 import { readCreated, readToken, readTokens, type Token } from './answers.ts';
-import { address, DEFAULT_NODE_STATE, duration, integer, type SocketFlags, towerSocketOf, withTower } from './arguments.ts';
+import { address, DEFAULT_NODE_STATE, duration, integer, type SocketFlags, tokenId, towerSocketOf, withTower } from './arguments.ts';
 import { formatSeconds, printJson, printLine, printTable } from './output.ts';
 
 interface TokenFlags extends SocketFlags {
@@ -43,7 +42,7 @@ export function tokenCommand(): Command {
       if (flags.json) printJson({ tokens });
       else printTable(['ID', 'USED', 'SITE', 'STATE'], tokens.map(tokenRow));
     });
-  withTower(command.command('revoke').description('end a token; nodes that joined with it stay').argument('<id>', 'as `token list` tells it'))
+  withTower(command.command('revoke').description('end a token; nodes that joined with it stay').argument('<id>', 'as `token list` tells it', tokenId))
     .addHelpText('after', '\nExample:\n  selvedge token revoke c719885f0f4d')
     .action(async (id: string, flags: TokenFlags) => {
       const token = readToken(await callControl(call(flags, 'DELETE', `/v1/tokens/${encodeURIComponent(id)}`)));
@@ -72,7 +71,7 @@ function tokenRow({ id, uses, uses_max, site, expires_ms, revoked_ms }: Token): 
 }
 
 function call(flags: SocketFlags, method: ControlCall['method'], path: string, body?: Record<string, unknown>): ControlCall {
-  return { socketPath: towerSocketOf(flags), method, path, ...(body && { body }) };
+  return { socketPath: towerSocketOf(flags), needs: 'tower', method, path, ...(body && { body }) };
 }
 
 interface JoinFlags extends UnsealSource {
@@ -94,7 +93,7 @@ export function joinCommand(): Command {
     .option('--name <name>', "the node's name (default: the host's)")
     .option('--site <name>', "the node's site (default: the token's, else `default`)")
     .option('--state <dir>', 'state directory to make', DEFAULT_NODE_STATE)
-    .option('--key-file <file>', 'key file that seals the secrets; made if it is missing')
+    .option('--key-file <file>', `key file that seals the store; made if it is missing (default: ${DEFAULT_KEY_FILE})`)
     .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
     .option('--json', 'print JSON')
     .addHelpText(
@@ -139,9 +138,29 @@ function startLine(state: string, { keyFile, passphraseFile }: UnsealSource): st
   return ['selvedged', ...given].join(' ');
 }
 
+/** @throws not_found, token_invalid */
 async function readTokenFile(path: string): Promise<string> {
-  if (path === '-') return (await text(process.stdin)).trim();
-  const bytes = await readFileBounded(path, limits.token_chars_max + 2);
+  const bytes = path === '-' ? await readInput(limits.token_file_bytes_max) : await readFileBounded(path, limits.token_file_bytes_max).catch(asTokenFault);
   if (bytes === null) throw new SelvedgeError('not_found', { what: 'token file', name: path });
-  return Buffer.from(bytes).toString('utf8').trim();
+  const token = Buffer.from(bytes).toString('utf8').trim();
+  if (token === '') throw new SelvedgeError('token_invalid', { why: `${path === '-' ? 'standard input' : path} is empty` });
+  return token;
+}
+
+/** A file that can be no token, such as one of a megabyte, is no damaged store. */
+function asTokenFault(error: unknown): never {
+  if (!(error instanceof SelvedgeError && error.code === 'store_damaged')) throw error;
+  throw new SelvedgeError('token_invalid', { why: `${error.facts.path} holds none: ${error.facts.why}` }, { cause: error });
+}
+
+/** At most `bytes_max`, and one more, which makes it no token. */
+async function readInput(bytes_max: number): Promise<Uint8Array> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    if (bytes > bytes_max) break;
+  }
+  return Buffer.concat(chunks).subarray(0, bytes_max + 1);
 }

@@ -42,15 +42,20 @@ export function statusCommand(): Command {
         printJson({ self, channels, app });
         return;
       }
-      printLine(
-        Object.entries(self)
-          .map(([key, value]) => `${key} ${value}`)
-          .join('  '),
-      );
+      printSelf(self);
       if (channels.length === 0) printLine('no channels: nobody to talk to yet');
       else printTable(statusHeads, channels.map(statusRow));
       if (app !== null) printAppStatus(app);
     });
+}
+
+/** Who this daemon is; of its snapshot only that it is too old, which is worth a line. */
+function printSelf({ snapshot_expires_ms, snapshot_is_expired, ...self }: Readonly<Record<string, unknown>>): void {
+  const words = Object.entries(self).map(([key, value]) => `${key} ${value}`);
+  printLine(printable(words.join('  ')));
+  if (snapshot_is_expired !== true) return;
+  const at = new Date(Number(snapshot_expires_ms)).toUTCString();
+  printLine(`snapshot expired at ${at}: channels go on, no new one begins with a peer until the tower is reached`);
 }
 
 const statusHeads = ['PEER', 'STATE', 'TRANSPORT', 'RTT', 'SENT', 'RECEIVED', 'CERTIFICATE', 'CLASSES IN USE'];

@@ -25,9 +25,19 @@ export function reportError(error: unknown, asJson: boolean): number {
     return exitCodes.failed;
   }
   if (asJson) process.stderr.write(`${JSON.stringify({ error })}\n`);
-  else process.stderr.write(`error: ${error.message}\n       ${error.remedy} [${error.code}]\n`);
-  if (error.code === 'argument_invalid') return exitCodes.usage;
+  else
+    process.stderr.write(
+      `${[error, ...error.also].map(({ message }) => `error: ${message}\n`).join('')}${untold(error)}       ${error.remedy} [${error.code}]\n`,
+    );
+  // A value that the daemon, not this program, found not allowed is wrong usage as well.
+  if (error.code === 'argument_invalid' || error.code === 'request_invalid') return exitCodes.usage;
   return error.code === 'daemon_unreachable' ? exitCodes.unreachable : exitCodes.failed;
+}
+
+/** A configuration file with more faults than are told. */
+function untold({ also, facts: { faults } }: SelvedgeError): string {
+  const more = typeof faults === 'number' ? faults - also.length - 1 : 0;
+  return more > 0 ? `       and ${more} more\n` : '';
 }
 
 const BYTE_UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];

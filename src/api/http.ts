@@ -10,6 +10,7 @@ import fastify, { type FastifyBaseLogger, type FastifyError, type FastifyInstanc
 import { Type } from 'typebox';
 import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
+import { TakenAnswers } from './taken-answers.ts';
 
 export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>;
 
@@ -22,6 +23,8 @@ export interface ApiOptions {
   /** Called before anything of a request but its head was read. A throw refuses it. */
   readonly admit?: (address: string) => void;
   readonly routes: (scope: FastifyInstance) => void;
+  /** For tests; `limits.api_answer_ms_max` unless told. */
+  readonly answer_ms_max?: number;
 }
 
 export const ErrorSchema = Type.Object({
@@ -32,9 +35,9 @@ export const ErrorSchema = Type.Object({
 });
 
 /** A server of these routes, ready: listen on it, or hand it sockets with `api.server.emit('connection', socket)`. */
-export async function makeApi({ title, onFailure, admit, routes }: ApiOptions): Promise<Api> {
+export async function makeApi({ title, onFailure, admit, routes, answer_ms_max = limits.api_answer_ms_max }: ApiOptions): Promise<Api> {
   const api: Api = fastify({
-    serverFactory: (handler) => boundedServer(handler),
+    serverFactory: (handler) => boundedServer(handler, answer_ms_max),
     bodyLimit: limits.api_body_bytes_max,
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 64 },
@@ -52,7 +55,7 @@ export async function makeApi({ title, onFailure, admit, routes }: ApiOptions): 
     return await reply.code(statusOf(refusal.code)).send(refusal.toJSON());
   });
   api.setNotFoundHandler(async (request) => {
-    throw new SelvedgeError('not_found', { what: request.method, name: request.url.slice(0, 128) });
+    throw new SelvedgeError('not_found', { what: 'route', name: `${request.method} ${request.url.slice(0, 128)}` });
   });
   // Fastify closes only what it was itself asked to listen with.
   api.addHook('onClose', async ({ server }) => {
@@ -118,7 +121,8 @@ function asRefusal(error: FastifyError | SelvedgeError): SelvedgeError {
  * Node's own server with every bound set. Sockets may be handed to it that it never accepted, so it counts them itself, and the check of
  * its timeouts, which `listen` would start, is started here.
  */
-function boundedServer(handler: (request: IncomingMessage, response: ServerResponse) => void): Server {
+function boundedServer(handler: (request: IncomingMessage, response: ServerResponse) => void, answer_ms_max: number): Server {
+  const answers = new TakenAnswers(answer_ms_max);
   const server = createServer(
     {
       maxHeaderSize: limits.api_header_bytes_max,
@@ -129,11 +133,15 @@ function boundedServer(handler: (request: IncomingMessage, response: ServerRespo
       // Checked with the rest, so that its refusal has a code as well.
       requireHostHeader: false,
     },
-    handler,
+    (request, response) => {
+      if (answers.admit(request, response)) handler(request, response);
+    },
   );
   server.timeout = limits.api_request_ms_max;
   server.maxHeadersCount = 64;
-  server.maxRequestsPerSocket = 1_000;
+  server.maxRequestsPerSocket = limits.api_requests_per_connection_max;
+  // Node says `connection: close` with the last answer, and then answers whoever asks on with 503, for ever.
+  server.on('dropRequest', (_request, socket) => socket.destroy());
   const open = new Set<Socket>();
   server.prependListener('connection', (socket: Socket) => {
     if (open.size >= limits.api_connections_max) {

@@ -11,6 +11,8 @@ export interface ErrorRow {
   /** `{name}` is filled from the error's facts. */
   readonly message: string;
   readonly remedy: string;
+  /** A better one for a kind of thing, by how the fact `what` begins; the first that fits. */
+  readonly remedies?: Readonly<Record<string, string>>;
 }
 
 export const errorTable = {
@@ -62,10 +64,28 @@ export const errorTable = {
   document_invalid: { wire: 73, message: 'signed {what} refused: {why}', remedy: 'It was altered, is of another cluster or of another version; ask the tower again.' },
 
   // Input, configuration, machine.
-  config_invalid: { wire: 96, message: '{file}:{line}: {key}: {found} is not allowed; allowed: {allowed}', remedy: 'Correct the line.' },
+  config_invalid: { wire: 96, message: '{file}:{line}: {key}: {found} is not allowed; allowed: {allowed}', remedy: 'Correct what is named.' },
   request_invalid: { wire: 97, message: 'request refused: {path}: {why}', remedy: 'See docs/cli.md for what is allowed.' },
   body_too_large: { wire: 98, message: 'body larger than {max} bytes', remedy: 'Send less.' },
-  not_found: { wire: 99, message: '{what} {name} not found', remedy: 'Check the name; `selvedge peers`, `token list`, `app list` and `lab list` tell what there is.' },
+  not_found: {
+    wire: 99,
+    message: '{what} {name} not found',
+    remedy: 'Check the name or path.',
+    remedies: {
+      node: '`selvedge peers` tells the nodes that this host, or the tower, knows.',
+      'token file': 'Check the path; `selvedge token create` at the tower prints a token.',
+      token: '`selvedge token list` tells the tokens there are.',
+      'app network': '`selvedge app list`, at the tower, tells the networks there are.',
+      'member of app network': '`selvedge app show NETWORK`, at the tower, tells its members.',
+      'on app network': '`selvedge app show NETWORK`, at the tower, tells its members, their places and addresses.',
+      attachment: '`selvedge status` tells the places of this host; `selvedge app connect` makes one.',
+      topology: '`selvedge lab list` tells those that come along; docs/lab.md says how to write one.',
+      step: '`selvedge lab list` tells the steps of each topology.',
+      'tower state': 'Make it with `selvedge tower init`, or name its directory with --state.',
+      'configuration file': 'Check the path; docs/configuration.md says what may stand in it.',
+      route: 'This program and the daemon may be of different versions: `selvedge version`, then restart the daemon.',
+    },
+  },
   unauthorized: { wire: 100, message: 'not authorized: {why}', remedy: 'Use the local socket, or a session with the right scope.' },
   rate_limited: { wire: 101, message: 'too many requests from {peer}; try again in {ms} ms', remedy: 'Wait.' },
   port_in_use: { wire: 102, message: '{proto} port {port} on {address} is in use', remedy: 'Stop what uses it, or choose another port.' },
@@ -102,6 +122,7 @@ export const errorTable = {
   subnet_overlaps: { wire: 142, message: '{subnet} overlaps {other} of {owner}', remedy: 'Choose a subnet that nothing else in the cluster has; `selvedge app list` tells which are taken.' },
   internal_error: { wire: 150, message: 'internal error in {what}', remedy: 'Report it with the log line of the same time.' },
   unsupported: { wire: 117, message: '{what} is not supported here: {why}', remedy: 'See docs.' },
+  wrong_daemon: { wire: 120, message: '{path} is the socket of a {found}; this is asked of a {expected}', remedy: 'Name the other with --state or --socket: a tower has STATE/tower.sock, a node STATE/selvedged.sock.' },
   unseal_key_invalid: { wire: 119, message: '{path} does not unseal anything: {why}', remedy: 'Give a key file of 32 random bytes in hex or base64, or a passphrase file, of mode 0600.' },
 } as const satisfies Record<string, ErrorRow>;
 
@@ -132,8 +153,10 @@ const FACT_CHARS_MAX = 300;
 export class SelvedgeError extends Error {
   readonly code: ErrorCode;
   readonly facts: Facts;
+  /** What else was found wrong in the same look, so that all of it can be mended at once. */
+  readonly also: readonly SelvedgeError[];
 
-  constructor(code: ErrorCode, facts: Facts = {}, options?: { cause?: unknown }) {
+  constructor(code: ErrorCode, facts: Facts = {}, options?: { readonly cause?: unknown; readonly also?: readonly SelvedgeError[] }) {
     const { stackTraceLimit } = Error;
     Error.stackTraceLimit = 0;
     super(fillMessage(code, facts), options);
@@ -141,15 +164,23 @@ export class SelvedgeError extends Error {
     this.name = 'SelvedgeError';
     this.code = code;
     this.facts = facts;
+    this.also = options?.also ?? [];
   }
 
   get remedy(): string {
-    return errorTable[this.code].remedy;
+    return remedyOf(this.code, this.facts.what);
   }
 
-  toJSON(): { code: ErrorCode; message: string; remedy: string; facts: Facts } {
-    return { code: this.code, message: this.message, remedy: this.remedy, facts: this.facts };
+  toJSON(): { code: ErrorCode; message: string; remedy: string; facts: Facts; also?: object[] } {
+    const { code, message, remedy, facts, also } = this;
+    return { code, message, remedy, facts, ...(also.length > 0 && { also: also.map((one) => one.toJSON()) }) };
   }
+}
+
+/** What to do about it; `what` is the fact of that name. */
+export function remedyOf(code: ErrorCode, what: Facts[string] | undefined): string {
+  const { remedy, remedies = {} }: ErrorRow = errorTable[code];
+  return Object.entries(remedies).find(([kind]) => String(what).startsWith(kind))?.[1] ?? remedy;
 }
 
 function fillMessage(code: ErrorCode, facts: Facts): string {

@@ -99,6 +99,8 @@ export const limits = {
   endpoint_host_chars_max: 253,
   tokens_max: 10_000,
   token_chars_max: 512,
+  /** With the end of its line. */
+  token_file_bytes_max: 512 + 2,
   token_uses_max: 100_000,
   token_life_ms_max: 365 * 86_400_000,
   tower_database_pages_max: 1024 * 1024,
@@ -110,6 +112,9 @@ export const limits = {
   snapshot_ttl_s: 86_400,
   snapshot_refresh_ms: 6 * 3_600_000,
   snapshot_requests_per_minute_max: 30,
+  /** So many to one node at once, then one in each interval: what changes in between is told together. */
+  snapshot_pushes_burst_max: 8,
+  snapshot_push_interval_ms: 1_000,
   clock_skew_ms_max: 300_000,
   enroll_answer_bytes_max: 7 * MIB,
   enroll_attempts_max: 8,
@@ -135,6 +140,12 @@ export const limits = {
   api_body_bytes_max: 64 * KIB,
   api_header_bytes_max: 16 * KIB,
   api_request_ms_max: 10_000,
+  /** For so long may an answer that is ready wait to be taken; then its connection ends. */
+  api_answer_ms_max: 10_000,
+  /** Requests of one connection whose answers were not taken: an HTTP client that asks ahead asks a handful. */
+  api_answers_waiting_max: 16,
+  /** A client that never reads has that many answers at most in the kernel's hands. */
+  api_requests_per_connection_max: 1_000,
   api_connections_max: 2_048,
   api_connections_per_address_max: 128,
   api_enroll_per_address_per_minute_max: 600,
@@ -152,6 +163,8 @@ export const limits = {
 
   // Files.
   config_file_bytes_max: 1 * MIB,
+  /** Told of one file; how many there are is told as well. */
+  config_faults_max: 20,
   sealed_store_bytes_max: 8 * MIB,
   transfer_file_bytes_max: 1024 * 1024 * MIB,
   transfer_name_bytes_max: 255,

@@ -67,6 +67,11 @@ const Link = Type.Object(
 /** A step is `name` alone or `name: {parameters}`; its parameters are checked by the step's own schema. */
 const Step = Type.Unsafe<string | Record<string, unknown>>(Type.Unknown({ description: 'a step: its name, or its name with parameters' }));
 
+/** What a step's parameter may name: one of the topology's own, checked when the file is read. */
+export type Named = 'host' | 'node' | 'link';
+
+export const nameOf = (names: Named, description: string) => Type.String({ description, names });
+
 export const TopologyFile = Type.Object(
   {
     name: name('the name of the topology'),

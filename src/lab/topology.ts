@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import type { TSchema } from 'typebox';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
-import { type ShapeFile, TopologyFile } from './schema.ts';
+import { type Named, type ShapeFile, TopologyFile } from './schema.ts';
 import { LOSS_FORM, parseLoss, parseQueue, parseRate, parseTime, QUEUE_FORM, type QueueLength, RATE_FORM, TIME_FORM } from './units.ts';
 import { type KeyPath, YamlFile } from '../config/yaml-file.ts';
 
@@ -84,6 +84,7 @@ export function parseTopology(file: string, text: string, steps: StepSchemas): T
   const switches = read.switches ?? [];
   const hosts = new Map(Object.entries(read.hosts).map(([name, host]) => [name, hostOf(name, host)]));
   const links = new Map(Object.entries(read.links ?? {}).map(([name, link]) => [name, linkOf(yaml, name, link)]));
+  const calls = stepsOf(yaml, read.steps ?? [], steps);
   const topology = {
     file,
     name: read.name,
@@ -92,11 +93,13 @@ export function parseTopology(file: string, text: string, steps: StepSchemas): T
     switches,
     hosts,
     links,
-    steps: stepsOf(yaml, read.steps ?? [], steps),
+    steps: calls.map(({ name, parameters }) => ({ name, parameters })),
   };
   checkNames(yaml, topology);
   for (const link of links.values()) checkLink(yaml, topology, link);
   for (const host of hosts.values()) checkHost(yaml, topology, host);
+  checkSteps(yaml, topology, calls, steps);
+  yaml.end();
   return topology;
 }
 
@@ -131,8 +134,8 @@ function shapeOf(yaml: YamlFile, at: KeyPath, given: ShapeFile, base: Shape): Sh
     const text = given[key];
     if (text === undefined) return otherwise;
     const value = parse(text);
-    if (value === null) throw yaml.refuse([...at, key], `'${text}'`, form);
-    return value;
+    if (value === null) yaml.fault([...at, key], `'${text}'`, form);
+    return value ?? otherwise;
   };
   return {
     rate_bps: part('rate', parseRate, RATE_FORM, base.rate_bps),
@@ -142,36 +145,37 @@ function shapeOf(yaml: YamlFile, at: KeyPath, given: ShapeFile, base: Shape): Sh
   };
 }
 
-function stepsOf(yaml: YamlFile, entries: readonly unknown[], schemas: StepSchemas): StepCall[] {
-  return entries.map((entry, index) => {
+/** `at`: where in the file's list it stands. */
+function stepsOf(yaml: YamlFile, entries: readonly unknown[], schemas: StepSchemas): (StepCall & { readonly at: number })[] {
+  return entries.flatMap((entry, index) => {
     const keys = typeof entry === 'object' && entry !== null && !Array.isArray(entry) ? Object.keys(entry) : [];
     const name = typeof entry === 'string' ? entry : keys.length === 1 ? keys[0] : undefined;
     const schema = name === undefined ? undefined : schemas.get(name);
     if (name === undefined || schema === undefined) {
-      throw yaml.refuse(['steps', index], name === undefined ? 'something else than one name' : `'${name}'`, `one of ${[...schemas.keys()].join(', ')}`);
+      yaml.fault(['steps', index], name === undefined ? 'something else than one name' : `'${name}'`, `one of ${[...schemas.keys()].join(', ')}`);
+      return [];
     }
     const parameters = typeof entry === 'string' ? {} : ((entry as Record<string, unknown>)[name] ?? {});
-    return { name, parameters: yaml.checkPart(['steps', index, name], parameters, schema) as Record<string, unknown> };
+    const checked = yaml.checkPart(['steps', index, name], parameters, schema) as Record<string, unknown> | undefined;
+    return [{ name, parameters: checked ?? {}, at: index }];
   });
 }
 
 function checkNames(yaml: YamlFile, { switches, hosts, links }: Topology): void {
-  if (hosts.size === 0) throw yaml.refuse(['hosts'], 'none', 'at least one host');
+  if (hosts.size === 0) yaml.fault(['hosts'], 'none', 'at least one host');
   for (const [index, name] of switches.entries()) {
-    if (switches.indexOf(name) !== index || hosts.has(name) || links.has(name))
-      throw yaml.refuse(['switches', index], `'${name}' once more`, 'a name of its own');
+    if (switches.indexOf(name) !== index || hosts.has(name) || links.has(name)) yaml.fault(['switches', index], `'${name}' once more`, 'a name of its own');
   }
-  for (const name of links.keys()) if (hosts.has(name)) throw yaml.refuse(['links', name], `'${name}', which a host has`, 'a name of its own');
+  for (const name of links.keys()) if (hosts.has(name)) yaml.fault(['links', name], `'${name}', which a host has`, 'a name of its own');
 }
 
 function checkLink(yaml: YamlFile, { switches, hosts }: Topology, link: Link): void {
-  if (link.ends[0] === link.ends[1]) throw yaml.refuse(['links', link.name, 'ends'], `'${link.ends[0]}' twice`, 'two different ends');
+  if (link.ends[0] === link.ends[1]) yaml.fault(['links', link.name, 'ends'], `'${link.ends[0]}' twice`, 'two different ends');
   for (const [index, end] of link.ends.entries()) {
     const host = hosts.get(end);
-    if (!host && !switches.includes(end))
-      throw yaml.refuse(['links', link.name, 'ends', index], `'${end}'`, `one of ${[...hosts.keys(), ...switches].join(', ')}`);
+    if (!host && !switches.includes(end)) yaml.fault(['links', link.name, 'ends', index], `'${end}'`, `one of ${[...hosts.keys(), ...switches].join(', ')}`);
     const plugged = host?.interfaces.filter((entry) => entry.on === link.name).length ?? 1;
-    if (plugged !== 1) throw yaml.refuse(['links', link.name, 'ends', index], `${plugged} interfaces of ${end} on this link`, 'exactly one');
+    if (plugged !== 1) yaml.fault(['links', link.name, 'ends', index], `${plugged} interfaces of ${end} on this link`, 'exactly one');
   }
 }
 
@@ -182,19 +186,32 @@ function checkHost(yaml: YamlFile, { switches, links }: Topology, host: Host): v
     const link = links.get(entry.on);
     const places = [...switches, ...[...links.values()].filter((each) => each.ends.includes(host.name)).map((each) => each.name)];
     if (!switches.includes(entry.on) && !link?.ends.includes(host.name))
-      throw yaml.refuse([...path, 'on'], `'${entry.on}'`, `one of ${places.join(', ') || 'no switch or link is there'}`);
+      yaml.fault([...path, 'on'], `'${entry.on}'`, `one of ${places.join(', ') || 'no switch or link is there'}`);
     if (entry.address !== null && !isCidr(entry.address))
-      throw yaml.refuse([...path, 'address'], `'${entry.address}'`, 'an address with its prefix length, such as 10.1.0.11/24');
+      yaml.fault([...path, 'address'], `'${entry.address}'`, 'an address with its prefix length, such as 10.1.0.11/24');
   }
   for (const [index, route] of host.routes.entries()) {
-    if (route.to !== 'default' && !isCidr(route.to))
-      throw yaml.refuse([...at, 'routes', index, 'to'], `'${route.to}'`, "'default' or a network such as 10.2.0.0/16");
-    if (isIP(route.via) === 0) throw yaml.refuse([...at, 'routes', index, 'via'], `'${route.via}'`, 'an address such as 10.1.0.1');
+    if (route.to !== 'default' && !isCidr(route.to)) yaml.fault([...at, 'routes', index, 'to'], `'${route.to}'`, "'default' or a network such as 10.2.0.0/16");
+    if (isIP(route.via) === 0) yaml.fault([...at, 'routes', index, 'via'], `'${route.via}'`, 'an address such as 10.1.0.1');
   }
   const names = host.interfaces.map((entry) => entry.name);
-  if (host.nat !== null && !names.includes(host.nat)) throw yaml.refuse([...at, 'nat'], `'${host.nat}'`, `one of ${names.join(', ')}`);
-  if (names.includes('lo')) throw yaml.refuse([...at, 'interfaces', 'lo'], "'lo'", 'a name other than lo');
-  if (host.role === 'node' && host.site === null) throw yaml.refuse([...at, 'role'], 'node without a site', 'a node with site: NAME');
+  if (host.nat !== null && !names.includes(host.nat)) yaml.fault([...at, 'nat'], `'${host.nat}'`, `one of ${names.join(', ')}`);
+  if (names.includes('lo')) yaml.fault([...at, 'interfaces', 'lo'], "'lo'", 'a name other than lo');
+  if (host.role === 'node' && host.site === null) yaml.fault([...at, 'role'], 'node without a site', 'a node with site: NAME');
+}
+
+/** Whatever a step names must be there, or a run of minutes would find out. */
+function checkSteps(yaml: YamlFile, { hosts, links }: Topology, calls: readonly (StepCall & { readonly at: number })[], schemas: StepSchemas): void {
+  const nodes = [...hosts.values()].filter(({ role }) => role === 'node').map(({ name }) => name);
+  const there: Readonly<Record<Named, readonly string[]>> = { host: [...hosts.keys()], node: nodes, link: [...links.keys()] };
+  for (const { name, parameters, at } of calls) {
+    const { properties = {} } = (schemas.get(name) ?? {}) as { readonly properties?: Readonly<Record<string, { readonly names?: Named }>> };
+    for (const [key, value] of Object.entries(parameters)) {
+      const names = properties[key]?.names;
+      if (names !== undefined && !there[names].includes(String(value)))
+        yaml.fault(['steps', at, name, key], `'${value}'`, `a ${names} of the topology: ${there[names].join(', ') || 'it has none'}`);
+    }
+  }
 }
 
 function isCidr(text: string): boolean {

@@ -13,6 +13,7 @@ import { type FileReceiver, serveFiles } from '../services/file-receive.ts';
 import type { AppNetworks } from '../overlay/app-networks.ts';
 import { systemTimers } from '../transport/system.ts';
 import { type AppConfig, openApps } from './app.ts';
+import { SnapshotExpiry } from './snapshot-expiry.ts';
 import { SnapshotFollower } from './snapshot-follower.ts';
 
 export interface AgentOptions {
@@ -28,6 +29,7 @@ export interface AgentOptions {
 export class Agent {
   readonly state: NodeState;
   readonly #options: AgentOptions;
+  readonly #expiry: SnapshotExpiry;
   #host: Host | null = null;
   #follower: SnapshotFollower | null = null;
   #files: FileReceiver | null = null;
@@ -36,6 +38,7 @@ export class Agent {
   private constructor(state: NodeState, options: AgentOptions) {
     this.state = state;
     this.#options = options;
+    this.#expiry = new SnapshotExpiry({ state, timers: systemTimers, log: options.log });
   }
 
   /** @throws not_enrolled, store_damaged, store_locked, port_in_use, permission_denied */
@@ -58,6 +61,7 @@ export class Agent {
       credentials: () => this.state.credentials,
       roots: () => this.state.trust.roots,
       recordedFingerprint: (peer) => recordedIn(this.state.snapshot, peer),
+      mayBegin: (peer) => this.#expiry.objection(peer),
       versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version }),
       nameOf: (node) => nameIn(this.state.snapshot, node),
       listen: listen && { host: listen.host, tcpPort: listen.port, udpPort: listen.port },
@@ -101,7 +105,14 @@ export class Agent {
     return listen.advertise.map((address) => ({ host: address, tcp: listener.tcp.port, udp: listener.udp?.port ?? null }));
   }
 
+  /** For status: who this node is, and until when what it knows may be followed. */
+  get facts(): Readonly<Record<string, string | number | boolean>> {
+    const { cluster, site, node, name } = this.state.identity;
+    return { role: 'node', cluster, site, node, name, ...this.#expiry.facts };
+  }
+
   #follow(host: Host): void {
+    this.#expiry.follow();
     host.mesh.setCandidates(candidatesOf(this.state.snapshot, this.state.identity.node, this.state.identity.tower, this.#options.listen !== null));
     void this.#apps?.follow(this.state.snapshot.app ?? null);
   }
@@ -109,6 +120,7 @@ export class Agent {
   /** In reverse order of start. */
   async close(): Promise<void> {
     this.#follower?.close();
+    this.#expiry.close();
     await this.#apps?.close();
     await this.#files?.close();
     await this.#host?.close();

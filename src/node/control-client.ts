@@ -11,11 +11,13 @@ export interface ControlCall {
   readonly socketPath: string;
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   readonly path: string;
+  /** Who has this route, where only one of the two has it. */
+  readonly needs?: 'tower' | 'node';
   readonly body?: Json;
   readonly signal?: AbortSignal;
 }
 
-/** @throws daemon_unreachable, or what the daemon answered */
+/** @throws daemon_unreachable, wrong_daemon, or what the daemon answered */
 export async function callControl(call: ControlCall): Promise<unknown> {
   const response = await open(call);
   return parse(call, await readWhole(response));
@@ -64,7 +66,15 @@ async function open(call: ControlCall): Promise<IncomingMessage> {
   outgoing.on('error', () => undefined);
   if ((response.statusCode ?? 500) < 400) return response;
   if (response.statusCode === 503) throw unreachable(call, new Error('it is shutting down'));
-  throw errorOf(parse(call, await readWhole(response)));
+  const refusal = errorOf(parse(call, await readWhole(response)));
+  if (refusal.code === 'not_found' && refusal.facts.what === 'route' && call.needs !== undefined) await refuseWrongDaemon(call, call.needs);
+  throw refusal;
+}
+
+/** Both daemons say who they are at the same place. @throws wrong_daemon */
+async function refuseWrongDaemon({ socketPath }: ControlCall, expected: string): Promise<void> {
+  const { role } = asObject(asObject(await callControl({ socketPath, method: 'GET', path: '/v1/channels' })).self);
+  if ((role === 'tower' || role === 'node') && role !== expected) throw new SelvedgeError('wrong_daemon', { path: socketPath, found: role, expected });
 }
 
 async function readWhole(response: IncomingMessage): Promise<string> {

@@ -7,7 +7,7 @@ import type { ErrorCode } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { isHostAddress } from '../transport/host-address.ts';
 import type { AppEndpoint, AppHost, AppNetwork, AppSnapshot, Underlay } from './app-snapshot.ts';
-import { isUsable, MTU_MIN, type NetworkMtu, networkMtu } from './mtu.ts';
+import { hasRoomForIpv6, innerMtu, isUsable, MTU_MIN, type NetworkMtu, networkMtu } from './mtu.ts';
 import { bridgeName, tapName, vethName } from './names.ts';
 import type { DesiredState, EngineChoice, Neighbour, Path, TunnelAttachment, TunnelNetwork, TunnelPeer } from './tunnel-wire.ts';
 
@@ -58,9 +58,12 @@ export function makeDesired(input: DesiredInput): DesiredOutcome {
   const networks: TunnelNetwork[] = [];
   const taken = new Set<number>();
   for (const network of sorted(app.networks, ({ name }) => name)) {
-    const mtu = mtuOf(network, hosts, input);
+    const narrow = narrowOf(network, hosts, input);
+    const mtu = mtuOf(network, hosts, narrow, input);
     mtus.set(network.name, mtu);
-    const made = taken.has(network.vni) ? refuse(`another network has its VNI ${network.vni}`, network, notes) : makeNetwork(network, mtu, vteps, input, notes);
+    const made = taken.has(network.vni)
+      ? refuse(`another network has its VNI ${network.vni}`, network, notes)
+      : makeNetwork(network, { mtu, narrow, vteps }, input, notes);
     if (made === null) continue;
     taken.add(network.vni);
     networks.push(made);
@@ -72,18 +75,33 @@ export function makeDesired(input: DesiredInput): DesiredOutcome {
   return { desired: { owner, wireguard: { engine, keys, fwmark, vtep: app.vtep }, peers, networks }, mtus, notes };
 }
 
-function mtuOf(network: AppNetwork, hosts: ReadonlyMap<string, AppHost>, { self }: DesiredInput): NetworkMtu {
+/**
+ * The members that have no room for IPv6 in a network where this host and others have it. They must not take it away from the others by saying so, and do
+ * not count for the MTU; they have IPv4 alone there, and TCP goes by the MSS that they announce. Where this host itself is such a one, nobody is.
+ */
+function narrowOf({ subnet6, endpoints }: AppNetwork, hosts: ReadonlyMap<string, AppHost>, { self }: DesiredInput): ReadonlySet<string> {
+  if (subnet6 === null || !hasRoomForIpv6(self.underlay)) return new Set();
+  return new Set(endpoints.flatMap(({ node }) => (node === self.node || hasRoomForIpv6(hosts.get(node)?.underlay ?? null) ? [] : [node])));
+}
+
+function mtuOf(network: AppNetwork, hosts: ReadonlyMap<string, AppHost>, narrow: ReadonlySet<string>, { self }: DesiredInput): NetworkMtu {
   const members = [...new Set(network.endpoints.map(({ node }) => node))].flatMap((node) => {
     if (node === self.node) return [{ name: self.name, ...self.underlay }];
     const host = hosts.get(node);
     // It has no such network itself, and must not take it away from the others by saying so.
-    if (host?.underlay && !isUsable(host.underlay)) return [];
+    if (narrow.has(node) || (host?.underlay && !isUsable(host.underlay))) return [];
     return [{ name: host?.name ?? node, ...host?.underlay }];
   });
   return networkMtu(members, network.mtu);
 }
 
-function makeNetwork(network: AppNetwork, mtu: NetworkMtu, vteps: ReadonlyMap<string, string>, input: DesiredInput, notes: Note[]): TunnelNetwork | null {
+interface Found {
+  readonly mtu: NetworkMtu;
+  readonly narrow: ReadonlySet<string>;
+  readonly vteps: ReadonlyMap<string, string>;
+}
+
+function makeNetwork(network: AppNetwork, { mtu, narrow, vteps }: Found, input: DesiredInput, notes: Note[]): TunnelNetwork | null {
   const { name, vni, learning, subnet4, subnet6 } = network;
   const mine = sorted(
     network.endpoints.filter(({ node }) => node === input.self.node),
@@ -95,7 +113,8 @@ function makeNetwork(network: AppNetwork, mtu: NetworkMtu, vteps: ReadonlyMap<st
   const withIpv6 = subnet6 !== null && mtu.fitsIpv6;
   if (subnet6 !== null && !mtu.fitsIpv6)
     notes.push({ code: 'mtu_too_small', what: `network ${name}`, why: `IPv6 is left out: an MTU of ${mtu.mtu} (${mtu.why})` });
-  const plain = (endpoint: AppEndpoint) => [endpoint.address4, withIpv6 ? endpoint.address6 : null].filter((address) => address !== null);
+  for (const node of sorted([...narrow], (one) => one)) notes.push(narrowNote(node, network, input));
+  const plain = ({ node, address4, address6 }: AppEndpoint) => [address4, withIpv6 && !narrow.has(node) ? address6 : null].filter((one) => one !== null);
   const withPrefix = ({ address4, address6 }: AppEndpoint) => [
     ...(address4 !== null && subnet4 !== null ? [`${address4}/${prefixOf(subnet4)}`] : []),
     ...(address6 !== null && withIpv6 ? [`${address6}/${prefixOf(subnet6)}`] : []),
@@ -118,6 +137,12 @@ function makeNetwork(network: AppNetwork, mtu: NetworkMtu, vteps: ReadonlyMap<st
     local: sorted(mine, ({ mac }) => mac).map((endpoint): Neighbour => ({ mac: endpoint.mac, addresses: plain(endpoint) })),
     attachments: attachmentsOf(network, mine, withPrefix, input, notes),
   };
+}
+
+function narrowNote(node: string, { name }: AppNetwork, { app }: DesiredInput): Note {
+  const underlay = app.hosts.find((host) => host.node === node)?.underlay;
+  const figure = underlay ? `its underlay of ${underlay.mtu} leaves ${innerMtu(underlay)}` : 'its underlay is too small';
+  return { code: 'mtu_too_small', what: `peer ${node}`, why: `${figure}: it has no IPv6 in network ${name}, and may not get larger datagrams` };
 }
 
 function attachmentsOf(

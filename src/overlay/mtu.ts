@@ -1,6 +1,7 @@
 /**
  * The MTU inside an app network: what the underlay leaves after every header that a frame gets on its way. Every member computes it from the same
- * snapshot and comes to the same figure, since a frame that one member may send another must be able to receive. Pure.
+ * snapshot and comes to the same figure, since a frame that one member may send another must be able to receive; those alone that have no room for the
+ * network's IPv6 go by a figure of their own, so that what one says of itself does not take IPv6 from the others. Pure.
  */
 import type { Underlay } from './app-snapshot.ts';
 
@@ -41,9 +42,19 @@ function between(left: Required<Member>, right: Required<Member>): number {
   return Math.min(left.mtu, right.mtu) - outer - UDP - WIREGUARD - INNER;
 }
 
+/** What an underlay leaves a network. */
+export function innerMtu({ mtu, ipv4_only }: Underlay): number {
+  return mtu - (ipv4_only ? IPV4 : IPV6) - UDP - WIREGUARD - INNER;
+}
+
 /** Whether an underlay leaves a network what it needs to be made. */
-export function isUsable({ mtu, ipv4_only }: Underlay): boolean {
-  return mtu - (ipv4_only ? IPV4 : IPV6) - UDP - WIREGUARD - INNER >= MTU_MIN;
+export function isUsable(underlay: Underlay): boolean {
+  return innerMtu(underlay) >= MTU_MIN;
+}
+
+/** Whether an underlay leaves a network what IPv6 needs. Of a host that has not said: yes. */
+export function hasRoomForIpv6(underlay: Underlay | null): boolean {
+  return innerMtu(underlay ?? UNDERLAY_DEFAULT) >= IPV6_MTU_MIN;
 }
 
 /** The worst pair of members decides, and an operator's limit (`limit`) under it. */

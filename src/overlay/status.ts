@@ -1,5 +1,5 @@
 /** What `selvedge status` tells of app networks: a row for each network, for each peer, and for each thing that is not as it should be. Pure. */
-import { errorTable, isErrorCode } from '../base/errors.ts';
+import { isErrorCode, remedyOf } from '../base/errors.ts';
 import type { AppSnapshot } from './app-snapshot.ts';
 import type { LocalAttachment, Note } from './desired.ts';
 import type { NetworkMtu } from './mtu.ts';
@@ -91,7 +91,7 @@ export function makeStatus(input: StatusInput): AppStatus {
 
 /** A code of a newer tunnel has its own remedy with it, or none. */
 export function faultOf({ code, what, why, remedy }: TunnelFailure): Fault {
-  return { code, what, why, remedy: remedy ?? (isErrorCode(code) ? errorTable[code].remedy : 'See the reason.') };
+  return { code, what, why, remedy: remedy ?? (isErrorCode(code) ? remedyOf(code, what) : 'See the reason.') };
 }
 
 function networkStatus({ name, vni, endpoints }: AppSnapshot['networks'][number], { node, mtus, stats, attachments }: StatusInput): NetworkStatus {

@@ -1,4 +1,5 @@
 /** What the rooms of peering are given by the host: identity, time, randomness, and how sessions come about. */
+import type { SelvedgeError } from '../base/errors.ts';
 import type { NodeIdentity } from '../base/ids.ts';
 import type { Random } from '../base/seam.ts';
 import type { VerifiedPeer } from '../identity/verify.ts';
@@ -23,6 +24,8 @@ export interface MeshContext {
   readonly dialer: MeshDialer;
   /** The chain decision for a session that was accepted. @throws as verifyPeer */
   readonly judge: (session: Session) => VerifiedPeer;
+  /** Whether a new channel with this peer may begin now; null: it may. Channels that are there are not asked about. */
+  readonly mayBegin: (peer: NodeIdentity) => SelvedgeError | null;
   readonly versions: () => { readonly directory: number; readonly trust: number };
   /** Name of a node, for status and log. */
   readonly nameOf: (node: string) => string;

@@ -3,6 +3,7 @@
  * table over them. Node and tower differ in what they give it, not in how it works.
  */
 import type { TLSSocket } from 'node:tls';
+import type { SelvedgeError } from '../base/errors.ts';
 import type { NodeIdentity } from '../base/ids.ts';
 import { type RecordedFingerprint, type VerifiedPeer, verifyPeer } from '../identity/verify.ts';
 import { Dialer } from '../transport/dialer.ts';
@@ -20,6 +21,8 @@ export interface HostOptions {
   readonly credentials: () => Credentials;
   readonly roots: () => readonly Uint8Array[];
   readonly recordedFingerprint: (identity: NodeIdentity) => RecordedFingerprint;
+  /** Whether a new channel with this peer may begin now; null: it may. */
+  readonly mayBegin?: (peer: NodeIdentity) => SelvedgeError | null;
   readonly versions: () => { readonly directory: number; readonly trust: number };
   readonly nameOf: (node: string) => string;
   /** Null: a host that only dials. */
@@ -58,6 +61,7 @@ export class Host {
         noteSilent: (candidate, transport) => dialer.noteSilent(destinationOf(candidate), transport),
       },
       judge: (session) => judge(options, session, 'client'),
+      mayBegin: options.mayBegin ?? (() => null),
       versions: options.versions,
       nameOf: options.nameOf,
       isGoverned: options.isGoverned,

@@ -153,6 +153,8 @@ export class PeerLink implements PeerChannelOwner {
   async #dialOnce(signal: AbortSignal): Promise<void> {
     const existing = this.#current?.isUsable ? this.#current : null;
     if (existing) return this.#carryOn(existing, await this.#context.dialer.dial(this.#candidate, signal), 'resume', signal);
+    const objection = this.#context.mayBegin(this.#candidate.identity);
+    if (objection !== null) throw objection;
     const fresh = new PeerChannel(this.#context, 'dialer', this.#candidate.identity, this, this.#rememberedRate);
     this.#current = fresh;
     fresh.channel.move('dial');
@@ -209,6 +211,12 @@ export class PeerLink implements PeerChannelOwner {
       return this.#established(channel);
     }
     // The acceptor restarted: this session is the first of another channel.
+    const objection = this.#context.mayBegin(this.#candidate.identity);
+    if (objection !== null) {
+      dialed.session.close(objection.code, objection.message);
+      if (channel.isUsable) channel.fail(new SelvedgeError('channel_unknown', { peer: this.#candidate.name }));
+      throw objection;
+    }
     const fresh = new PeerChannel(this.#context, 'dialer', this.#candidate.identity, this, channel.channel.rememberedRate);
     this.#current = fresh;
     if (channel.isUsable) channel.fail(new SelvedgeError('channel_unknown', { peer: this.#candidate.name }));

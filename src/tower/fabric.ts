@@ -1,7 +1,8 @@
 /**
  * Snapshots over channels: serves flows of service `snapshot` (class `fabric_control`, kind `messages`). A node says what it has and where it
  * listens; the tower sends its signed snapshot when there is something newer, now and whenever the node's scope changes, and again
- * before the old one's time to live is over. Several changes while one snapshot is on its way become one.
+ * before the old one's time to live is over. Several changes while one snapshot is on its way become one, and so do those of somebody who changes
+ * something all the time: a member of an app network may do that, and each change is told to all the others.
  */
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { TOWER_ID } from '../base/ids.ts';
@@ -10,6 +11,7 @@ import { cutIntoPieces } from '../enroll/pieces.ts';
 import { checkSnapshotRequest, readJson, SNAPSHOT_SERVICE } from '../enroll/wire.ts';
 import type { FlowHandle, Mesh } from '../peering/mesh.ts';
 import type { Timers } from '../transport/system.ts';
+import { PushPace } from './push-pace.ts';
 import { RateLimit } from './rate-limit.ts';
 import type { Tower } from './tower.ts';
 
@@ -32,7 +34,7 @@ export function serveSnapshots(
   mesh.handle(SNAPSHOT_SERVICE, (flow) => {
     const objection = closed ? new SelvedgeError('shutting_down') : flowObjection(flow);
     if (objection !== null) return flow.reset(objection.code, objection.message);
-    const subscription = new Subscription(flow, tower, rate);
+    const subscription = new Subscription(flow, { tower, rate, timers });
     // A node asks on one flow; a new one means that it has given up on the old.
     live.get(flow.peer)?.end(new SelvedgeError('replaced'));
     live.set(flow.peer, subscription);
@@ -76,6 +78,9 @@ class Subscription {
   readonly #flow: FlowHandle;
   readonly #tower: Tower;
   readonly #rate: RateLimit;
+  readonly #timers: Timers;
+  readonly #pace = new PushPace();
+  #stopWaiting: () => void = () => {};
   #have: number | null = null;
   #site: string | null = null;
   #stale = false;
@@ -84,12 +89,14 @@ class Subscription {
   #over = false;
   #error: SelvedgeError | null = null;
 
-  constructor(flow: FlowHandle, tower: Tower, rate: RateLimit) {
+  constructor(flow: FlowHandle, { tower, rate, timers }: { tower: Tower; rate: RateLimit; timers: Timers }) {
     this.#flow = flow;
     this.#tower = tower;
     this.#rate = rate;
+    this.#timers = timers;
     void flow.closed.then(() => {
       this.#over = true;
+      this.#stopWaiting();
     });
   }
 
@@ -138,6 +145,8 @@ class Subscription {
   async #sendUntilCurrent(): Promise<void> {
     try {
       while (this.#again && !this.#over) {
+        await this.#turn();
+        if (this.#over) return;
         this.#again = false;
         const { site, version } = await this.#tower.scopeOf(this.#flow.peer);
         this.#site = site;
@@ -149,7 +158,21 @@ class Subscription {
     }
   }
 
+  /** Until the next snapshot may leave; what changes meanwhile is in it. */
+  async #turn(): Promise<void> {
+    const delay_ms = this.#pace.delay_ms(this.#timers.clock.now());
+    if (delay_ms === 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const cancel = this.#timers.after(delay_ms, resolve);
+    this.#stopWaiting = () => {
+      cancel();
+      resolve();
+    };
+    await promise;
+  }
+
   async #send(): Promise<void> {
+    this.#pace.spend(this.#timers.clock.now());
     const { version, envelope } = await this.#tower.snapshot(this.#flow.peer);
     this.#have = version;
     this.#stale = false;

@@ -174,7 +174,7 @@ export async function checkMade(state: string): Promise<void> {
 async function readTowerFile(state: string): Promise<Static<typeof TowerFileSchema>> {
   const path = join(state, files.tower);
   const bytes = await readFileBounded(path, limits.identity_file_bytes_max);
-  if (bytes === null) throw new SelvedgeError('not_found', { what: 'tower state', name: `${state} (\`selvedge tower init\` makes it)` });
+  if (bytes === null) throw new SelvedgeError('not_found', { what: 'tower state', name: state });
   try {
     return readJson(bytes, limits.identity_file_bytes_max, checkTowerFile);
   } catch (error) {

@@ -88,6 +88,25 @@ t.test('the MTU follows the underlay', { timeout: 100_000 }, async (t) => {
     });
   }
 
+  await t.test('one host of 1280 keeps IPv4 alone, and takes neither IPv6 nor the MTU from the other', async (t) => {
+    await ip('-n', b.namespace, 'link', 'set', 'under', 'mtu', '1280');
+    await until(async () => (await mtuOf(b)) === 1_150);
+    await until(async () => (await a.apps.status())?.faults.some(({ what }) => what === `peer ${b.node}`) === true);
+    for (const [{ namespace }, inner] of [[a, 1_370] as const, [b, 1_150] as const])
+      await until(async () => (await ip('-n', namespace, 'link', 'show', 'dev', 'svb-3e9')).includes(`mtu ${inner}`));
+    t.match(await ip('-n', a.namespace, '-6', 'addr', 'show', 'dev', 'svb-3e9'), 'fd00::1');
+    t.notMatch(await ip('-n', b.namespace, '-6', 'addr', 'show', 'dev', 'svb-3e9'), 'fd00::2');
+    t.ok(await passes(b.namespace, '10.9.0.1', 1_150), 'what fits the smaller passes');
+    // The link drops what is larger without a word: TCP must not need more.
+    const back = start(a.namespace, 'serve', '10.9.0.1', file);
+    await until(async () => back.facts.length > 0);
+    for (const [{ namespace }, address] of [[a, '10.9.0.2'] as const, [b, '10.9.0.1'] as const]) {
+      const { facts, child } = start(namespace, 'fetch', `http://${address}:8080/file`);
+      await once(child, 'close');
+      t.match(facts, [{ sha256: expected }], 'a file arrives as it was sent, either way');
+    }
+  });
+
   flow.child.stdin?.end();
   await once(flow.child, 'close');
   const total = flow.facts.find(({ bytes }) => typeof bytes === 'number');

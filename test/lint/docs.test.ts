@@ -2,7 +2,14 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { Command } from 'commander';
 import t from 'tap';
+import { appCommand } from '../../daemon/cli/app.ts';
+import { joinCommand, tokenCommand } from '../../daemon/cli/enroll.ts';
+import { labCommand } from '../../daemon/cli/lab.ts';
+import { peersCommand, pingCommand, sendCommand, statusCommand } from '../../daemon/cli/mesh.ts';
+import { netcheckCommand } from '../../daemon/cli/netcheck.ts';
+import { towerCommand } from '../../daemon/tower.ts';
 import { failureReasonsPath, renderFailureReasons } from '../../scripts/failure-reasons.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -13,7 +20,7 @@ t.test('docs/failure-reasons.md is what the error table says (npx node scripts/f
 
 t.test('every link between the documents leads to a file', async (t) => {
   const broken: string[] = [];
-  for (const file of globSync('{*.md,docs/*.md,{src,daemon,native,bench,configs,scripts}/**/README.md}', {
+  for (const file of globSync('{*.md,docs/*.md,{src,daemon,native,bench,configs,contrib,scripts}/**/README.md}', {
     cwd: root,
     exclude: ['**/node_modules/**', '**/target/**'],
   })) {
@@ -37,3 +44,41 @@ t.test('docs/cli.md has every command and option of the command line', async (t)
   }
   t.same(missing, []);
 });
+
+t.test('docs/cli.md tells, where it tells of a command, each of its options, and what --json prints', async (t) => {
+  const sections = readFileSync(join(root, 'docs/cli.md'), 'utf8').split(/^## /m);
+  const missing: string[] = [];
+  for (const command of leaves(
+    statusCommand(),
+    peersCommand(),
+    pingCommand(),
+    sendCommand(),
+    joinCommand(),
+    tokenCommand(),
+    appCommand(),
+    labCommand(),
+    towerCommand(),
+    netcheckCommand(),
+  )) {
+    const name = new RegExp(`\`selvedge ${nameOf(command)}[ \`]`);
+    // The head of a section holds for all its commands; then each has what follows the paragraph that begins with it.
+    const told = sections.flatMap((section) => {
+      const [head = '', ...parts] = section.split(/^(?=`selvedged?[ `])/m);
+      return parts.filter((part) => name.test(part.split('\n\n')[0] ?? '')).map((part) => head + part);
+    });
+    if (told.length === 0) missing.push(nameOf(command));
+    for (const { long } of command.options) {
+      const words = long === '--json' ? /`--json`(:| \|)|`--json FILE`/ : new RegExp(`\`${long}[ \`]`);
+      if (long !== '--help' && !told.some((text) => words.test(text))) missing.push(`${nameOf(command)} ${long}`);
+    }
+  }
+  t.same(missing, []);
+});
+
+function leaves(...commands: readonly Command[]): Command[] {
+  return commands.flatMap((command) => (command.commands.length === 0 ? [command] : leaves(...command.commands)));
+}
+
+function nameOf(command: Command): string {
+  return command.parent === null ? command.name() : `${nameOf(command.parent)} ${command.name()}`;
+}

@@ -1,6 +1,7 @@
 /** `app_network`: namespaces on two hosts and on one whose network drops UDP share an app network; a server in one serves the others; a host that is no member gets nowhere. */
 import { join } from 'node:path';
 import { Type } from 'typebox';
+import { nameOf } from '../schema.ts';
 import { APP_HTTP_PORT, APP_NETWORK, AppLab, type Place } from '../app-lab.ts';
 import { round } from '../units.ts';
 import { tryToGetIn } from './app-outsider.ts';
@@ -9,10 +10,10 @@ import { makeFile, sha256File } from './transfer.ts';
 
 const parameters = Type.Object(
   {
-    server: Type.Optional(Type.String({ description: 'a node, where the server and one client are' })),
-    near: Type.Optional(Type.String({ description: 'a node that reaches it directly' })),
-    far: Type.Optional(Type.String({ description: 'a node whose network drops UDP' })),
-    outsider: Type.Optional(Type.String({ description: 'a node that is no member' })),
+    server: Type.Optional(nameOf('node', 'a node, where the server and one client are')),
+    near: Type.Optional(nameOf('node', 'a node that reaches it directly')),
+    far: Type.Optional(nameOf('node', 'a node whose network drops UDP')),
+    outsider: Type.Optional(nameOf('node', 'a node that is no member')),
     file_mib: Type.Optional(Type.Integer({ minimum: 1, maximum: 4096, description: 'MiB, 1 to 4096' })),
     within_s: Type.Optional(Type.Integer({ minimum: 1, maximum: 600, description: 'seconds that one download may take, 1 to 600' })),
   },

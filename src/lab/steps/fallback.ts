@@ -1,6 +1,7 @@
 /** `fallback`: UDP is dropped in mid-transfer and passes again later; the file never notices. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { Type } from 'typebox';
+import { nameOf } from '../schema.ts';
 import { longestGap } from '../measure.ts';
 import { bottleneckOf, gatewaysOf } from '../paths.ts';
 import { round } from '../units.ts';
@@ -9,8 +10,8 @@ import { Transfer } from './transfer.ts';
 
 const parameters = Type.Object(
   {
-    node: Type.Optional(Type.String({ description: 'a node on QUIC' })),
-    at: Type.Optional(Type.String({ description: 'the host that drops UDP; the node’s gateway unless given' })),
+    node: Type.Optional(nameOf('node', 'a node on QUIC')),
+    at: Type.Optional(nameOf('host', 'the host that drops UDP; the node’s gateway unless given')),
     file_mib: Type.Optional(Type.Integer({ minimum: 1, maximum: 4096, description: 'MiB, 1 to 4096' })),
     blocked_s: Type.Optional(Type.Integer({ minimum: 1, maximum: 120, description: 'seconds, 1 to 120' })),
     gap_ms_max: Type.Optional(Type.Integer({ minimum: 1, description: 'milliseconds' })),

@@ -1,13 +1,14 @@
 /** `membership`: the tower takes a node out of the app network; how long packets pass after the command has returned, either way. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { Type } from 'typebox';
+import { nameOf } from '../schema.ts';
 import { APP_NETWORK, AppLab, required } from '../app-lab.ts';
 import { round } from '../units.ts';
 import { defineStep, judge } from './step.ts';
 
 const parameters = Type.Object(
   {
-    node: Type.Optional(Type.String({ description: 'the node that is taken out' })),
+    node: Type.Optional(nameOf('node', 'the node that is taken out')),
     cut_ms_max: Type.Optional(Type.Integer({ minimum: 0, description: 'milliseconds' })),
   },
   { additionalProperties: false, description: 'node, cut_ms_max' },

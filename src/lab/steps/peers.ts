@@ -1,14 +1,15 @@
 /** `peers`: the nodes of one site hold a direct channel. */
 import { Type } from 'typebox';
 import { SelvedgeError } from '../../base/errors.ts';
+import { nameOf } from '../schema.ts';
 import { percentile } from '../measure.ts';
 import { round } from '../units.ts';
 import { defineStep, judge } from './step.ts';
 
 const parameters = Type.Object(
   {
-    from: Type.Optional(Type.String({ description: 'a node' })),
-    to: Type.Optional(Type.String({ description: 'a node of the same site' })),
+    from: Type.Optional(nameOf('node', 'a node')),
+    to: Type.Optional(nameOf('node', 'a node of the same site')),
     rtt_ms_max: Type.Optional(Type.Number({ minimum: 0, description: 'milliseconds that the median may take' })),
   },
   { additionalProperties: false, description: 'from, to, rtt_ms_max' },

@@ -2,11 +2,12 @@
 import { Type } from 'typebox';
 import { SelvedgeError } from '../../base/errors.ts';
 import { percentile } from '../measure.ts';
+import { nameOf } from '../schema.ts';
 import { parseLoss, parseQueue, parseRate, parseTime, round } from '../units.ts';
 import type { Shape } from '../topology.ts';
 import { defineStep, judge } from './step.ts';
 
-const host = (what: string) => Type.String({ description: `${what}, a host of the topology` });
+const host = (what: string) => nameOf('host', `${what}, a host of the topology`);
 
 export const ping = defineStep(
   'ping',
@@ -72,7 +73,7 @@ export const link = defineStep(
   'changes what a link does',
   Type.Object(
     {
-      name: Type.String({ description: 'a link of the topology' }),
+      name: nameOf('link', 'a link of the topology'),
       rate: Type.Optional(Type.String({ description: 'such as 10 Mbit/s' })),
       delay: Type.Optional(Type.String({ description: 'such as 20 ms' })),
       queue: Type.Optional(Type.String({ description: 'such as 200 ms' })),

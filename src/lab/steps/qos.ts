@@ -1,6 +1,7 @@
 /** `qos_quic`, `qos_tcp`: echoes of class `input`, first alone, then beside a file sent at full speed. */
 import { Type } from 'typebox';
 import { SelvedgeError } from '../../base/errors.ts';
+import { nameOf } from '../schema.ts';
 import { percentile, type RttSample, rateBetween } from '../measure.ts';
 import { bottleneckOf } from '../paths.ts';
 import { round } from '../units.ts';
@@ -9,7 +10,7 @@ import { Transfer } from './transfer.ts';
 
 const parameters = Type.Object(
   {
-    node: Type.Optional(Type.String({ description: 'a node' })),
+    node: Type.Optional(nameOf('node', 'a node')),
     idle_s: Type.Optional(Type.Integer({ minimum: 1, maximum: 600, description: 'seconds, 1 to 600' })),
     loaded_s: Type.Optional(Type.Integer({ minimum: 1, maximum: 600, description: 'seconds, 1 to 600' })),
     added_p50_ms_max: Type.Optional(Type.Number({ minimum: 0, description: 'milliseconds' })),

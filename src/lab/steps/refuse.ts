@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { Type } from 'typebox';
 import { SelvedgeError } from '../../base/errors.ts';
 import type { Credentials } from '../../transport/session.ts';
+import { nameOf } from '../schema.ts';
 import { round } from '../units.ts';
 import type { AttackOrder, AttackResult } from './refuse-client.ts';
 import { gatherMaterial } from './refuse-material.ts';
@@ -11,8 +12,8 @@ import { defineStep, judge, type World } from './step.ts';
 
 const parameters = Type.Object(
   {
-    from: Type.Optional(Type.String({ description: 'the node from whose host the attacks come' })),
-    victim: Type.Optional(Type.String({ description: 'the node whose name is claimed' })),
+    from: Type.Optional(nameOf('node', 'the node from whose host the attacks come')),
+    victim: Type.Optional(nameOf('node', 'the node whose name is claimed')),
     rss_mib_max: Type.Optional(Type.Integer({ minimum: 1, description: 'MiB by which the tower may grow' })),
     pause_ms_max: Type.Optional(Type.Integer({ minimum: 1, description: 'milliseconds that an echo of a live channel may take meanwhile' })),
   },

@@ -1,14 +1,15 @@
 /** `restart_daemon`: selvedged is killed and started again while a TCP flow and echoes cross the app network; neither notices, since the tunnel outlives the daemon. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { Type } from 'typebox';
+import { nameOf } from '../schema.ts';
 import { APP_HTTP_PORT, AppLab } from '../app-lab.ts';
 import { round } from '../units.ts';
 import { defineStep, judge } from './step.ts';
 
 const parameters = Type.Object(
   {
-    node: Type.Optional(Type.String({ description: 'the node whose daemon is killed; a server of app_network is on it' })),
-    from: Type.Optional(Type.String({ description: 'the node on which flow and echoes end' })),
+    node: Type.Optional(nameOf('node', 'the node whose daemon is killed; a server of app_network is on it')),
+    from: Type.Optional(nameOf('node', 'the node on which flow and echoes end')),
     mbit: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000, description: 'Mbit/s of the flow' })),
     lost_pings_max: Type.Optional(Type.Integer({ minimum: 0, description: 'a whole number' })),
     gap_ms_max: Type.Optional(Type.Integer({ minimum: 1, description: 'milliseconds' })),

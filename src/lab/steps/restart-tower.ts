@@ -1,13 +1,14 @@
 /** `restart_tower`: the tower is killed in mid-transfer and started again; every channel returns and the file arrives right. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { Type } from 'typebox';
+import { nameOf } from '../schema.ts';
 import { SelvedgeError } from '../../base/errors.ts';
 import { defineStep, judge, type World } from './step.ts';
 import { Transfer } from './transfer.ts';
 
 const parameters = Type.Object(
   {
-    node: Type.Optional(Type.String({ description: 'a node' })),
+    node: Type.Optional(nameOf('node', 'a node')),
     file_mib: Type.Optional(Type.Integer({ minimum: 1, maximum: 4096, description: 'MiB, 1 to 4096' })),
     back_ms_max: Type.Optional(Type.Integer({ minimum: 1, description: 'milliseconds' })),
   },

@@ -13,7 +13,7 @@ import { none, oneHost } from '../overlay/one-host.ts';
 
 const program = fileURLToPath(new URL('../../../daemon/selvedge.ts', import.meta.url));
 
-async function setUp(t: Test) {
+async function setUp(t: Test, more: Record<string, number | boolean> = {}) {
   const one = await oneHost(t);
   const apps = await one.daemon();
   const mesh: Mesh = {
@@ -25,7 +25,7 @@ async function setUp(t: Test) {
     close: async () => {},
   };
   const socketPath = join(one.folder, 's');
-  const server = await controlServer(socketPath, { mesh, timers: systemTimers, apps, facts: () => ({ role: 'node', name: 'a' }) });
+  const server = await controlServer(socketPath, { mesh, timers: systemTimers, apps, facts: () => ({ role: 'node', name: 'a', ...more }) });
   t.teardown(() => server.close());
   const post = (path: string, body: Json) => callControl({ socketPath, method: 'POST', path, body });
   /** Answers of the tunnel to echoes, one after the other. */
@@ -49,6 +49,17 @@ t.test('a node in no network says so', async (t) => {
   t.same(await callControl({ socketPath, method: 'GET', path: '/v1/app' }), { app: null });
   await t.rejects(post('/v1/app/connect', { network: 'shop', namespace: '1' }), { code: 'not_member' });
   t.match(await selvedge(socketPath, 'app', 'ping', 'shop', 'b'), { code: 1, problems: /not a member of app network shop[\s\S]*\[not_member\]/ });
+});
+
+t.test('status says that a snapshot has expired, and nothing of one that has not', async (t) => {
+  for (const snapshot_is_expired of [true, false]) {
+    const { apps, socketPath } = await setUp(t, { snapshot_expires_ms: Date.UTC(2026, 0, 2), snapshot_is_expired });
+    await apps.follow(none);
+    const { out } = await selvedge(socketPath, 'status');
+    t.match(out, /^role node {2}name a\n/);
+    t.equal(out.includes('snapshot expired at Fri, 02 Jan 2026 00:00:00 GMT: channels go on'), snapshot_is_expired);
+    t.match(JSON.parse((await selvedge(socketPath, 'status', '--json')).out), { self: { snapshot_is_expired } });
+  }
 });
 
 t.test('requests are checked before anything is done', async (t) => {

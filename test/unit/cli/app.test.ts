@@ -10,14 +10,22 @@ import { appCommand } from '../../../daemon/cli/app.ts';
 import { createCsr } from '../../../src/identity/csr.ts';
 import { generateKeyPair } from '../../../src/identity/keys.ts';
 import { callControl, type ControlCall } from '../../../src/node/control-client.ts';
+import { registerControl } from '../../../src/node/control-routes.ts';
+import { controlServer } from '../../../src/node/control-server.ts';
+import type { Mesh } from '../../../src/peering/mesh.ts';
+import { systemTimers } from '../../../src/transport/system.ts';
 import { adminApi } from '../../../src/tower/api.ts';
 import { HOUR_MS, makeTower } from '../tower/support.ts';
 
 const program = fileURLToPath(new URL('../../../daemon/selvedge.ts', import.meta.url));
 const KEY = `${'A'.repeat(42)}E=`;
 
-async function selvedgeApp(socketPath: string, ...args: string[]) {
-  const child = spawn(process.execPath, [program, 'app', ...args, '--socket', socketPath], { stdio: ['ignore', 'pipe', 'pipe'] });
+function selvedgeApp(socketPath: string, ...args: string[]) {
+  return selvedge('app', ...args, '--socket', socketPath);
+}
+
+async function selvedge(...args: string[]) {
+  const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   const closed = new Promise<number | null>((resolve) => child.once('close', resolve));
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
   return { status: await closed, stdout, stderr };
@@ -38,7 +46,7 @@ async function tower(t: Test) {
   };
   const app = (...args: string[]) => selvedgeApp(socketPath, ...args);
   const ask = (method: ControlCall['method'], path: string, body?: Record<string, unknown>) => callControl({ socketPath, method, path, ...(body && { body }) });
-  return { tower: made, app, ask, enroll };
+  return { tower: made, app, ask, enroll, socketPath };
 }
 
 t.test('a network is made, gets members, is shown, loses them and is deleted', async (t) => {
@@ -93,6 +101,59 @@ t.test('what is wrong is said with its code and its exit code, as text or JSON',
   ];
   for (const [args, status, stderr] of cases) t.match(await app(...args), { status, stdout: '', stderr }, args.join(' '));
   t.match(JSON.parse((await app('show', 'none', '--json')).stderr), { error: { code: 'not_found', facts: { name: 'none' } } });
+});
+
+t.test('what is not found comes with the command that tells what there is of its kind', async (t) => {
+  const { app, enroll, socketPath } = await tower(t);
+  await enroll('cashier-1', 'harbor');
+  await app('create', 'shop', '--subnet', '10.9.0.0/24');
+  const cases: [string[], RegExp][] = [
+    [['add', 'shop', 'nobody'], /\n +`selvedge peers`/],
+    [['add', 'none', 'cashier-1'], /\n +`selvedge app list`/],
+    [['remove', 'shop', 'cashier-1'], /\n +`selvedge app show NETWORK`/],
+  ];
+  for (const [args, stderr] of cases) t.match(await app(...args), { status: 1, stderr }, args.join(' '));
+  t.match(await selvedge('token', 'revoke', '000000000000', '--socket', socketPath), { status: 1, stderr: /\n +`selvedge token list`/ });
+});
+
+t.test('a command of the other daemon is told which one answers there', async (t) => {
+  const { tower: made, enroll } = await tower(t);
+  await enroll('cashier-1', 'harbor');
+  const folder = mkdtempSync(join(tmpdir(), 'selvedge-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const mesh: Mesh = {
+    open: () => {
+      throw new Error('nobody opens a flow here');
+    },
+    handle: () => undefined,
+    status: () => [],
+    close: async () => {},
+  };
+  const node = await controlServer(join(folder, 'selvedged.sock'), { mesh, timers: systemTimers, facts: () => ({ role: 'node', name: 'a' }) });
+  t.teardown(() => node.close());
+  for (const where of [
+    ['--state', folder],
+    ['--socket', join(folder, 'selvedged.sock')],
+  ]) {
+    for (const words of [
+      ['app', 'list'],
+      ['app', 'create', 'shop', '--subnet', '10.9.0.0/24'],
+      ['token', 'list'],
+    ])
+      t.match(await selvedge(...words, ...where), { status: 1, stderr: /is the socket of a node; this is asked of a tower\n.*tower\.sock.*\[wrong_daemon\]/s });
+  }
+  const other = join(folder, 'tower.sock');
+  const api = await adminApi(made, other, {
+    register: (routes) => registerControl(routes, { mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: 'alpha' }) }),
+  });
+  t.teardown(() => api.close());
+  for (const words of [
+    ['app', 'connect', 'shop', 'web'],
+    ['app', 'disconnect', 'shop', 'web'],
+    ['app', 'ping', 'shop', 'b'],
+    ['app', 'rotate-key'],
+  ])
+    t.match(await selvedge(...words, '--socket', other), { status: 1, stderr: /is the socket of a tower; this is asked of a node.*\[wrong_daemon\]/s });
 });
 
 t.test('the API refuses what the command line would not send', async (t) => {

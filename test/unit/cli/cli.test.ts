@@ -1,5 +1,6 @@
 /** The command line as a user meets it: its arguments, what it prints, and its exit codes. */
 import { spawnSync } from 'node:child_process';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
@@ -7,6 +8,8 @@ import { address, duration, integer, socketOf, trafficClass } from '../../../dae
 import { formatBytes, formatMs, formatSeconds, printable } from '../../../daemon/cli/output.ts';
 
 const program = fileURLToPath(new URL('../../../daemon/selvedge.ts', import.meta.url));
+
+const root = fileURLToPath(new URL('../../..', import.meta.url));
 
 function selvedge(...args: string[]) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -21,6 +24,26 @@ t.test('help lists every command and the exit codes, and ends with 0', async (t)
   t.match(stdout, /Exit codes/);
 });
 
+t.test('every program of the package is there, may be run, and tells what it is', async (t) => {
+  const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { bin: Record<string, string> };
+  t.same(Object.keys(bin).sort(), ['selvedge', 'selvedge-tunnel', 'selvedged']);
+  for (const [name, path] of Object.entries(bin)) {
+    accessSync(join(root, path), constants.X_OK);
+    // The first line of a script names `node`, which is to be this one.
+    const env = { ...process.env, PATH: `${join(process.execPath, '..')}:${process.env.PATH}` };
+    const { status, stdout } = spawnSync(join(root, path), ['--help'], { encoding: 'utf8', env });
+    t.match({ status, stdout }, { status: 0, stdout: new RegExp(`\\b${name}\\b`) });
+  }
+});
+
+t.test('help of each program says which key file it takes, and only of what makes one that it does', async (t) => {
+  const help = (...args: string[]) => selvedge(...args, '--help').stdout.replace(/\s+/g, ' ');
+  const [init, run, join_] = [help('tower', 'init'), help('tower', 'run'), help('join')];
+  for (const text of [init, run, join_]) t.match(text, /--key-file <file> [^-]*\(default: \/etc\/selvedge\/unseal\.key\)/);
+  for (const text of [init, join_]) t.match(text, /made if it is missing/);
+  t.notMatch(run, /if it is missing/);
+});
+
 t.test('version tells the version of the package, for people and programs', async (t) => {
   t.match(selvedge('version').stdout, /^selvedge \d+\.\d+\.\d+ /);
   t.match(JSON.parse(selvedge('version', '--json').stdout), { version: /^\d+\.\d+\.\d+$/, node: process.versions.node });
@@ -31,6 +54,8 @@ t.test('wrong usage ends with 2: an unknown command, a missing argument, a value
   t.match(selvedge('send', 'file'), { status: 2, stderr: /missing required argument/ });
   t.match(selvedge('ping', 'b', '--count', '0'), { status: 2, stderr: /count.*whole number from 1/ });
   t.match(selvedge('ping', 'b', '--class', 'everything'), { status: 2, stderr: /fabric_control.*vpn_packet/ });
+  t.match(selvedge('token', 'revoke', 'nope'), { status: 2, stderr: /'nope' is not an id of 12 hexadecimal digits.*\[argument_invalid\]/s });
+  t.notMatch(selvedge('token', 'revoke', 'svt_000000000000_secret').stderr, /secret/);
 });
 
 t.test('no daemon ends with 3, and says what to do, as text or JSON', async (t) => {
@@ -52,7 +77,7 @@ t.test('a tower is made, and a second one is not made over it', async (t) => {
 });
 
 t.test('joining refuses what cannot be before anything is made', async (t) => {
-  const folder = t.testdir({ token: 'no token at all\n' });
+  const folder = t.testdir({ token: 'no token at all\n', empty: '\n', large: 'x'.repeat(100_000) });
   const base = [
     'join',
     '--tower',
@@ -68,6 +93,14 @@ t.test('joining refuses what cannot be before anything is made', async (t) => {
   ];
   t.not(selvedge(...base, '--fingerprint', 'sha256:12', '--json').status, 0);
   t.match(JSON.parse(selvedge(...base, '--fingerprint', `sha256:${'0'.repeat(64)}`, '--json').stderr), { error: { code: 'token_invalid' } });
+  const without = (file: string) => {
+    const args = base.map((word) => (word === join(folder, 'token') ? file : word));
+    return JSON.parse(selvedge(...args, '--fingerprint', `sha256:${'0'.repeat(64)}`, '--json').stderr) as unknown;
+  };
+  t.match(without(join(folder, 'empty')), { error: { code: 'token_invalid', message: `token refused: ${join(folder, 'empty')} is empty` } });
+  t.match(without('-'), { error: { code: 'token_invalid', message: 'token refused: standard input is empty' } });
+  t.match(without(join(folder, 'large')), { error: { code: 'token_invalid', message: /holds none: 100000 bytes long/ } });
+  t.match(without(join(folder, 'none')), { error: { code: 'not_found', remedy: /token create/ } });
 });
 
 t.test('lab list tells the topologies that come along', async (t) => {

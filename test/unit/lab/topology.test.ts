@@ -3,6 +3,7 @@ import t from 'tap';
 import { Type } from 'typebox';
 import { SelvedgeError } from '../../../src/base/errors.ts';
 import { parseTopology, type StepSchemas } from '../../../src/lab/topology.ts';
+import { stepSchemas } from '../../../src/lab/steps/registry.ts';
 import { formatRate, parseLoss, parseQueue, parseRate, parseTime, queueBytes } from '../../../src/lab/units.ts';
 
 const steps: StepSchemas = new Map([
@@ -30,8 +31,12 @@ steps:
 `;
 
 function refusal(text: string): SelvedgeError {
+  return refusalOf(() => parse(text));
+}
+
+function refusalOf(read: () => unknown): SelvedgeError {
   try {
-    parse(text);
+    read();
   } catch (error) {
     if (error instanceof SelvedgeError) return error;
     throw error;
@@ -69,9 +74,41 @@ t.test('an error names file, line, key, what was found and what is allowed', asy
   for (const [[from, to], line, key, allowed] of cases) {
     const error = refusal(GOOD.replace(from, to));
     t.equal(error.code, 'config_invalid', error.message);
-    t.match(error.facts, { file: 'my.yaml', line, key }, error.message);
-    t.match(String(error.facts.allowed), allowed, error.message);
+    const told = [error, ...error.also].find(({ facts }) => facts.key === key);
+    t.match(told?.facts, { file: 'my.yaml', line, allowed }, error.message);
   }
+});
+
+t.test('a step that names a host, node or link that is not there is refused when the file is read', async (t) => {
+  const text = `name: two
+switches: [lan]
+hosts:
+  left:
+    role: node
+    site: harbor
+    interfaces:
+      eth: { on: lan, address: 10.0.0.1/24 }
+  right:
+    interfaces:
+      eth: { on: lan, address: 10.0.0.2/24 }
+steps:
+  - qos_quic: { node: lft }
+  - fallback: { node: right, at: midle }
+  - ping: { from: rigt, to: 10.0.0.1 }
+  - link: { name: wire, rate: 1 Mbit/s }
+  - udp: { host: left, blocked: true }
+`;
+  const error = refusalOf(() => parseTopology('my.yaml', text, stepSchemas));
+  t.match(
+    [error, ...error.also].map(({ facts: { line, key, found, allowed } }) => [line, key, found, allowed]),
+    [
+      [13, 'steps.0.qos_quic.node', "'lft'", 'a node of the topology: left'],
+      [14, 'steps.1.fallback.node', "'right'", 'a node of the topology: left'],
+      [14, 'steps.1.fallback.at', "'midle'", 'a host of the topology: left, right'],
+      [15, 'steps.2.ping.from', "'rigt'", 'a host of the topology: left, right'],
+      [16, 'steps.3.link.name', "'wire'", 'a link of the topology: it has none'],
+    ],
+  );
 });
 
 t.test('what is no YAML, a duplicate key and an alias bomb are refused with their line', async (t) => {

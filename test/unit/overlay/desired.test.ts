@@ -140,7 +140,8 @@ t.test('what cannot be is left out, and a note says why', async (t) => {
   ]);
   t.match(notes(snapshot({ networks: [shop, { ...shop, name: 'twin' }], hosts })), [{ what: 'network twin', why: /another network has its VNI/ }]);
 
-  const small = makeDesired(input(snapshot({ networks: [shop], hosts: [host('bbbbbbbbbbbb', { mtu: 1_280, ipv4_only: false })] })));
+  const self = { node: 'aaaaaaaaaaaa', name: 'a', underlay: { mtu: 1_280, ipv4_only: false } };
+  const small = makeDesired(input(snapshot({ networks: [shop], hosts }), { self }));
   t.match(small.notes, [{ code: 'mtu_too_small', what: 'network shop', why: /IPv6 is left out/ }]);
   t.match(small.desired.networks[0], { mtu: 1_150, addresses: ['10.9.0.1/24'], remote: [{ addresses: ['10.9.0.2'] }] });
   const tiny = { mtu: 600, ipv4_only: false };
@@ -160,6 +161,33 @@ t.test('what cannot be is left out, and a note says why', async (t) => {
 
   const carried = makeDesired(input(snapshot({ networks: [shop], hosts }), { pathOf: () => 'carried' }));
   t.match(carried.desired.peers, [{ path: 'carried', keepalive_s: 5 }]);
+});
+
+t.test('what a member says of its underlay takes IPv6 from itself alone', async (t) => {
+  const [a, b, c] = ['aaaaaaaaaaaa', 'bbbbbbbbbbbb', 'cccccccccccc'] as const;
+  const places = [`${a}/`, `${b}/`, `${c}/`];
+  const shop = network({ name: 'shop', vni: 1, places });
+  const plain = { ...shop, name: 'plain', vni: 2, subnet6: null, endpoints: shop.endpoints.map((one) => ({ ...one, address6: null })) };
+  const sized = (mtu: number) => ({ mtu, ipv4_only: false });
+  const app = snapshot({ networks: [shop, plain], hosts: [host(b, sized(1_280)), host(c, sized(1_492))] });
+
+  const wide = makeDesired(input(app));
+  t.match(wide.desired.networks, [
+    { name: 'plain', mtu: 1_150 },
+    { name: 'shop', mtu: 1_362, addresses: ['10.9.0.1/24', 'fd00::1/64'] },
+  ]);
+  t.same(
+    wide.desired.networks[1]?.remote.map(({ addresses }) => addresses),
+    [['10.9.0.2'], ['10.9.0.3', 'fd00::3']],
+    'nobody is answered that it had IPv6',
+  );
+  t.same(wide.notes, [
+    { code: 'mtu_too_small', what: `peer ${b}`, why: 'its underlay of 1280 leaves 1150: it has no IPv6 in network shop, and may not get larger datagrams' },
+  ]);
+
+  const narrow = makeDesired(input(app, { self: { node: a, name: 'a', underlay: sized(1_400) } }));
+  t.match(narrow.desired.networks[1], { name: 'shop', mtu: 1_150, addresses: ['10.9.0.1/24'] }, 'those without IPv6 have a figure in common');
+  t.match(narrow.notes, [{ what: 'network shop', why: /IPv6 is left out/ }]);
 });
 
 t.test('an address that a host gives itself costs the others that host and nothing else', async (t) => {

@@ -48,6 +48,8 @@ export class Hosts {
   /** QUIC is back: the probe of the dialer succeeds. */
   #probes: (() => void)[] = [];
   dials = 0;
+  /** Hosts that begin no new channel. */
+  readonly isClosedToNew = new Set<string>();
 
   constructor(seed = 1) {
     this.world = new World(seed);
@@ -79,6 +81,7 @@ export class Hosts {
       random: this.world.random,
       dialer,
       judge: () => verified(this.identities.dialer),
+      mayBegin: () => (this.isClosedToNew.has(self.node) ? new SelvedgeError('policy_denied', { why: 'test' }) : null),
       versions: () => ({ directory: 1, trust: 1 }),
       nameOf: (node) => (node === A.node ? 'alpha' : 'beta'),
       isGoverned: false,

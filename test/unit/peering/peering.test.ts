@@ -3,7 +3,7 @@ import t from 'tap';
 import { SelvedgeError } from '../../../src/base/errors.ts';
 import { limits } from '../../../src/base/limits.ts';
 import type { FlowHandle } from '../../../src/peering/mesh.ts';
-import { converse, echo, Hosts, B } from './hosts.ts';
+import { A, B, converse, echo, Hosts } from './hosts.ts';
 
 const unreachable = new SelvedgeError('network_unreachable', { peer: 'beta', why: 'test' });
 
@@ -55,6 +55,26 @@ t.test('a conversation goes on over a session that is cut again and again', asyn
   t.ok(hosts.links.length >= 6);
   t.equal(hosts.a.status()[0]?.state, 'established');
   t.same(await hosts.close(), []);
+});
+
+t.test('a host that begins no new channel keeps those that it has, over other sessions too', async (t) => {
+  for (const node of [A.node, B.node]) {
+    const hosts = new Hosts(4);
+    await connected(hosts);
+    hosts.isClosedToNew.add(node);
+    const talk = converse(hosts.a.open('beta', 'file_transfer', 'stream', 'echo'), 1_000_000);
+    await hosts.run(40);
+    hosts.links.at(-1)?.cut();
+    t.same(await outcome(hosts, talk, 60_000), { received: 1_000_000, isRight: true });
+    t.ok(hosts.links.length >= 2);
+    await hosts.restartB();
+    t.ok(await hosts.until(() => hosts.a.status()[0]?.last_error?.code === 'policy_denied', 60_000), `${node} refuses a new one`);
+    if (node === A.node) t.not(hosts.state, 'established');
+    else t.same(hosts.b.status(), []);
+    hosts.isClosedToNew.clear();
+    t.ok(await hosts.until(() => hosts.state === 'established', 60_000), 'and begins one again later');
+    t.same(await hosts.close(), []);
+  }
 });
 
 t.test('a silent session is replaced while it is silent, and nothing is lost', async (t) => {

@@ -28,13 +28,16 @@ async function fabric(t: Test) {
     status: () => [],
     close: () => Promise.resolve(),
   };
-  const due: (() => void)[] = [];
+  /** What waits for the next refresh, and what for its turn to be pushed; the clock stands still unless a test moves it. */
+  const [due, held]: [(() => void)[], (() => void)[]] = [[], []];
+  const clock = { at_ms: 1_000, now: () => clock.at_ms, wall: () => systemClock.wall() };
   const timers: Timers = {
-    clock: systemClock,
+    clock,
     after(delay_ms, action) {
-      t.equal(delay_ms, limits.snapshot_refresh_ms);
-      due.push(action);
-      return () => due.splice(due.indexOf(action), 1);
+      const list = delay_ms === limits.snapshot_refresh_ms ? due : held;
+      if (list === held) t.ok(delay_ms > 0 && delay_ms <= limits.snapshot_push_interval_ms);
+      list.push(action);
+      return () => list.splice(list.indexOf(action), 1);
     },
   };
   const failures: string[] = [];
@@ -55,7 +58,7 @@ async function fabric(t: Test) {
     accept(flow);
     return flow;
   };
-  return { tower, service, failures, failed, join, connect, due };
+  return { tower, service, failures, failed, join, connect, due, held, clock };
 }
 
 t.test('a node that has nothing gets its snapshot, and one that has it gets nothing until there is something newer', async (t) => {
@@ -113,7 +116,7 @@ t.test('where a node listens reaches its peers, and that it was seen is recorded
 });
 
 t.test('a change of an app network is pushed to its members, at whatever site, and to nobody else', async (t) => {
-  const { tower, join, connect } = await fabric(t);
+  const { tower, join, connect, clock } = await fabric(t);
   const [one, neighbour, far] = [await join('one'), await join('neighbour'), await join('far', 'south')];
   const flowOf = async (node: string) => {
     const flow = connect(new NodeFlow(node));
@@ -126,6 +129,7 @@ t.test('a change of an app network is pushed to its members, at whatever site, a
   /** The first snapshot from now on that says so. */
   const hears = async (flow: NodeFlow, isSaid: (app: AppPart | undefined) => boolean) => {
     for (let count = flow.got.length; ; count++) {
+      clock.at_ms += limits.snapshot_push_interval_ms;
       const { app } = await snapshotNumber(count, flow, tower);
       if (isSaid(app)) return app;
     }
@@ -175,6 +179,35 @@ t.test('many changes while a snapshot cannot leave become one', async (t) => {
   flow.unblock();
   t.equal((await snapshotNumber(2, flow, tower)).peers.length, 5);
   t.equal(flow.got.length, 2);
+});
+
+t.test('changes without end are told at once for a while, then once an interval, and the last one always', async (t) => {
+  const { tower, join, connect, held, clock } = await fabric(t);
+  const [churner, member] = [await join('churner'), await join('member', 'south')];
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' });
+  for (const node of [churner, member]) await tower.app.add('shop', node);
+  const flow = connect(new NodeFlow(member));
+  flow.ask({ have: 0, listen: [] });
+  const burst = limits.snapshot_pushes_burst_max;
+  for (let count = 1; count < burst; count++) {
+    await snapshotNumber(count, flow, tower);
+    await tower.app.attach(churner, 'shop', `place-${count}`);
+  }
+  await snapshotNumber(burst, flow, tower);
+  for (let index = 0; index < 20; index++) await tower.app.attach(churner, 'shop', `more-${index}`);
+  t.equal(held.length, 1);
+  t.equal(flow.got.length, burst, 'no more now');
+  clock.at_ms += limits.snapshot_push_interval_ms;
+  held.shift()?.();
+  const next = await snapshotNumber(burst + 1, flow, tower);
+  t.equal(next.app?.networks[0]?.endpoints.length, 2 + burst - 1 + 20, 'all of them in one');
+  await tower.app.detach(churner, 'shop', 'place-1');
+  const waits = () => new Promise((resolve) => setImmediate(resolve));
+  while (held.length === 0) await waits();
+  flow.ask(null);
+  await flow.closed;
+  t.equal(held.length, 0, 'who left waits for nothing');
+  t.equal(flow.got.length, burst + 1);
 });
 
 t.test('a snapshot is sent anew before its time to live is over', async (t) => {
