@@ -114,7 +114,7 @@ export const limits = {
   snapshot_requests_per_minute_max: 30,
   /** So many to one node at once, then one in each interval: what changes in between is told together. */
   snapshot_pushes_burst_max: 8,
-  snapshot_push_interval_ms: 1_000,
+  snapshot_push_interval_ms: 500,
   clock_skew_ms_max: 300_000,
   enroll_answer_bytes_max: 7 * MIB,
   enroll_attempts_max: 8,
