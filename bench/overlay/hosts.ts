@@ -15,6 +15,14 @@ export const underlay = ['10.77.0.1', '10.77.0.2'] as const;
 const UNDERLAY_MTU = 1_500;
 const START_MS_MAX = 10_000;
 
+/** A way from the first host to the second. */
+export interface Subject {
+  /** From the first host, the second. */
+  readonly to: string;
+  /** The processes that carry. */
+  readonly pids: readonly number[];
+}
+
 export class Hosts implements AsyncDisposable {
   readonly directory = mkdtempSync(join(tmpdir(), 'selvedge-overlay-'));
   readonly #prefix = `svo${process.pid}`;

@@ -2,8 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { percentile } from '../../src/lab/measure.ts';
-import type { Hosts } from './hosts.ts';
-import type { Subject } from './subjects.ts';
+import type { Hosts, Subject } from './hosts.ts';
 
 export interface Figures {
   readonly tcp1_mbit: number;

@@ -7,11 +7,11 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Hosts } from './hosts.ts';
+import { Hosts, type Subject } from './hosts.ts';
 import { type Figures, parts } from './measure.ts';
 import { type Medians, judge } from './promises.ts';
 import { applyMany } from './selvedge.ts';
-import { prepare, type Subject, type SubjectName, starters, subjectNames } from './subjects.ts';
+import { prepare, type SubjectName, starters, subjectNames } from './subjects.ts';
 
 const { values: options } = parseArgs({
   options: {

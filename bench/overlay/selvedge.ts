@@ -6,8 +6,7 @@ import { bridgeName, tapName } from '../../src/overlay/names.ts';
 import { TunnelConnection } from '../../src/overlay/tunnel-client.ts';
 import { ApplyAnswer, checker, type DesiredState, type TunnelNetwork } from '../../src/overlay/tunnel-wire.ts';
 import { systemTimers } from '../../src/transport/system.ts';
-import { type Hosts, type Side, sides, underlay } from './hosts.ts';
-import type { Subject } from './subjects.ts';
+import { type Hosts, type Side, type Subject, sides, underlay } from './hosts.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../native/tunnel/build/selvedge-tunnel', import.meta.url));
 const PORT = 51_820;

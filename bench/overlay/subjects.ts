@@ -4,14 +4,8 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { mustRun } from '../../src/lab/command.ts';
-import { type Hosts, type Side, sides, underlay } from './hosts.ts';
+import { type Hosts, type Side, type Subject, sides, underlay } from './hosts.ts';
 import { startSelvedge } from './selvedge.ts';
-
-export interface Subject {
-  /** From the first host, the second. */
-  readonly to: string;
-  readonly pids: readonly number[];
-}
 
 export const subjectNames = ['veth', 'plain', 'kernel-vxlan', 'nebula', 'selvedge'] as const;
 export type SubjectName = (typeof subjectNames)[number];
