@@ -4,5 +4,6 @@ mod quic;
 mod registry;
 mod secrets;
 mod tcp;
+mod tls;
 mod verify;
 mod wake;
