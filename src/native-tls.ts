@@ -76,7 +76,7 @@ class Hub {
 
   keepAlive(): void {
     const alive = this.connections.size + this.listeners.size > 0;
-    if (alive === this.#alive) return;
+    if (alive === this.#alive || hub !== this) return;
     this.#alive = alive;
     call('TLS', (native) => native.tlsKeepAlive(alive));
   }

@@ -55,7 +55,10 @@ class TcpListener implements SessionListener {
   readonly #listening: TlsListening;
   readonly #acceptor: TcpAcceptor;
   readonly #closed = Promise.withResolvers<void>();
-  readonly #http = new Set<Socket>();
+  /** TLS with Node, not finished; and what the HTTP server has. */
+  readonly #greeting = new Set<TLSSocket>();
+  readonly #greetingByAddress = new Map<string, number>();
+  readonly #http = new Set<TLSSocket>();
   readonly #httpByAddress = new Map<string, number>();
   #context: SecureContext;
   #closing = false;
@@ -74,7 +77,7 @@ class TcpListener implements SessionListener {
           if (this.#closing) connection.destroy();
           else this.#acceptor.accept(connection);
         },
-        foreign: (descriptor, hello) => this.#handToHttp(new Socket({ fd: descriptor, readable: true, writable: true }), hello),
+        foreign: (descriptor, hello) => this.#secure(new Socket({ fd: descriptor, readable: true, writable: true }), hello),
         closed: () => this.#closed.resolve(),
       },
     );
@@ -94,29 +97,23 @@ class TcpListener implements SessionListener {
     if (!this.#closing) {
       this.#closing = true;
       this.#acceptor.close();
-      for (const socket of this.#http) socket.destroy();
+      for (const socket of [...this.#greeting, ...this.#http]) socket.destroy();
       this.#listening.close();
     }
     await this.#closed.promise;
   }
 
-  /** What was read of it goes back, for Node's TLS to begin with. */
-  #handToHttp(raw: Socket, hello: Uint8Array): void {
+  /** What was read of it goes back, for Node's TLS to begin with. Who has not finished the handshake is bounded as those of fabric are. */
+  #secure(raw: Socket, hello: Uint8Array): void {
     raw.on('error', () => {});
-    const { onHttp, timers = systemTimers, handshake_ms = limits.handshake_ms_max } = this.#options;
+    const { timers = systemTimers, handshake_ms = limits.handshake_ms_max } = this.#options;
+    const { pending_max = limits.pending_sessions_max, pending_per_address_max = limits.pending_sessions_per_address_max } = this.#options;
     const address = addressGroup(raw.remoteAddress ?? '');
-    const fromAddress = this.#httpByAddress.get(address) ?? 0;
-    if (this.#closing || onHttp === null || this.#http.size >= limits.api_connections_max || fromAddress >= limits.api_connections_per_address_max) {
-      raw.destroy();
+    if (this.#closing || this.#greeting.size >= pending_max || (this.#greetingByAddress.get(address) ?? 0) >= pending_per_address_max) {
+      raw.resetAndDestroy();
       return;
     }
-    this.#http.add(raw);
-    add(this.#httpByAddress, address, 1);
     raw.setNoDelay(true);
-    raw.once('close', () => {
-      this.#http.delete(raw);
-      add(this.#httpByAddress, address, -1);
-    });
     raw.unshift(hello);
     const socket = new TLSSocket(raw, {
       isServer: true,
@@ -128,11 +125,33 @@ class TcpListener implements SessionListener {
     // Each error comes with the end of the socket, which is what counts here.
     socket.on('error', () => {});
     const cancel = timers.after(handshake_ms, () => socket.destroy());
-    socket.once('close', cancel);
-    socket.once('secure', () => {
+    const settled = (): void => {
       cancel();
-      onHttp(socket);
+      if (this.#greeting.delete(socket)) add(this.#greetingByAddress, address, -1);
+    };
+    this.#greeting.add(socket);
+    add(this.#greetingByAddress, address, 1);
+    socket.once('close', settled);
+    socket.once('secure', () => {
+      settled();
+      this.#handToHttp(socket, address);
     });
+  }
+
+  #handToHttp(socket: TLSSocket, address: string): void {
+    const { onHttp } = this.#options;
+    const fromAddress = this.#httpByAddress.get(address) ?? 0;
+    if (onHttp === null || this.#http.size >= limits.api_connections_max || fromAddress >= limits.api_connections_per_address_max) {
+      socket.destroy();
+      return;
+    }
+    this.#http.add(socket);
+    add(this.#httpByAddress, address, 1);
+    socket.once('close', () => {
+      this.#http.delete(socket);
+      add(this.#httpByAddress, address, -1);
+    });
+    onHttp(socket);
   }
 }
 

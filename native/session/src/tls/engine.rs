@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
@@ -290,14 +291,25 @@ impl Engine {
         for id in &due {
             if let Some(entry) = self.entries.get_mut(id) {
                 entry.dirty = false;
-                self.receive(*id);
+                self.guarded(*id, Engine::receive);
             }
         }
         self.flush_events();
         for id in due {
-            self.send(id);
+            self.guarded(id, Engine::send);
         }
         self.flush_events();
+    }
+
+    /// A fault in one connection's turn ends that connection, and no other.
+    fn guarded(&mut self, id: u32, turn: fn(&mut Engine, u32)) {
+        if catch_unwind(AssertUnwindSafe(|| turn(self, id))).is_ok() {
+            return;
+        }
+        if let Some(entry) = self.entries.get(&id) {
+            lock(&entry.link.machine).give_up();
+            self.over(id, End::Tls("a fault in this program".into()));
+        }
     }
 
     fn receive(&mut self, id: u32) {

@@ -26,6 +26,9 @@ const SEALED_SLACK_BYTES: usize = 512;
 /// A record that is not whole yet, or a message over several: more than rustls takes is nothing to wait for.
 const INPUT_BYTES_MAX: usize = 96 * 1024;
 
+/// Steps in which an alert comes out.
+const ALERT_STEPS_MAX: usize = 4;
+
 enum Tls {
     Client(UnbufferedClientConnection),
     Server(UnbufferedServerConnection),
@@ -289,10 +292,15 @@ impl Machine {
                 }
                 Err(error) => {
                     // The alert that says so.
-                    let mut more = 0;
-                    while more < 4 && matches!(self.step(&mut [], plain).1, Ok(Step::Again)) {
-                        more += 1;
+                    // It is asked for with the same octets: what the stack remembers of them holds for these only.
+                    for _ in 0..ALERT_STEPS_MAX {
+                        let (discard, step) = self.step(&mut input[used..], plain);
+                        used += discard;
+                        if !matches!(step, Ok(Step::Again)) {
+                            break;
+                        }
                     }
+                    self.give_up();
                     return Err(error);
                 }
             }
@@ -342,6 +350,14 @@ impl Machine {
             out.end = 0;
             *spare = out;
         }
+    }
+
+    /// After a breach of the protocol, or a fault: nothing is deciphered or enciphered any more; an alert may still leave.
+    pub fn give_up(&mut self) {
+        self.tls = None;
+        self.input = Vec::new();
+        self.is_open = false;
+        self.peer_ended = true;
     }
 
     /// Nothing more can leave: what waits is dropped.
@@ -427,7 +443,10 @@ impl Machine {
                 Ok(Step::PeerEnded) => self.peer_ended = true,
                 Ok(Step::Open) => break Ok(()),
                 Ok(Step::Blocked) => break Err(Error::HandshakeNotComplete),
-                Err(error) => break Err(error),
+                Err(error) => {
+                    self.give_up();
+                    return Err(error);
+                }
             }
         };
         self.input = input;
