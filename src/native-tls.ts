@@ -252,9 +252,9 @@ export class TlsConnection {
     if (!this.#isGone) call(WHAT, (native) => native.tlsSettle(this.#id));
   }
 
-  /** From here on the peer is read. */
-  approve(): void {
-    call(WHAT, (native) => native.tlsApprove(this.#id));
+  /** From here on the peer is read; `direct`: by this thread, which is sooner, for a connection of few octets that are waited for. */
+  approve(direct: boolean): void {
+    call(WHAT, (native) => native.tlsApprove(this.#id, direct));
   }
 
   /** Octets copied into `into`; 0: none now, `readable` will be told; -1: the connection has ended. */

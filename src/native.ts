@@ -56,7 +56,7 @@ interface Addon {
   tlsAdopt(descriptor: number, chain: Uint8Array, key: Uint8Array): number;
   tlsPeer(connection: number): { chain: Uint8Array; preface: Uint8Array; remote: string; local: string };
   tlsSettle(connection: number): void;
-  tlsApprove(connection: number): void;
+  tlsApprove(connection: number, direct: boolean): void;
   tlsRead(connection: number, into: Uint8Array): number;
   tlsWrite(connection: number, kind: number, head: Uint8Array, body: Uint8Array | null): number;
   tlsFlush(connection: number): void;

@@ -124,7 +124,7 @@ export class Lane {
   read(): void {
     if (this.#reading || this.#connection === null || this.#connection.isGone) return;
     this.#reading = true;
-    this.#connection.approve();
+    this.#connection.approve(this.name === 'urgent');
     // What came with the handshake's last octets is here already.
     process.nextTick(() => this.#pump());
   }

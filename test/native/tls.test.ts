@@ -7,7 +7,7 @@ import { connect as connectTcp, type Socket } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { SelvedgeError } from '../../src/base/errors.ts';
 import { limits } from '../../src/base/limits.ts';
 import { TlsConnection, type TlsHandler, TlsListening } from '../../src/native-tls.ts';
@@ -127,7 +127,11 @@ t.test('two hundred connections, of fabric and of HTTP, leave no descriptor behi
   await r.close();
 });
 
-t.test('what nobody takes is bounded, and arrives when somebody does', async (t) => {
+for (const direct of [false, true]) {
+  t.test(`what nobody takes is bounded, and arrives when somebody does, read by ${direct ? 'this thread' : 'the other thread'}`, (t) => bounded(t, direct));
+}
+
+async function bounded(t: Test, direct: boolean): Promise<void> {
   const incoming = Promise.withResolvers<TlsConnection>();
   const down = Promise.withResolvers<void>();
   const listening = new TlsListening(
@@ -147,7 +151,7 @@ t.test('what nobody takes is bounded, and arrives when somebody does', async (t)
     }
   };
   await fill();
-  receiver.approve();
+  receiver.approve(direct);
   await fill();
   let received = 0;
   const buffer = new Uint8Array(64 * KIB);
@@ -174,7 +178,7 @@ t.test('what nobody takes is bounded, and arrives when somebody does', async (t)
   await closed(sender);
   listening.close();
   await down.promise;
-});
+}
 
 t.test('a peer that never reads holds its writer back, and a reset in the middle of bulk ends the session', async (t) => {
   const r = await rig();
@@ -215,7 +219,7 @@ t.test('a connection that is gone, and wrong arguments, are errors', async (t) =
     () => connection.read(bytes),
     () => connection.write(0, bytes, null),
     () => connection.flush(),
-    () => connection.approve(),
+    () => connection.approve(false),
     () => connection.takePeer(),
   ]) {
     t.throws(use, { code: 'handle_closed' });

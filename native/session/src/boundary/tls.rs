@@ -16,10 +16,12 @@ use napi::sys;
 use napi_derive::napi;
 use rustls::{ClientConfig, ServerConfig};
 
+use super::loop_poll::LoopPoll;
 use super::registry::{closed, credentials, first, invalid};
 use super::wake::JsWake;
 use crate::credentials::{self as config, Cache, ChainLimits};
 use crate::mailbox::{Wake, lock};
+use crate::tls::direct::Direct;
 use crate::tls::engine::Engine;
 use crate::tls::machine::{Machine, Out};
 use crate::tls::shared::{Command, End, Event, Link, ListenRules, Shared};
@@ -45,6 +47,9 @@ struct Hub {
     clients: Cache<ClientConfig>,
     servers: Cache<ServerConfig>,
     spare: Out,
+    direct: Direct,
+    /// Watches `direct`; without it the I/O thread reads everything.
+    looped: Option<LoopPoll>,
 }
 
 impl Hub {
@@ -56,6 +61,25 @@ impl Hub {
             let _ = thread.join();
         }
         self.wake.release();
+        if let Some(looped) = self.looped.take() {
+            looped.close();
+        }
+    }
+
+    /// Reads what the JavaScript thread reads itself.
+    fn read_direct(&mut self) {
+        let mut events = Vec::new();
+        self.direct.turn(&self.links, self.shared.inbox_bytes_max, &mut events);
+        if !events.is_empty() {
+            lock(&self.shared.events).extend(events);
+            self.wake.wake();
+        }
+    }
+
+    fn leave_direct(&self, link: &Link) {
+        if link.direct.swap(false, SeqCst) {
+            self.direct.remove(link);
+        }
     }
 }
 
@@ -86,11 +110,13 @@ pub fn tls_open(env: Env, wake: Function<'_, (), ()>, inbox_bytes_max: u32, pref
     if inbox_bytes_max == 0 || preface_bytes == 0 || preface_bytes > 1024 {
         return Err(invalid("a limit is out of range"));
     }
+    let direct = Direct::new().map_err(|error| system(&error))?;
     let shared = Arc::new(Shared::new(inbox_bytes_max as usize, preface_bytes as usize).map_err(|error| system(&error))?);
     let wake = Arc::new(JsWake::new(env.raw(), wake.raw(), Arc::clone(&shared.woken))?);
     wake.keep_alive(env.raw(), false);
     let engine = Engine::new(Arc::clone(&shared), Arc::clone(&wake) as Arc<dyn Wake>).map_err(|error| system(&error));
     let thread = engine.and_then(|engine| start(engine, Arc::clone(&shared), Arc::clone(&wake))).inspect_err(|_| wake.release())?;
+    let looped = LoopPoll::new(env.raw(), direct.fd(), on_loop);
     HUB.set(Some(Hub {
         shared,
         wake,
@@ -101,6 +127,8 @@ pub fn tls_open(env: Env, wake: Function<'_, (), ()>, inbox_bytes_max: u32, pref
         clients: Cache::default(),
         servers: Cache::default(),
         spare: Out::default(),
+        direct,
+        looped,
     }));
     // SAFETY: on the thread of `env`. Registered after the wake-up function, so it runs before that one's own.
     unsafe { sys::napi_add_env_cleanup_hook(env.raw(), Some(on_env_end), std::ptr::null_mut()) };
@@ -118,6 +146,15 @@ fn start(mut engine: Engine, shared: Arc<Shared>, wake: Arc<JsWake>) -> Result<J
             wake.wake();
         })
         .map_err(|error| system(&error))
+}
+
+unsafe extern "C" fn on_loop(_: *mut std::ffi::c_void, _: i32, _: i32) {
+    let _ = catch_unwind(|| {
+        let _ = with_hub(|hub| {
+            hub.read_direct();
+            Ok(())
+        });
+    });
 }
 
 unsafe extern "C" fn on_env_end(_: *mut std::ffi::c_void) {
@@ -338,11 +375,14 @@ pub fn tls_settle(link: u32) -> Result<()> {
     })
 }
 
-/// From here on octets of the peer are read.
+/// From here on octets of the peer are read; `direct`: by this thread, for a connection of few octets that are waited for.
 #[napi(catch_unwind)]
-pub fn tls_approve(link: u32) -> Result<()> {
-    with_link(link, |shared, link| {
-        shared.mailbox.post(Command::Approve { link: link.id });
+pub fn tls_approve(link: u32, direct: bool) -> Result<()> {
+    with_hub(|hub| {
+        let link = hub.links.get(&link).ok_or_else(|| closed("connection"))?;
+        let direct = direct && hub.looped.is_some() && !link.direct.load(SeqCst) && hub.direct.add(link);
+        link.direct.fetch_or(direct, SeqCst);
+        hub.shared.mailbox.post(Command::Approve { link: link.id, direct });
         Ok(())
     })
 }
@@ -352,7 +392,9 @@ pub fn tls_approve(link: u32) -> Result<()> {
 pub fn tls_read(link: u32, mut into: Uint8ArraySlice<'_>) -> Result<i32> {
     // SAFETY: nobody else writes to it during the call; see the head of this file.
     let into = unsafe { into.as_mut() };
-    with_link(link, |shared, link| {
+    with_hub(|hub| {
+        let link = hub.links.get(&link).ok_or_else(|| closed("connection"))?;
+        let shared = &hub.shared;
         let room = into.len().min(READ_BYTES_MAX);
         let mut count = 0;
         while count < room {
@@ -381,7 +423,11 @@ pub fn tls_read(link: u32, mut into: Uint8ArraySlice<'_>) -> Result<i32> {
             }
             if inbox.full && inbox.bytes * 2 <= shared.inbox_bytes_max {
                 inbox.full = false;
-                shared.mailbox.post(Command::Pull { link: link.id });
+                if link.direct.load(SeqCst) {
+                    hub.direct.pull(link);
+                } else {
+                    shared.mailbox.post(Command::Pull { link: link.id });
+                }
             }
         }
         Ok(count as i32)
@@ -420,9 +466,15 @@ pub fn tls_flush(link: u32) -> Result<()> {
             && machine.is_open
             && machine.is_flushed()
             && !machine.is_ending()
-            && matches!(machine.flush(link, &mut hub.spare), Ok(false))
         {
-            return Ok(());
+            match machine.flush(link, &mut hub.spare) {
+                Ok(false) => return Ok(()),
+                Ok(true) => {}
+                // The system tells it once; what follows from it is the other thread's.
+                Err(end) => {
+                    lock(&link.end).get_or_insert(end);
+                }
+            }
         }
         if first(&link.flushing) {
             hub.shared.mailbox.post(Command::Flush { link: link.id });
@@ -450,13 +502,15 @@ pub fn tls_unsent(link: u32, mark: Option<u32>) -> Result<u32> {
 /// Forgets what has not begun to leave, sends the last record if there is one, ends the connection in order; event `Closed` tells when.
 #[napi(catch_unwind)]
 pub fn tls_end(link: u32, kind: u32, last: Option<&[u8]>) -> Result<()> {
-    with_link(link, |shared, link| {
+    with_hub(|hub| {
+        let link = hub.links.get(&link).ok_or_else(|| closed("connection"))?;
         let kind = u8::try_from(kind).map_err(|_| invalid("no such kind"))?;
+        hub.leave_direct(link);
         link.clear_outbox();
         if let Some(last) = last {
             lock(&link.outbox).record(kind, last, &[]);
         }
-        shared.mailbox.post(Command::End { link: link.id });
+        hub.shared.mailbox.post(Command::End { link: link.id });
         Ok(())
     })
 }
@@ -464,8 +518,11 @@ pub fn tls_end(link: u32, kind: u32, last: Option<&[u8]>) -> Result<()> {
 /// Ends it at once; event `Closed` tells when it is gone. Idempotent.
 #[napi(catch_unwind)]
 pub fn tls_destroy(link: u32) {
-    let _ = with_link(link, |shared, link| {
-        shared.mailbox.post(Command::Destroy { link: link.id });
+    let _ = with_hub(|hub| {
+        if let Some(link) = hub.links.get(&link) {
+            hub.leave_direct(link);
+            hub.shared.mailbox.post(Command::Destroy { link: link.id });
+        }
         Ok(())
     });
 }
@@ -495,7 +552,9 @@ pub fn tls_why(link: u32) -> Result<TlsEnd> {
 #[napi(catch_unwind)]
 pub fn tls_forget(link: u32) {
     let _ = with_hub(|hub| {
-        hub.links.remove(&link);
+        if let Some(link) = hub.links.remove(&link) {
+            hub.leave_direct(&link);
+        }
         Ok(())
     });
 }

@@ -33,6 +33,8 @@ enum Stage {
     /// Nothing is read until it is approved.
     Pending,
     Open,
+    /// The JavaScript thread reads; what it leaves to this one is written here.
+    Direct,
     /// What comes in is thrown away.
     Ending,
 }
@@ -131,15 +133,7 @@ impl Engine {
             }
             Command::Unlisten { listener } => self.unlisten(listener),
             Command::Settle { link } => self.settle(link),
-            Command::Approve { link } => {
-                self.settle(link);
-                if let Some(entry) = self.entries.get_mut(&link)
-                    && entry.stage == Stage::Pending
-                {
-                    entry.stage = Stage::Open;
-                }
-                self.mark(link);
-            }
+            Command::Approve { link, direct } => self.approve(link, direct),
             Command::Flush { link } | Command::Pull { link } => self.mark(link),
             Command::End { link } => self.end(link),
             Command::Destroy { link } => self.remove(link),
@@ -194,8 +188,29 @@ impl Engine {
         }
     }
 
+    fn approve(&mut self, id: u32, direct: bool) {
+        self.settle(id);
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if entry.stage != Stage::Pending {
+            return;
+        }
+        if direct {
+            entry.stage = Stage::Direct;
+            // Else two threads would read it.
+            if let Err(error) = self.poll.watch_room(entry.link.stream.as_raw_fd(), u64::from(id)) {
+                self.over(id, End::System(error.raw_os_error().unwrap_or(0)));
+            }
+        } else {
+            entry.stage = Stage::Open;
+            self.mark(id);
+        }
+    }
+
     fn end(&mut self, id: u32) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
+        if entry.stage == Stage::Direct {
+            let _ = self.poll.watch_all(entry.link.stream.as_raw_fd(), u64::from(id));
+        }
         entry.stage = Stage::Ending;
         let mut machine = lock(&entry.link.machine);
         machine.end();
@@ -232,9 +247,7 @@ impl Engine {
             self.remove(id);
             return;
         }
-        let mut inbox = lock(&entry.link.inbox);
-        inbox.ended = true;
-        if !std::mem::replace(&mut inbox.announced, true) {
+        if entry.link.deliver(Vec::new(), true) {
             self.events.push(Event::Readable(id));
         }
     }
@@ -320,13 +333,14 @@ impl Engine {
         }
         let link = Arc::clone(&entry.link);
         let room = match entry.stage {
-            Stage::Hello | Stage::Pending => return,
+            Stage::Hello | Stage::Pending | Stage::Direct => return,
             Stage::Handshake | Stage::Preface => READ_BYTES_STRANGER,
             Stage::Ending => READ_BYTES,
-            Stage::Open => room(&link, self.shared.inbox_bytes_max),
+            Stage::Open if link.has_room(self.shared.inbox_bytes_max) => READ_BYTES,
+            Stage::Open => return,
         };
         let mut machine = lock(&link.machine);
-        if !machine.readable || room == 0 || machine.peer_ended() {
+        if !machine.readable || machine.peer_ended() {
             return;
         }
         let received = machine.receive(&link.stream, room, &mut self.buffer);
@@ -374,13 +388,7 @@ impl Engine {
             }
             self.events.push(Event::Incoming { listener: entry.listener.unwrap_or(0), link: Arc::clone(&entry.link) });
         }
-        if plain.is_empty() || entry.stage == Stage::Ending {
-            return;
-        }
-        let mut inbox = lock(&entry.link.inbox);
-        inbox.bytes += plain.len();
-        inbox.chunks.push_back(plain);
-        if !std::mem::replace(&mut inbox.announced, true) {
+        if entry.stage != Stage::Ending && entry.link.deliver(plain, false) {
             self.events.push(Event::Readable(id));
         }
     }
@@ -451,16 +459,20 @@ impl Engine {
         link.flushing.store(false, SeqCst);
         let mut machine = lock(&link.machine);
         let result = machine.flush(&link, &mut self.spare);
-        if result.is_err() {
+        if let Err(end) = &result {
             machine.break_off();
+            // The system tells it once, and this was the time.
+            lock(&link.end).get_or_insert_with(|| end.clone());
         }
+        let has_given_up = result.is_err() && !machine.is_open;
         let is_over = machine.is_over() || (result.is_err() && matches!(entry.stage, Stage::Ending | Stage::Handshake | Stage::Preface));
         drop(machine);
         if is_over {
-            if let Err(end) = result {
-                lock(&link.end).get_or_insert(end);
-            }
             self.remove(id);
+            return;
+        }
+        if let (true, Err(end)) = (has_given_up, &result) {
+            self.over(id, end.clone());
             return;
         }
         // A write that failed is told by reading, behind what the peer said before.
@@ -501,12 +513,4 @@ impl Engine {
             }
         }
     }
-}
-
-/// What is read next: as much as ever, or nothing while the inbox is full, which then says when it has room.
-fn room(link: &Link, inbox_bytes_max: usize) -> usize {
-    let mut inbox = lock(&link.inbox);
-    let is_full = inbox.bytes >= inbox_bytes_max;
-    inbox.full |= is_full;
-    if is_full { 0 } else { READ_BYTES }
 }

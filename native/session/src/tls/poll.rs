@@ -1,4 +1,5 @@
-//! epoll(7), edge-triggered: a descriptor is added once for both directions, and leaves by being closed.
+//! epoll(7). The I/O thread is told once for each change, and a descriptor leaves by being closed; the event loop's thread for as long as
+//! there is something to read.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -34,11 +35,41 @@ impl Poll {
         Ok(Poll { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_PER_WAIT] })
     }
 
+    /// Told once for each change, in either direction.
     pub fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32, u64: token };
+        self.control(libc::EPOLL_CTL_ADD, fd, token, libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET)
+    }
+
+    /// As `add`, for one that is there: what is so now is told anew.
+    pub fn watch_all(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET)
+    }
+
+    /// From now on only room for writing is told.
+    pub fn watch_room(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, libc::EPOLLOUT | libc::EPOLLET)
+    }
+
+    /// Told for as long as there is something to read.
+    pub fn add_readable(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token, libc::EPOLLIN | libc::EPOLLRDHUP)
+    }
+
+    /// For one of `add_readable`: whether it is told now.
+    pub fn set_readable(&self, fd: RawFd, token: u64, told: bool) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, if told { libc::EPOLLIN | libc::EPOLLRDHUP } else { 0 })
+    }
+
+    fn control(&self, operation: libc::c_int, fd: RawFd, token: u64, events: libc::c_int) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: events as u32, u64: token };
         // SAFETY: the event lives through the call; a descriptor that is none is an error of the call.
-        let result = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+        let result = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &raw mut event) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Readable while it has something to tell.
+    pub fn fd(&self) -> RawFd {
+        self.epoll.as_raw_fd()
     }
 
     /// For a descriptor of which others may hold copies, so that closing ours is not enough.

@@ -1,5 +1,6 @@
 //! What the JavaScript thread and the I/O thread share of a connection. Octets go out by `Outbox` and come in by `Inbox`; the protocol's
-//! state is behind one lock, which the I/O thread holds for a turn, and the JavaScript thread only tries for: to send a few octets itself.
+//! state is behind one lock, held for a turn: by the I/O thread, by the JavaScript thread for a connection that it reads itself, and if it is
+//! free, to send a few octets at once.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -20,8 +21,8 @@ pub enum Command {
     Unlisten { listener: u32 },
     /// It no longer counts as pending.
     Settle { link: u32 },
-    /// Octets may come.
-    Approve { link: u32 },
+    /// Octets may come. `direct`: the JavaScript thread reads them itself.
+    Approve { link: u32, direct: bool },
     /// There is something in the outbox.
     Flush { link: u32 },
     /// The inbox has room again.
@@ -171,6 +172,8 @@ pub struct Link {
     /// JavaScript waits for `Writable`, told when so few octets are unsent.
     pub watched: AtomicBool,
     pub watched_mark: AtomicUsize,
+    /// The JavaScript thread reads it.
+    pub direct: AtomicBool,
     /// A `Flush` is under way.
     pub flushing: AtomicBool,
 }
@@ -192,8 +195,30 @@ impl Link {
             unsent: AtomicUsize::new(0),
             watched: AtomicBool::new(false),
             watched_mark: AtomicUsize::new(0),
+            direct: AtomicBool::new(false),
             flushing: AtomicBool::new(false),
         })
+    }
+
+    /// What came in waits to be taken; true if that must be told.
+    pub fn deliver(&self, plain: Vec<u8>, ended: bool) -> bool {
+        let mut inbox = lock(&self.inbox);
+        if !plain.is_empty() {
+            inbox.bytes += plain.len();
+            inbox.chunks.push_back(plain);
+        } else if !ended {
+            return false;
+        }
+        inbox.ended |= ended;
+        !std::mem::replace(&mut inbox.announced, true)
+    }
+
+    /// Whether more may come in; if not, whoever takes octets says when.
+    pub fn has_room(&self, inbox_bytes_max: usize) -> bool {
+        let mut inbox = lock(&self.inbox);
+        let is_full = inbox.bytes >= inbox_bytes_max;
+        inbox.full |= is_full;
+        !is_full
     }
 
     /// Takes all that waits to leave.
