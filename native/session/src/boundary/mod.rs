@@ -1,5 +1,6 @@
 //! What JavaScript sees. Every function catches panics, checks its arguments, and throws an `Error` whose message is a sentence.
 
+mod call;
 mod loop_poll;
 mod quic;
 mod registry;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
@@ -16,6 +17,7 @@ use napi::sys;
 use napi_derive::napi;
 use rustls::{ClientConfig, ServerConfig};
 
+use super::call::JsCall;
 use super::loop_poll::LoopPoll;
 use super::registry::{closed, credentials, first, invalid};
 use super::wake::JsWake;
@@ -50,6 +52,7 @@ struct Hub {
     direct: Direct,
     /// Watches `direct`; without it the I/O thread reads everything.
     looped: Option<LoopPoll>,
+    drain: Rc<JsCall>,
 }
 
 impl Hub {
@@ -64,16 +67,20 @@ impl Hub {
         if let Some(looped) = self.looped.take() {
             looped.close();
         }
+        if let Some(drain) = Rc::into_inner(self.drain) {
+            drain.release();
+        }
     }
 
-    /// Reads what the JavaScript thread reads itself.
-    fn read_direct(&mut self) {
+    /// Reads what the JavaScript thread reads itself; whom to tell, if there is something.
+    fn read_direct(&mut self) -> Option<Rc<JsCall>> {
         let mut events = Vec::new();
         self.direct.turn(&self.links, self.shared.inbox_bytes_max, &mut events);
-        if !events.is_empty() {
-            lock(&self.shared.events).extend(events);
-            self.wake.wake();
+        if events.is_empty() {
+            return None;
         }
+        lock(&self.shared.events).extend(events);
+        Some(Rc::clone(&self.drain))
     }
 
     fn leave_direct(&self, link: &Link) {
@@ -112,7 +119,9 @@ pub fn tls_open(env: Env, wake: Function<'_, (), ()>, inbox_bytes_max: u32, pref
     }
     let direct = Direct::new().map_err(|error| system(&error))?;
     let shared = Arc::new(Shared::new(inbox_bytes_max as usize, preface_bytes as usize).map_err(|error| system(&error))?);
-    let wake = Arc::new(JsWake::new(env.raw(), wake.raw(), Arc::clone(&shared.woken))?);
+    let wake_function = wake.raw();
+    let drain = Rc::new(JsCall::new(env.raw(), wake_function)?);
+    let wake = Arc::new(JsWake::new(env.raw(), wake_function, Arc::clone(&shared.woken))?);
     wake.keep_alive(env.raw(), false);
     let engine = Engine::new(Arc::clone(&shared), Arc::clone(&wake) as Arc<dyn Wake>).map_err(|error| system(&error));
     let thread = engine.and_then(|engine| start(engine, Arc::clone(&shared), Arc::clone(&wake))).inspect_err(|_| wake.release())?;
@@ -129,6 +138,7 @@ pub fn tls_open(env: Env, wake: Function<'_, (), ()>, inbox_bytes_max: u32, pref
         spare: Out::default(),
         direct,
         looped,
+        drain,
     }));
     // SAFETY: on the thread of `env`. Registered after the wake-up function, so it runs before that one's own.
     unsafe { sys::napi_add_env_cleanup_hook(env.raw(), Some(on_env_end), std::ptr::null_mut()) };
@@ -150,10 +160,10 @@ fn start(mut engine: Engine, shared: Arc<Shared>, wake: Arc<JsWake>) -> Result<J
 
 unsafe extern "C" fn on_loop(_: *mut std::ffi::c_void, _: i32, _: i32) {
     let _ = catch_unwind(|| {
-        let _ = with_hub(|hub| {
-            hub.read_direct();
-            Ok(())
-        });
+        // The hub is let go of before JavaScript runs, which comes back to it.
+        if let Ok(Some(drain)) = with_hub(|hub| Ok(hub.read_direct())) {
+            drain.call();
+        }
     });
 }
 
