@@ -119,8 +119,13 @@ class Hub {
   }
 
   #foreign(id: number, listener: number): void {
+    const handler = this.listeners.get(listener);
+    if (handler === undefined) {
+      call(WHAT, (native) => native.tlsDropForeign(id));
+      return;
+    }
     const { descriptor, hello } = call(WHAT, (native) => native.tlsTakeForeign(id));
-    this.listeners.get(listener)?.foreign(descriptor, hello);
+    handler.foreign(descriptor, hello);
   }
 
   #listenerClosed(id: number): void {

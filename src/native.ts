@@ -52,6 +52,7 @@ interface Addon {
   tlsSetCredentials(listener: number, chain: Uint8Array, key: Uint8Array): void;
   tlsUnlisten(listener: number): void;
   tlsTakeForeign(id: number): { descriptor: number; hello: Uint8Array };
+  tlsDropForeign(id: number): void;
   tlsCheck(chain: Uint8Array, key: Uint8Array): void;
   tlsAdopt(descriptor: number, chain: Uint8Array, key: Uint8Array): number;
   tlsPeer(connection: number): { chain: Uint8Array; preface: Uint8Array; remote: string; local: string };

@@ -26,7 +26,7 @@ use crate::mailbox::{Wake, lock};
 use crate::tls::direct::Direct;
 use crate::tls::engine::Engine;
 use crate::tls::machine::{Machine, Out};
-use crate::tls::shared::{Command, End, Event, Link, ListenRules, Shared};
+use crate::tls::shared::{Command, End, Event, Foreign, Link, ListenRules, Shared};
 
 /// Words of one event: kind, connection or listener, argument.
 const EVENT_WORDS: usize = 3;
@@ -45,7 +45,7 @@ struct Hub {
     thread: Option<JoinHandle<()>>,
     limits: ChainLimits,
     links: HashMap<u32, Arc<Link>>,
-    foreign: HashMap<u32, (TcpStream, Vec<u8>)>,
+    foreign: HashMap<u32, Foreign>,
     clients: Cache<ClientConfig>,
     servers: Cache<ServerConfig>,
     spare: Out,
@@ -81,6 +81,14 @@ impl Hub {
         }
         lock(&self.shared.events).extend(events);
         Some(Rc::clone(&self.drain))
+    }
+
+    fn foreign_taken(&mut self, id: u32) -> Option<Foreign> {
+        let foreign = self.foreign.remove(&id)?;
+        if let Some(address) = foreign.address {
+            self.shared.mailbox.post(Command::Taken { listener: foreign.listener, address });
+        }
+        Some(foreign)
     }
 
     fn leave_direct(&self, link: &Link) {
@@ -224,8 +232,9 @@ fn words_of(event: Event, hub: &mut Hub) -> [u32; EVENT_WORDS] {
         Event::Readable(link) => [3, link, 0],
         Event::Writable(link) => [4, link, 0],
         Event::Closed(link) => [5, link, 0],
-        Event::Foreign { listener, id, stream, hello } => {
-            hub.foreign.insert(id, (stream, hello));
+        Event::Foreign(foreign) => {
+            let Foreign { id, listener, .. } = *foreign;
+            hub.foreign.insert(id, *foreign);
             [6, id, listener]
         }
         Event::ListenerClosed(listener) => [7, listener, 0],
@@ -321,9 +330,18 @@ pub struct TlsForeign {
 #[napi(catch_unwind)]
 pub fn tls_take_foreign(id: u32) -> Result<TlsForeign> {
     with_hub(|hub| {
-        let (stream, hello) = hub.foreign.remove(&id).ok_or_else(|| closed("connection"))?;
-        Ok(TlsForeign { descriptor: stream.into_raw_fd(), hello: hello.into() })
+        let foreign = hub.foreign_taken(id).ok_or_else(|| closed("connection"))?;
+        Ok(TlsForeign { descriptor: foreign.stream.into_raw_fd(), hello: foreign.hello.into() })
     })
+}
+
+/// After event `Foreign`: closes it.
+#[napi(catch_unwind)]
+pub fn tls_drop_foreign(id: u32) {
+    let _ = with_hub(|hub| {
+        hub.foreign_taken(id);
+        Ok(())
+    });
 }
 
 // ---- connections

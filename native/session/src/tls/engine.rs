@@ -15,7 +15,7 @@ use super::hello::{HELLO_BYTES_MAX, Hello, look};
 use super::listener::Listener;
 use super::machine::{Machine, Out};
 use super::poll::Poll;
-use super::shared::{Command, End, Event, Link, ListenRules, Shared};
+use super::shared::{Command, End, Event, Foreign, Link, ListenRules, Shared};
 use crate::blocks;
 use crate::mailbox::{Wake, lock};
 
@@ -137,6 +137,12 @@ impl Engine {
             Command::Flush { link } | Command::Pull { link } => self.mark(link),
             Command::End { link } => self.end(link),
             Command::Destroy { link } => self.remove(link),
+            Command::Taken { listener, address } => {
+                if let Some(listener) = self.listeners.get_mut(&listener) {
+                    listener.links -= 1;
+                    listener.settle(address);
+                }
+            }
             Command::Shutdown => self.running = false,
         }
     }
@@ -437,19 +443,15 @@ impl Engine {
         }
     }
 
+    /// It counts until somebody takes it: a busy JavaScript thread is no reason to hold ever more of them.
     fn hand_over(&mut self, id: u32, hello: Vec<u8>) {
-        self.settle(id);
         let Some(entry) = self.entries.remove(&id) else { return };
         if let Some(at) = entry.deadline {
             self.timers.remove(&(at, id));
         }
-        let listener = entry.listener.unwrap_or(0);
-        if let Some(listener) = self.listeners.get_mut(&listener) {
-            listener.links -= 1;
-        }
         self.poll.remove(entry.link.stream.as_raw_fd());
         if let Some(link) = Arc::into_inner(entry.link) {
-            self.events.push(Event::Foreign { listener, id, stream: link.stream, hello });
+            self.events.push(Event::Foreign(Box::new(Foreign { listener: entry.listener.unwrap_or(0), id, stream: link.stream, hello, address: entry.pending_for })));
         }
     }
 

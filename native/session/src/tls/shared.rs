@@ -3,7 +3,7 @@
 //! free, to send a few octets at once.
 
 use std::collections::VecDeque;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
@@ -30,6 +30,8 @@ pub enum Command {
     /// Nothing is handed over any more: what is in the outbox leaves, then the connection is closed in order.
     End { link: u32 },
     Destroy { link: u32 },
+    /// A connection that is no fabric was taken over, and counts no more.
+    Taken { listener: u32, address: IpAddr },
     Shutdown,
 }
 
@@ -56,10 +58,19 @@ pub enum Event {
     /// It is gone; no event of this link follows.
     Closed(u32),
     /// A connection for the HTTP server, and what was read of it.
-    Foreign { listener: u32, id: u32, stream: TcpStream, hello: Vec<u8> },
+    Foreign(Box<Foreign>),
     ListenerClosed(u32),
     /// The I/O thread has ended.
     Ended,
+}
+
+pub struct Foreign {
+    pub listener: u32,
+    pub id: u32,
+    pub stream: TcpStream,
+    pub hello: Vec<u8>,
+    /// Counted as pending for this address until it is taken.
+    pub address: Option<IpAddr>,
 }
 
 /// How a connection ended.
@@ -135,6 +146,9 @@ fn record_head(kind: u8, length: usize) -> [u8; RECORD_HEAD_BYTES] {
     [kind, a, b, c]
 }
 
+/// Pieces that are smaller are put together.
+const CHUNK_BYTES_MIN: usize = 16 * 1024;
+
 /// Octets that came in and were not yet taken.
 #[derive(Default)]
 pub struct Inbox {
@@ -201,15 +215,24 @@ impl Link {
     }
 
     /// What came in waits to be taken; true if that must be told.
-    pub fn deliver(&self, plain: Vec<u8>, ended: bool) -> bool {
+    pub fn deliver(&self, mut plain: Vec<u8>, ended: bool) -> bool {
         let mut inbox = lock(&self.inbox);
-        if !plain.is_empty() {
-            inbox.bytes += plain.len();
-            inbox.chunks.push_back(plain);
-        } else if !ended {
+        if plain.is_empty() && !ended {
             return false;
         }
+        inbox.bytes += plain.len();
         inbox.ended |= ended;
+        match inbox.chunks.back_mut() {
+            // Many small pieces become one: each would cost more than what is in it.
+            Some(last) if last.len() + plain.len() <= CHUNK_BYTES_MIN => last.extend_from_slice(&plain),
+            _ if plain.is_empty() => {}
+            _ => {
+                if plain.capacity() > 2 * plain.len() {
+                    plain.shrink_to_fit();
+                }
+                inbox.chunks.push_back(plain);
+            }
+        }
         !std::mem::replace(&mut inbox.announced, true)
     }
 
@@ -282,6 +305,27 @@ mod tests {
         outbox.record(KIND_DATA, &[5], &[]);
         assert_eq!(outbox.bytes, [9, 9, 0, 0, 0, 4, 1, 2, 3, 4, 2, 0, 0, 0, 0, 0, 0, 1, 5]);
         assert_eq!(outbox.payload, 5);
+    }
+
+    #[test]
+    fn what_came_in_small_pieces_is_kept_as_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let link = Link::new(1, stream, Machine::server()).unwrap();
+        assert!(link.deliver(vec![1], false));
+        for _ in 0..40_000 {
+            let mut wide = Vec::with_capacity(4_000);
+            wide.push(1);
+            assert!(!link.deliver(wide, false));
+        }
+        let inbox = lock(&link.inbox);
+        assert_eq!(inbox.bytes, 40_001);
+        assert!(inbox.chunks.len() <= 3);
+        assert!(inbox.chunks.iter().map(Vec::capacity).sum::<usize>() < 100_000);
+        drop(inbox);
+        assert!(link.has_room(40_002));
+        assert!(!link.has_room(40_001));
+        assert!(lock(&link.inbox).full);
     }
 
     #[test]
