@@ -13,7 +13,7 @@ import { TlsListening } from '../native-tls.ts';
 import type { Credentials, Session, SessionListener } from './session.ts';
 import { systemTimers, type Timers } from './system.ts';
 import { TcpAcceptor } from './tcp.ts';
-import { checkCredentials, secureContextOf, systemName } from './tcp-tls.ts';
+import { checkCredentials, secureContextOf, systemError } from './tcp-tls.ts';
 
 export interface TcpListenOptions {
   readonly host: string;
@@ -37,13 +37,6 @@ export async function listenTcp(options: TcpListenOptions): Promise<SessionListe
   } catch (error) {
     throw listenError(systemError(error), 'TCP', options.host, options.port);
   }
-}
-
-/** The addon puts the system's error number first when it cannot bind. */
-function systemError(error: unknown): unknown {
-  if (!(error instanceof SelvedgeError) || error.code !== 'native_failed') return error;
-  const [, errno] = /^(\d+) /.exec(String(error.facts.why)) ?? [];
-  return errno === undefined ? error : Object.assign(new Error(error.message, { cause: error }), { code: systemName(Number(errno)) });
 }
 
 /** The ALPN list as it stands on the wire: a name behind its length. */

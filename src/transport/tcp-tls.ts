@@ -111,7 +111,14 @@ function closedInHandshake(peer: string): SelvedgeError {
   return new SelvedgeError('tls_handshake_failed', { peer, why: 'connection closed during the handshake' });
 }
 
+/** The addon puts the system's error number first: the error as Node would have it. */
+export function systemError(error: unknown): unknown {
+  if (!(error instanceof SelvedgeError) || error.code !== 'native_failed') return error;
+  const [, errno] = /^(\d+) /.exec(String(error.facts.why)) ?? [];
+  return errno === undefined ? error : Object.assign(new Error(error.message, { cause: error }), { code: systemName(Number(errno)) });
+}
+
 /** `ECONNRESET` for 104. */
-export function systemName(errno: number): string {
+function systemName(errno: number): string {
   return errno > 0 ? getSystemErrorName(-errno) : 'unknown';
 }

@@ -14,7 +14,7 @@ import { systemRandom, systemTimers, type Timers } from './system.ts';
 import { RecordKind } from './tcp-lane.ts';
 import { decodePreface, encodePreface, SESSION_ID_BYTES } from './tcp-preface.ts';
 import { TcpSession } from './tcp-session.ts';
-import { addressPort, checkCredentials, endError, tcpError } from './tcp-tls.ts';
+import { addressPort, checkCredentials, endError, systemError, tcpError } from './tcp-tls.ts';
 
 export interface TcpOptions {
   readonly timers?: Timers;
@@ -120,7 +120,7 @@ export class TcpTransport implements Transport {
         try {
           connection = TlsConnection.adopt(descriptorOf(socket), credentials);
         } catch (error) {
-          return settle(tcpError(error, peer));
+          return settle(tcpError(systemError(error), peer));
         }
         // Its descriptor is closed, the connection is not: the addon has a copy.
         socket.destroy();

@@ -550,3 +550,78 @@ fn words(name: &str) -> String {
     }
     words.to_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn client() -> Machine {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]).expect("TLS 1.3");
+        let mut machine = Machine::client(Arc::new(config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())).expect("a client");
+        machine.begin(&mut []).expect("a ClientHello");
+        machine
+    }
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        (near, listener.accept().expect("its other end").0)
+    }
+
+    #[test]
+    fn what_is_no_tls_ends_it_and_later_calls_change_nothing() {
+        let answers: [&[u8]; 4] = [b"HTTP/1.0 400 Bad Request\r\n\r\n", &[22, 3, 3, 0, 4, 2, 0, 0, 0], &[21, 3, 3, 0, 2, 2, 120], &[23, 3, 3, 0, 1, 0]];
+        for answer in answers {
+            let (near, mut far) = pair();
+            let mut machine = client();
+            let link = Link::new(1, near, client()).expect("a link");
+            let mut spare = Out::default();
+            assert_eq!(machine.flush(&link, &mut spare), Ok(false));
+            far.write_all(answer).expect("written");
+            link.stream.set_nonblocking(false).expect("a wait");
+            machine.readable = true;
+            let received = machine.receive(&link.stream, 16_384, &mut Vec::new());
+            match received.end {
+                Some(End::Foreign) => assert_eq!(answer[0], 21),
+                Some(End::Tls(_)) => {}
+                other => panic!("{other:?} after {answer:?}"),
+            }
+            assert!(received.plain.is_empty() && machine.peer_ended() && !machine.is_open);
+            link.outbox.lock().expect("the outbox").record(0, &[1], &[2]);
+            assert_eq!(machine.flush(&link, &mut spare), Ok(false));
+        }
+    }
+
+    #[test]
+    fn a_record_without_end_is_bounded() {
+        let (near, mut far) = pair();
+        let link = Link::new(1, near, client()).expect("a link");
+        let mut machine = client();
+        link.stream.set_nonblocking(false).expect("a wait");
+        // Pieces of one handshake message, each whole, the message never.
+        let piece: Vec<u8> = [&[22, 3, 3, 0x40, 0][..], &[2, 0, 0xff, 0xff], &[0; 16_380]].concat();
+        let more: Vec<u8> = [&[22, 3, 3, 0x40, 0][..], &[0; 16_384]].concat();
+        let writer = std::thread::spawn(move || far.write_all(&piece).and_then(|()| (0..40).try_for_each(|_| far.write_all(&more))));
+        let mut buffer = Vec::new();
+        let mut bytes = 0;
+        loop {
+            machine.readable = true;
+            let received = machine.receive(&link.stream, 16_384, &mut buffer);
+            bytes += received.bytes;
+            if received.end.is_some() {
+                break;
+            }
+            assert!(bytes <= INPUT_BYTES_MAX + 16_384);
+        }
+        drop(link);
+        let _ = writer.join();
+    }
+
+    #[test]
+    fn names_of_alerts_become_words() {
+        assert_eq!(words("HandshakeFailure"), "handshake failure");
+        assert_eq!(words("UnknownCA"), "unknown ca");
+    }
+}
