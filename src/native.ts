@@ -1,5 +1,6 @@
 /**
- * The whole boundary to native/session: the only file that loads the addon. What it returns is typed here and nowhere else.
+ * The boundary to native/session: the only file that loads the addon. What it returns is typed here and nowhere else; native-tls.ts
+ * has the part for TLS over TCP.
  *
  * Who owns what: arguments are read during the call and never kept; every array that comes back is the caller's. The addon's
  * state belongs to the thread (Node environment) that made it and is torn down with it.
@@ -44,8 +45,29 @@ interface Addon {
   quicFinish(endpoint: number, connection: number): void;
   quicCloseLink(endpoint: number, connection: number, code: number, reason: Uint8Array): void;
   quicTakeEnd(endpoint: number, connection: number): QuicEnd;
-  tcpPace(descriptor: number, rate: number): void;
-  tcpLook(descriptor: number, out: Float64Array): void;
+  tlsOpen(wake: () => void, inboxBytesMax: number, prefaceBytes: number, chainCertsMax: number, certBytesMax: number): void;
+  tlsKeepAlive(alive: boolean): void;
+  tlsTake(out: Uint32Array): number;
+  tlsListen(host: string, port: number, chain: Uint8Array, key: Uint8Array, rules: NativeTlsRules): { id: number; host: string; port: number };
+  tlsSetCredentials(listener: number, chain: Uint8Array, key: Uint8Array): void;
+  tlsUnlisten(listener: number): void;
+  tlsTakeForeign(id: number): { descriptor: number; hello: Uint8Array };
+  tlsDropForeign(id: number): void;
+  tlsCheck(chain: Uint8Array, key: Uint8Array): void;
+  tlsAdopt(descriptor: number, chain: Uint8Array, key: Uint8Array): number;
+  tlsPeer(connection: number): { chain: Uint8Array; preface: Uint8Array; remote: string; local: string };
+  tlsSettle(connection: number): void;
+  tlsApprove(connection: number, direct: boolean): void;
+  tlsRead(connection: number, into: Uint8Array): number;
+  tlsWrite(connection: number, kind: number, head: Uint8Array, body: Uint8Array | null): number;
+  tlsFlush(connection: number): void;
+  tlsUnsent(connection: number, mark: number | null): number;
+  tlsEnd(connection: number, kind: number, last: Uint8Array | null): void;
+  tlsDestroy(connection: number): void;
+  tlsWhy(connection: number): { kind: 'tls' | 'foreign' | 'system' | 'ended'; errno: number; why: string };
+  tlsForget(connection: number): void;
+  tlsPace(connection: number, rate: number): void;
+  tlsLook(connection: number, out: Float64Array): void;
   keepSecrets(): void;
 }
 
@@ -66,6 +88,14 @@ interface NativeQuicOptions {
   readonly bbr: boolean;
   readonly chainCertsMax: number;
   readonly certBytesMax: number;
+}
+
+interface NativeTlsRules {
+  readonly sharesPort: boolean;
+  readonly handshakeMs: number;
+  readonly pendingMax: number;
+  readonly pendingPerAddressMax: number;
+  readonly connectionsMax: number;
 }
 
 interface NativeFacts {
@@ -111,7 +141,7 @@ function addon(): Addon {
 }
 
 /** A list of byte strings as one: [u32 length][octets]…. One argument means nothing of the caller runs while the addon reads. */
-function packBlocks(blocks: readonly Uint8Array[]): Uint8Array {
+export function packBlocks(blocks: readonly Uint8Array[]): Uint8Array {
   const packed = new Uint8Array(blocks.reduce((sum, block) => sum + 4 + block.length, 0));
   const view = new DataView(packed.buffer);
   let at = 0;
@@ -123,7 +153,7 @@ function packBlocks(blocks: readonly Uint8Array[]): Uint8Array {
   return packed;
 }
 
-function unpackBlocks(packed: Uint8Array): Uint8Array[] {
+export function unpackBlocks(packed: Uint8Array): Uint8Array[] {
   const view = new DataView(packed.buffer, packed.byteOffset, packed.byteLength);
   const blocks: Uint8Array[] = [];
   for (let at = 0; at < packed.length; ) {
@@ -134,8 +164,8 @@ function unpackBlocks(packed: Uint8Array): Uint8Array[] {
   return blocks;
 }
 
-/** Runs a native call; what it throws becomes a code: `handle_closed`, `argument_invalid`, else `native_failed`. */
-function call<T>(what: string, run: (native: Addon) => T): T {
+/** Runs a native call; what it throws becomes a code: `handle_closed`, `argument_invalid`, else `native_failed`. For this file and native-tls.ts. */
+export function call<T>(what: string, run: (native: Addon) => T): T {
   const native = addon();
   try {
     return run(native);
@@ -556,30 +586,6 @@ export class QuicConnection {
       return { kind: 'endpoint', code: 0, why: 'the endpoint is closed' };
     }
   }
-}
-
-/** Octets a second that the kernel lets leave on a TCP connection at most; null: no bound. @throws native_failed */
-export function tcpPace(descriptor: number, rate_bytes_per_s: number | null): void {
-  call('TCP connection', (native) => native.tcpPace(descriptor, rate_bytes_per_s ?? -1));
-}
-
-/** The kernel's view of a TCP connection: octets since it began, and what it has not sent yet. */
-export interface TcpView {
-  /** Smoothed over about eight acknowledgements. */
-  readonly rtt_ms: number;
-  readonly acked_bytes: number;
-  readonly retransmitted_bytes: number;
-  readonly sent_bytes: number;
-  readonly unsent_bytes: number;
-}
-
-const tcpArray = new Float64Array(5);
-
-/** @throws native_failed */
-export function tcpLook(descriptor: number): TcpView {
-  call('TCP connection', (native) => native.tcpLook(descriptor, tcpArray));
-  const at = (index: number): number => tcpArray[index] ?? 0;
-  return { rtt_ms: at(0), acked_bytes: at(1), retransmitted_bytes: at(2), sent_bytes: at(3), unsent_bytes: at(4) };
 }
 
 /** No core dump of this process, and no look into its memory by others of the same user, until it ends. @throws native_failed */

@@ -38,6 +38,8 @@ export const ErrorSchema = Type.Object({
 export async function makeApi({ title, onFailure, admit, routes, answer_ms_max = limits.api_answer_ms_max }: ApiOptions): Promise<Api> {
   const api: Api = fastify({
     serverFactory: (handler) => boundedServer(handler, answer_ms_max),
+    // Fastify's own would destroy the socket while the answer is still being written.
+    clientErrorHandler: refuseGarbage,
     bodyLimit: limits.api_body_bytes_max,
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 64 },
@@ -151,7 +153,6 @@ function boundedServer(handler: (request: IncomingMessage, response: ServerRespo
     open.add(socket);
     socket.once('close', () => open.delete(socket));
   });
-  server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseGarbage(error, socket as Socket));
   server.emit('listening');
   return server;
 }

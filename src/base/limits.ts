@@ -57,10 +57,10 @@ export const limits = {
   quic_datagram_queue_bytes_max: 256 * KIB,
   session_urgent_bytes_extra: 256 * KIB,
   session_linger_ms_max: 1_000,
-  tcp_batch_bytes_max: 128 * KIB,
   tcp_urgent_unsent_bytes_max: 64 * KIB,
   tcp_bulk_unsent_bytes_max: 256 * KIB,
-  tcp_batch_buffers_kept_max: 8,
+  /** Of octets that came in on a connection and were not yet taken here; with so many, no more is read of it. */
+  tcp_inbox_bytes_max: 256 * KIB,
 
   // Dialing and reconnecting.
   quic_head_start_ms: 300,

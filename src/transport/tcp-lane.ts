@@ -1,23 +1,24 @@
 /**
- * One TLS connection of a TCP session. Out: frames are gathered into records of up to `limits.tcp_batch_bytes_max`, one write to the
- * socket each, since node:tls pays by the write. In: the socket's own chunks without the record heads, not copied.
+ * One TLS connection of a TCP session. Out: frames go to the addon, which gathers them into records. In: what has come is taken in
+ * large pieces into one array for all lanes, and handed on without the record heads.
  *
  * A record is [u8 kind][u24 length] and its octets. Records of kind `data` are one pipe: where one ends means nothing.
  */
-import type { TLSSocket } from 'node:tls';
-import { SelvedgeError } from '../base/errors.ts';
-import { limits } from '../base/limits.ts';
+import type { SelvedgeError } from '../base/errors.ts';
+import type { TcpView, TlsConnection } from '../native-tls.ts';
 import { CLOSE_BYTES_MAX } from './reason.ts';
-import { type TcpView, tcpLook, tcpPace } from '../native.ts';
 import type { LaneName } from './session.ts';
-import { remoteOf, tcpError } from './tcp-tls.ts';
+import { endError } from './tcp-tls.ts';
 
 /** `data`: octets of frames. `close`: last words (reason.ts). `want_bulk`: the acceptor asks the dialer to open the bulk lane. `finish`: no data follows on this lane. `oversized` is never sent: it stands for one too large to be gathered. */
 export const RecordKind = { data: 0, close: 1, want_bulk: 2, finish: 3, oversized: -1 } as const;
 const HEAD_BYTES = 4;
-const SMALL_BATCH_BYTES = 2_048;
-/** A keystroke's buffer is not worth the call that frees it. */
-const RELEASED_BYTES_MIN = 4_096;
+/** What every read lands in. Who keeps octets has them copied out of it; a lane that says little then holds little. */
+const READ_BUFFER_BYTES = 256 * 1024;
+/** Octets of one lane that are handed over before other events get their turn. */
+const READ_BYTES_PER_TURN = 1024 * 1024;
+/** So much leaves before the turn is over: the I/O thread works on it while this one makes more. */
+const FLUSH_BYTES = 64 * 1024;
 
 export interface LaneOwner {
   /** `laneData` keeps nothing of its array. */
@@ -25,144 +26,199 @@ export interface LaneOwner {
   laneData(lane: Lane, bytes: Uint8Array): void;
   /** A whole record of a kind other than data; the owner refuses what it does not know. */
   laneRecord(lane: Lane, kind: number, payload: Uint8Array): void;
-  /** The kernel took this many octets of frames. */
-  laneSent(lane: Lane, bytes: number): void;
+  /** No more than the mark is unsent. */
+  laneDrained(lane: Lane): void;
   /** The connection is gone. Told once. */
   laneDead(lane: Lane, error: SelvedgeError): void;
 }
 
-/** Octets on their way out, behind room for their record head. */
-interface Batch {
-  bytes: Buffer;
-  length: number;
+interface Waiting {
   readonly kind: number;
+  readonly head: Uint8Array;
+  readonly body: Uint8Array | null;
 }
 
-/** Buffers of full size wait here for the next busy moment of any lane: made anew each time, they cost more than what they carry. */
-const spareBuffers: Buffer[] = [];
+let readBuffer: Uint8Array | null = null;
+const nothing = new Uint8Array(0);
 
 export class Lane {
   readonly name: LaneName;
   readonly #owner: LaneOwner;
-  #socket: TLSSocket | null = null;
+  readonly #mark_bytes: number;
+  #connection: TlsConnection | null = null;
+  #peer = '';
   #pace: number | null = null;
-  /** Batches that take no more, oldest first, then the one being filled. */
-  #sealed: Batch[] = [];
-  #filling: Batch | null = null;
-  #inWrite = false;
+  /** Written before there is a connection. */
+  #waiting: Waiting[] = [];
+  #unflushed_bytes = 0;
   #flushScheduled = false;
+  #reading = false;
   #ending = false;
-  #listening = false;
-  #error: SelvedgeError | null = null;
   #dead = false;
+  #onClosed: (() => void) | null = null;
+  /** Octets of frames handed over since the start, and how many of them had not left when that was last asked. */
+  #written_bytes = 0;
+  #unsent_bytes = 0;
   // The record being received.
   readonly #head = new Uint8Array(HEAD_BYTES);
   #head_bytes = 0;
   #kind: number = RecordKind.data;
   #left_bytes = 0;
   #control: Uint8Array | null = null;
-  sent_bytes = 0;
   received_bytes = 0;
 
-  constructor(name: LaneName, owner: LaneOwner) {
+  /** `laneDrained` is told at `mark_bytes`. */
+  constructor(name: LaneName, owner: LaneOwner, mark_bytes: number) {
     this.name = name;
     this.#owner = owner;
+    this.#mark_bytes = mark_bytes;
   }
 
   get isAttached(): boolean {
-    return this.#socket !== null;
+    return this.#connection !== null;
   }
 
   get isOpen(): boolean {
-    return this.#socket !== null && !this.#socket.closed;
+    return this.#connection !== null && !this.#connection.isGone;
+  }
+
+  /** Octets of frames that were handed over and not yet taken by the kernel. */
+  get unsent_bytes(): number {
+    if (this.#connection !== null) this.#unsent_bytes = this.#connection.unsent(null);
+    return this.#unsent_bytes;
+  }
+
+  /** Whether so few are unsent; if not, `laneDrained` will be told. */
+  isBelow(bytes_max: number): boolean {
+    if (this.#unsent_bytes < bytes_max) return true;
+    if (this.#connection !== null) this.#unsent_bytes = this.#connection.unsent(this.#mark_bytes);
+    return this.#unsent_bytes < bytes_max;
+  }
+
+  get sent_bytes(): number {
+    return this.#written_bytes - this.unsent_bytes;
   }
 
   onceClosed(action: () => void): void {
-    this.#socket?.once('close', action);
+    this.#onClosed = action;
   }
 
   /** The connection is there: what was gathered leaves. It is read only after `read()`. */
-  attach(socket: TLSSocket): void {
-    this.#socket = socket;
-    socket.setNoDelay(true);
-    if (this.#pace !== null) this.pace(this.#pace);
-    const peer = remoteOf(socket);
-    socket.on('error', (error) => {
-      this.#error ??= tcpError(error, peer, true);
-    });
-    socket.on('end', () => {
-      if (this.#ending) socket.destroy();
-      this.#die(this.#error ?? new SelvedgeError('network_unreachable', { peer, why: 'connection ended without a word' }));
-    });
-    socket.on('close', () => this.#die(this.#error ?? new SelvedgeError('network_unreachable', { peer, why: 'connection lost' })));
-    if (socket.destroyed) this.#die(new SelvedgeError('network_unreachable', { peer, why: 'connection lost' }));
-    this.#scheduleFlush();
+  attach(connection: TlsConnection, peer: string): void {
+    this.#connection = connection;
+    this.#peer = peer;
+    connection.handler = {
+      connected() {},
+      readable: () => this.#pump(),
+      writable: () => this.#owner.laneDrained(this),
+      closed: () => this.#closed(),
+    };
+    if (this.#pace !== null) connection.pace(this.#pace);
+    for (const { kind, head, body } of this.#waiting) this.#send(kind, head, body);
+    this.#waiting = [];
+    this.#unsent_bytes = connection.unsent(this.#mark_bytes);
+    // Who was held back before there was a connection is told now, unless there is still too much.
+    if (this.#unsent_bytes <= this.#mark_bytes) process.nextTick(() => this.#owner.laneDrained(this));
   }
 
   read(): void {
-    const socket = this.#socket;
-    if (socket === null || this.#listening) return;
-    this.#listening = true;
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
-    socket.resume();
+    if (this.#reading || this.#connection === null || this.#connection.isGone) return;
+    this.#reading = true;
+    this.#connection.approve(this.name === 'urgent');
+    // What came with the handshake's last octets is here already.
+    process.nextTick(() => this.#pump());
   }
 
   /** Octets a second at which the kernel lets this lane leave; null: no bound. */
   pace(rate_bytes_per_s: number | null): void {
     this.#pace = rate_bytes_per_s;
-    const descriptor = this.#descriptor;
-    if (descriptor !== null) tcpPace(descriptor, rate_bytes_per_s);
+    this.#connection?.pace(rate_bytes_per_s);
   }
 
   /** Null while there is no connection. */
   look(): TcpView | null {
-    const descriptor = this.#descriptor;
-    return descriptor === null ? null : tcpLook(descriptor);
-  }
-
-  /** Node has no name for it in its types; it is there while the connection is. */
-  get #descriptor(): number | null {
-    const socket: (TLSSocket & { readonly _handle?: { readonly fd?: number } | null }) | null = this.#socket;
-    const descriptor = socket === null || socket.destroyed ? undefined : socket._handle?.fd;
-    return descriptor === undefined || descriptor < 0 ? null : descriptor;
+    return this.#connection?.look() ?? null;
   }
 
   write(head: Uint8Array, body: Uint8Array | null): void {
-    this.#append(head);
-    if (body !== null) this.#append(body);
-    if (this.#sealed.length > 0) this.#flush();
-    else this.#scheduleFlush();
+    const count = head.length + (body?.length ?? 0);
+    this.#written_bytes += count;
+    if (this.#connection === null) this.#unsent_bytes += count;
+    this.#send(RecordKind.data, head, body);
   }
 
   /** A record of another kind, behind what was written. */
   control(kind: number, payload: Uint8Array): void {
-    this.#seal();
-    const bytes = Buffer.allocUnsafe(HEAD_BYTES + payload.length);
-    bytes.set(payload, HEAD_BYTES);
-    this.#sealed.push({ bytes, length: bytes.length, kind });
-    this.#scheduleFlush();
+    this.#send(kind, payload, null);
   }
 
   /** Drops what has not begun to leave, says the last words, ends the connection; what still comes in is thrown away. */
   end(lastWords: Uint8Array | null): void {
     if (this.#ending) return;
     this.#ending = true;
-    this.#sealed = [];
-    this.#filling = null;
-    const socket = this.#socket;
-    if (socket === null || socket.destroyed) return;
-    if (lastWords !== null) this.control(RecordKind.close, lastWords);
-    this.#flush();
-    this.read();
-    socket.resume();
-    if (!this.#inWrite) socket.end();
+    this.#waiting = [];
+    this.#connection?.end(RecordKind.close, lastWords);
   }
 
   destroy(): void {
     this.#ending = true;
-    this.#sealed = [];
-    this.#filling = null;
-    this.#socket?.destroy();
+    this.#waiting = [];
+    this.#connection?.destroy();
+  }
+
+  #send(kind: number, head: Uint8Array, body: Uint8Array | null): void {
+    if (this.#ending) return;
+    const connection = this.#connection;
+    if (connection === null) {
+      // The head's array is the writer's again after the call.
+      this.#waiting.push({ kind, head: head.slice(), body });
+      return;
+    }
+    if (connection.isGone) return;
+    this.#unsent_bytes = connection.write(kind, head, body);
+    this.#unflushed_bytes += HEAD_BYTES + head.length + (body?.length ?? 0);
+    if (this.#unflushed_bytes >= FLUSH_BYTES) this.#flush();
+    else this.#scheduleFlush();
+  }
+
+  /** At the end of this turn of the event loop's work, so that frames written together leave together. */
+  #scheduleFlush(): void {
+    if (this.#flushScheduled) return;
+    this.#flushScheduled = true;
+    process.nextTick(() => {
+      this.#flushScheduled = false;
+      if (this.#unflushed_bytes > 0) this.#flush();
+    });
+  }
+
+  #flush(): void {
+    this.#unflushed_bytes = 0;
+    if (!this.#ending && this.#connection?.isGone === false) this.#connection.flush();
+  }
+
+  /** Hands over what has come, at most so much a turn that other lanes get theirs. */
+  #pump(): void {
+    const connection = this.#connection;
+    for (let total = 0; this.#reading && !this.#ending && !this.#dead && connection?.isGone === false; ) {
+      if (total >= READ_BYTES_PER_TURN) {
+        setImmediate(() => this.#pump());
+        return;
+      }
+      readBuffer ??= new Uint8Array(READ_BUFFER_BYTES);
+      const count = connection.read(readBuffer);
+      if (count === 0) return;
+      if (count < 0) {
+        this.#die(endError(connection.why(), this.#peer, true));
+        return;
+      }
+      total += count;
+      this.#receive(readBuffer, count);
+    }
+  }
+
+  #closed(): void {
+    this.#die(endError(this.#connection?.why() ?? null, this.#peer, true));
+    this.#onClosed?.();
   }
 
   #die(error: SelvedgeError): void {
@@ -171,102 +227,25 @@ export class Lane {
     this.#owner.laneDead(this, error);
   }
 
-  #append(bytes: Uint8Array): void {
+  #receive(chunk: Uint8Array, length: number): void {
+    this.received_bytes += length;
     let at = 0;
-    while (at < bytes.length) {
-      const batch = this.#roomFor(bytes.length - at);
-      const count = Math.min(bytes.length - at, batch.bytes.length - batch.length);
-      batch.bytes.set(at === 0 && count === bytes.length ? bytes : bytes.subarray(at, at + count), batch.length);
-      batch.length += count;
-      at += count;
-    }
-  }
-
-  /** The batch to fill, with room for at least one more octet: a small one first, a full-sized one once it grows. */
-  #roomFor(count: number): Batch {
-    const filling = this.#filling;
-    if (filling === null) {
-      const bytes = count + HEAD_BYTES <= SMALL_BATCH_BYTES ? Buffer.allocUnsafe(SMALL_BATCH_BYTES) : takeBuffer();
-      this.#filling = { bytes, length: HEAD_BYTES, kind: RecordKind.data };
-      return this.#filling;
-    }
-    if (filling.bytes.length - filling.length >= count) return filling;
-    if (filling.bytes.length < limits.tcp_batch_bytes_max) {
-      const larger = takeBuffer();
-      larger.set(filling.bytes.subarray(0, filling.length));
-      filling.bytes = larger;
-      return filling;
-    }
-    if (filling.length < filling.bytes.length) return filling;
-    this.#seal();
-    return this.#roomFor(count);
-  }
-
-  #seal(): void {
-    if (this.#filling !== null) this.#sealed.push(this.#filling);
-    this.#filling = null;
-  }
-
-  /** At the end of this turn of the event loop's work, so that frames written together leave together. */
-  #scheduleFlush(): void {
-    if (this.#flushScheduled || this.#inWrite) return;
-    this.#flushScheduled = true;
-    process.nextTick(() => {
-      this.#flushScheduled = false;
-      this.#flush();
-    });
-  }
-
-  #flush(): void {
-    const socket = this.#socket;
-    if (this.#inWrite || socket === null || socket.destroyed) return;
-    if (this.#sealed.length === 0) this.#seal();
-    const batch = this.#sealed.shift();
-    if (batch === undefined) return;
-    const payload_bytes = batch.length - HEAD_BYTES;
-    batch.bytes.writeUInt32BE(((batch.kind << 24) | payload_bytes) >>> 0, 0);
-    this.#inWrite = true;
-    socket.write(batch.length === batch.bytes.length ? batch.bytes : batch.bytes.subarray(0, batch.length), () => this.#written(batch, payload_bytes));
-    // The preface waited for company.
-    if (socket.writableCorked > 0) socket.uncork();
-  }
-
-  #written(batch: Batch, payload_bytes: number): void {
-    this.#inWrite = false;
-    giveBuffer(batch.bytes);
-    this.#flush();
-    if (this.#ending) {
-      if (!this.#inWrite) this.#socket?.end();
-      return;
-    }
-    if (batch.kind !== RecordKind.data) return;
-    this.sent_bytes += payload_bytes;
-    this.#owner.laneSent(this, payload_bytes);
-  }
-
-  #receive(chunk: Buffer): void {
-    if (this.#ending) return;
-    this.received_bytes += chunk.length;
-    const isOver = this.#owner.keepsNothing;
-    let at = 0;
-    while (at < chunk.length && !this.#ending) {
+    while (at < length && !this.#ending) {
       if (this.#left_bytes === 0) {
-        at = this.#receiveHead(chunk, at);
+        at = this.#receiveHead(chunk, at, length);
         continue;
       }
-      const count = Math.min(this.#left_bytes, chunk.length - at);
-      const bytes = new Uint8Array(chunk.buffer, chunk.byteOffset + at, count);
+      const count = Math.min(this.#left_bytes, length - at);
+      const bytes = this.#owner.keepsNothing || this.#control !== null ? chunk.subarray(at, at + count) : chunk.slice(at, at + count);
       at += count;
       this.#left_bytes -= count;
       if (this.#control === null) this.#owner.laneData(this, bytes);
       else this.#receiveControl(this.#control, bytes);
     }
-    // Each chunk is a buffer of its own. Given back here, it is the next one's; left to the collector, it is a collection every 2,000 chunks.
-    if (isOver && chunk.length >= RELEASED_BYTES_MIN && chunk.buffer.byteLength === chunk.length) (chunk.buffer as ArrayBuffer).transfer(0);
   }
 
-  #receiveHead(chunk: Buffer, at: number): number {
-    const count = Math.min(HEAD_BYTES - this.#head_bytes, chunk.length - at);
+  #receiveHead(chunk: Uint8Array, at: number, length: number): number {
+    const count = Math.min(HEAD_BYTES - this.#head_bytes, length - at);
     this.#head.set(chunk.subarray(at, at + count), this.#head_bytes);
     this.#head_bytes += count;
     if (this.#head_bytes === HEAD_BYTES) this.#headRead();
@@ -282,7 +261,7 @@ export class Lane {
     if (kind === RecordKind.data) return;
     // Only what carries frames may be large; the rest is gathered here, so its size is checked before.
     if (this.#left_bytes > CLOSE_BYTES_MAX) {
-      this.#owner.laneRecord(this, RecordKind.oversized, new Uint8Array(0));
+      this.#owner.laneRecord(this, RecordKind.oversized, nothing);
       return;
     }
     this.#control = new Uint8Array(this.#left_bytes);
@@ -293,12 +272,4 @@ export class Lane {
     control.set(bytes, control.length - this.#left_bytes - bytes.length);
     if (this.#left_bytes === 0) this.#owner.laneRecord(this, this.#kind, control);
   }
-}
-
-function takeBuffer(): Buffer {
-  return spareBuffers.pop() ?? Buffer.allocUnsafeSlow(limits.tcp_batch_bytes_max);
-}
-
-function giveBuffer(buffer: Buffer): void {
-  if (buffer.length === limits.tcp_batch_bytes_max && spareBuffers.length < limits.tcp_batch_buffers_kept_max) spareBuffers.push(buffer);
 }

@@ -1,16 +1,19 @@
 /**
- * One TCP port for fabric and API. TLS 1.3 on everything; the ALPN decides: `selvedge/1` becomes a session, `http/1.1` or none goes to
- * the HTTP server. It bounds who has not shown anything yet: how many, how many from one address, how long.
+ * One TCP port for fabric and API. TLS 1.3 on everything; the ALPN of the first message decides: `selvedge/1` becomes a session, anything
+ * else goes to Node and the HTTP server. The addon listens, and bounds who has not shown anything yet: how many, how many from one
+ * address, how long.
  */
-import { createServer, type Server, type Socket } from 'node:net';
+import { lookup } from 'node:dns/promises';
+import { Socket } from 'node:net';
 import { type SecureContext, TLSSocket } from 'node:tls';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { addressGroup } from './address-group.ts';
-import { type Credentials, FABRIC_ALPN, type Session, type SessionListener } from './session.ts';
+import { TlsListening } from '../native-tls.ts';
+import type { Credentials, Session, SessionListener } from './session.ts';
 import { systemTimers, type Timers } from './system.ts';
 import { TcpAcceptor } from './tcp.ts';
-import { secureContextOf } from './tcp-tls.ts';
+import { checkCredentials, secureContextOf, systemError } from './tcp-tls.ts';
 
 export interface TcpListenOptions {
   readonly host: string;
@@ -28,112 +31,107 @@ export interface TcpListenOptions {
 
 /** @throws port_in_use, permission_denied, argument_invalid */
 export async function listenTcp(options: TcpListenOptions): Promise<SessionListener> {
-  const listener = new TcpListener(options);
-  await listener.open();
-  return listener;
+  try {
+    const { address } = await lookup(options.host);
+    return new TcpListener(options, address);
+  } catch (error) {
+    throw listenError(systemError(error), 'TCP', options.host, options.port);
+  }
 }
 
-/** The ALPN lists as they stand on the wire: each name behind its length. */
-const FABRIC_ONLY = Buffer.from(`\x0a${FABRIC_ALPN}`);
-const FABRIC_AND_HTTP = Buffer.from(`\x0a${FABRIC_ALPN}\x08http/1.1`);
+/** The ALPN list as it stands on the wire: a name behind its length. */
+const HTTP = Buffer.from('\x08http/1.1');
 
 class TcpListener implements SessionListener {
   readonly name = 'tcp' as const;
   readonly #options: TcpListenOptions;
-  readonly #server: Server;
+  readonly #listening: TlsListening;
   readonly #acceptor: TcpAcceptor;
-  readonly #timers: Timers;
-  readonly #handshake_ms: number;
-  /** Connections that are neither lanes of approved sessions nor handed to HTTP; and those of them that are no session yet. */
-  readonly #pending = new Set<Socket>();
-  readonly #unopened = new Set<Socket>();
-  readonly #pendingByAddress = new Map<string, number>();
+  readonly #closed = Promise.withResolvers<void>();
+  /** TLS with Node, not finished; and what the HTTP server has. */
+  readonly #greeting = new Set<TLSSocket>();
+  readonly #greetingByAddress = new Map<string, number>();
   readonly #http = new Set<TLSSocket>();
   readonly #httpByAddress = new Map<string, number>();
   #context: SecureContext;
-  #address = { host: '', port: 0 };
+  #closing = false;
 
-  constructor(options: TcpListenOptions) {
+  constructor(options: TcpListenOptions, host: string) {
+    const { credentials, port, onHttp, onSession, timers = systemTimers, handshake_ms = limits.handshake_ms_max } = options;
+    const { pending_max = limits.pending_sessions_max, pending_per_address_max = limits.pending_sessions_per_address_max } = options;
     this.#options = options;
-    this.#timers = options.timers ?? systemTimers;
-    this.#handshake_ms = options.handshake_ms ?? limits.handshake_ms_max;
-    this.#context = secureContextOf(options.credentials);
-    this.#acceptor = new TcpAcceptor({ timers: this.#timers, handshake_ms: this.#handshake_ms, onSession: options.onSession });
-    this.#server = createServer({ noDelay: true, pauseOnConnect: false }, (raw) => this.#accept(raw));
+    checkCredentials(credentials);
+    this.#context = secureContextOf(credentials);
+    this.#acceptor = new TcpAcceptor({ timers, handshake_ms, onSession });
+    this.#listening = new TlsListening(
+      { host, port, credentials, sharesPort: onHttp !== null, handshake_ms, pending_max, pending_per_address_max },
+      {
+        incoming: (connection) => {
+          if (this.#closing) connection.destroy();
+          else this.#acceptor.accept(connection);
+        },
+        foreign: (descriptor, hello) => this.#secure(new Socket({ fd: descriptor, readable: true, writable: true }), hello),
+        closed: () => this.#closed.resolve(),
+      },
+    );
   }
 
   get address(): { host: string; port: number } {
-    return this.#address;
-  }
-
-  async open(): Promise<void> {
-    const { host, port } = this.#options;
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', (error) => reject(listenError(error, 'TCP', host, port)));
-      this.#server.listen({ host, port, exclusive: true }, resolve);
-    });
-    // Accepting may fail later (too many open files): the next one is accepted when it can be.
-    this.#server.removeAllListeners('error').on('error', () => {});
-    const address = this.#server.address();
-    if (address !== null && typeof address === 'object') this.#address = { host: address.address, port: address.port };
+    return this.#listening.address;
   }
 
   setCredentials(credentials: Credentials): void {
+    checkCredentials(credentials);
     this.#context = secureContextOf(credentials);
+    this.#listening.setCredentials(credentials);
   }
 
   async close(): Promise<void> {
-    // Its callback waits for every connection, also those that are not ours any more; the port itself is free at once.
-    this.#server.close();
-    this.#acceptor.close();
-    for (const socket of [...this.#unopened, ...this.#http]) socket.destroy();
+    if (!this.#closing) {
+      this.#closing = true;
+      this.#acceptor.close();
+      for (const socket of [...this.#greeting, ...this.#http]) socket.destroy();
+      this.#listening.close();
+    }
+    await this.#closed.promise;
   }
 
-  #accept(raw: Socket): void {
-    const address = addressGroup(raw.remoteAddress ?? '');
-    const fromAddress = this.#pendingByAddress.get(address) ?? 0;
+  /** What was read of it goes back, for Node's TLS to begin with. Who has not finished the handshake is bounded as those of fabric are. */
+  #secure(raw: Socket, hello: Uint8Array): void {
+    raw.on('error', () => {});
+    const { timers = systemTimers, handshake_ms = limits.handshake_ms_max } = this.#options;
     const { pending_max = limits.pending_sessions_max, pending_per_address_max = limits.pending_sessions_per_address_max } = this.#options;
-    if (this.#pending.size >= pending_max || fromAddress >= pending_per_address_max || this.#acceptor.sessions >= limits.sessions_max) {
-      raw.on('error', () => {});
+    const address = addressGroup(raw.remoteAddress ?? '');
+    if (this.#closing || this.#greeting.size >= pending_max || (this.#greetingByAddress.get(address) ?? 0) >= pending_per_address_max) {
       raw.resetAndDestroy();
       return;
     }
-    const socket = this.#secure(raw);
-    const cancel = this.#timers.after(this.#handshake_ms, () => socket.destroy());
-    add(this.#pendingByAddress, address, 1);
-    const opened = (): void => {
-      cancel();
-      this.#unopened.delete(socket);
-    };
-    const settled = (): void => {
-      opened();
-      if (!this.#pending.delete(socket)) return;
-      add(this.#pendingByAddress, address, -1);
-    };
-    this.#pending.add(socket);
-    this.#unopened.add(socket);
-    socket.once('close', settled);
-    socket.once('secure', () => {
-      if (socket.alpnProtocol === FABRIC_ALPN) this.#acceptor.accept(socket, { opened, settled });
-      else this.#handToHttp(socket, address, settled);
-    });
-  }
-
-  #secure(raw: Socket): TLSSocket {
+    raw.setNoDelay(true);
+    raw.unshift(hello);
     const socket = new TLSSocket(raw, {
       isServer: true,
       secureContext: this.#context,
       requestCert: true,
       rejectUnauthorized: false,
-      ALPNProtocols: this.#options.onHttp === null ? FABRIC_ONLY : FABRIC_AND_HTTP,
+      ALPNProtocols: HTTP,
     });
     // Each error comes with the end of the socket, which is what counts here.
     socket.on('error', () => {});
-    return socket;
+    const cancel = timers.after(handshake_ms, () => socket.destroy());
+    const settled = (): void => {
+      cancel();
+      if (this.#greeting.delete(socket)) add(this.#greetingByAddress, address, -1);
+    };
+    this.#greeting.add(socket);
+    add(this.#greetingByAddress, address, 1);
+    socket.once('close', settled);
+    socket.once('secure', () => {
+      settled();
+      this.#handToHttp(socket, address);
+    });
   }
 
-  #handToHttp(socket: TLSSocket, address: string, settled: () => void): void {
-    settled();
+  #handToHttp(socket: TLSSocket, address: string): void {
     const { onHttp } = this.#options;
     const fromAddress = this.#httpByAddress.get(address) ?? 0;
     if (onHttp === null || this.#http.size >= limits.api_connections_max || fromAddress >= limits.api_connections_per_address_max) {

@@ -3,7 +3,6 @@
  * [u8 version][u8 lane][u16 zero][16 octets session id]. The id is the dialer's random choice and a secret between both ends: with
  * the same leaf certificate it shows that two connections are one session.
  */
-import type { TLSSocket } from 'node:tls';
 import { SelvedgeError } from '../base/errors.ts';
 import type { LaneName } from './session.ts';
 
@@ -32,23 +31,4 @@ export function decodePreface(bytes: Uint8Array): Preface {
   const name = LANES[lane ?? LANES.length];
   if (name === undefined || zero1 !== 0 || zero2 !== 0 || bytes.length !== PREFACE_BYTES) throw new SelvedgeError('frame_invalid', { why: 'not a preface' });
   return { lane: name, session: bytes.slice(4) };
-}
-
-/**
- * Reads the preface and not an octet more: what follows stays in the socket, unread, until somebody resumes it. Calls back once, unless
- * the socket ends or the returned function is called before.
- */
-export function readPreface(socket: TLSSocket, take: (bytes: Uint8Array) => void): () => void {
-  const stop = (): void => {
-    socket.off('readable', onReadable);
-    socket.pause();
-  };
-  function onReadable(): void {
-    const bytes: Buffer | null = socket.read(PREFACE_BYTES);
-    if (bytes === null) return;
-    stop();
-    take(new Uint8Array(bytes));
-  }
-  socket.on('readable', onReadable);
-  return stop;
 }

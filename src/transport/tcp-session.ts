@@ -2,23 +2,25 @@
  * A session of one or two TLS connections: *urgent*, always there, and *bulk*, which the dialer opens when either end first writes to
  * it, so that an idle channel costs one connection and one handshake. Each is one source: urgent 0, bulk 1. If either dies, the session does.
  */
-import type { TLSSocket } from 'node:tls';
 import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
-import { Backlog } from './backlog.ts';
+import type { TcpView, TlsConnection } from '../native-tls.ts';
 import { closeError, decodeClose, encodeClose } from './reason.ts';
-import type { TcpView } from '../native.ts';
 import type { LaneName, PathFacts, PathLaw, PathSample, Session, SessionHandler } from './session.ts';
 import type { Timers } from './system.ts';
 import { Lane, type LaneOwner, RecordKind } from './tcp-lane.ts';
-import { localOf, remoteOf, tcpError } from './tcp-tls.ts';
+import { tcpError } from './tcp-tls.ts';
+import { Waiters } from './tcp-waiters.ts';
 
 export interface TcpSessionSetup {
   readonly side: 'dialer' | 'acceptor';
-  readonly urgent: TLSSocket;
+  readonly urgent: TlsConnection;
+  /** `address:port` of both ends of it. */
+  readonly remote: string;
+  readonly local: string;
   readonly peerChain: readonly Uint8Array[];
   /** The dialer's way to the second connection; null at the acceptor, which waits for it. */
-  readonly openBulk: ((signal: AbortSignal) => Promise<TLSSocket>) | null;
+  readonly openBulk: ((signal: AbortSignal) => Promise<TlsConnection>) | null;
   readonly timers: Timers;
   readonly handshake_ms: number;
   /** Pending no more: approved or closed. */
@@ -41,9 +43,9 @@ export class TcpSession implements Session, LaneOwner {
   readonly #setup: TcpSessionSetup;
   readonly #urgent: Lane;
   readonly #bulk: Lane;
-  readonly #backlogs: Record<LaneName, Backlog> = {
-    urgent: new Backlog(limits.tcp_urgent_unsent_bytes_max),
-    bulk: new Backlog(limits.tcp_bulk_unsent_bytes_max),
+  readonly #waiters: Record<LaneName, Waiters> = {
+    urgent: new Waiters(limits.tcp_urgent_unsent_bytes_max),
+    bulk: new Waiters(limits.tcp_bulk_unsent_bytes_max),
   };
   readonly #abort = new AbortController();
   readonly #ended = new Set<LaneName>();
@@ -59,14 +61,14 @@ export class TcpSession implements Session, LaneOwner {
   constructor(setup: TcpSessionSetup) {
     this.#setup = setup;
     this.side = setup.side;
-    this.remote = remoteOf(setup.urgent);
-    this.local = localOf(setup.urgent);
+    this.remote = setup.remote;
+    this.local = setup.local;
     this.peerChain = setup.peerChain;
     this.#heard_ms = setup.timers.clock.now();
-    this.#urgent = new Lane('urgent', this);
-    this.#bulk = new Lane('bulk', this);
+    this.#urgent = new Lane('urgent', this, this.#waiters.urgent.mark_bytes);
+    this.#bulk = new Lane('bulk', this, this.#waiters.bulk.mark_bytes);
     this.#cancelTimer = setup.timers.after(setup.handshake_ms, () => this.close('handshake_timeout', `not approved within ${setup.handshake_ms} ms`));
-    this.#urgent.attach(setup.urgent);
+    this.#urgent.attach(setup.urgent, this.remote);
   }
 
   get isClosed(): boolean {
@@ -83,19 +85,28 @@ export class TcpSession implements Session, LaneOwner {
   }
 
   ready(lane: LaneName): boolean {
-    return this.#writing && this.#backlogs[lane].ready;
+    if (!this.#writing) return false;
+    const waiters = this.#waiters[lane];
+    if (waiters.isFull) return false;
+    if (this.#lane(lane).isBelow(waiters.bytes_max)) return true;
+    waiters.fill(null);
+    return false;
   }
 
   write(flow: number, lane: LaneName, _priority: number, head: Uint8Array, body: Uint8Array | null): boolean {
     if (!this.#writing) return false;
     if (lane === 'bulk' && !this.#bulkAsked) this.#askForBulk();
-    (lane === 'bulk' ? this.#bulk : this.#urgent).write(head, body);
-    return this.#backlogs[lane].add(flow, head.length + (body?.length ?? 0));
+    const known = this.#lane(lane);
+    const waiters = this.#waiters[lane];
+    known.write(head, body);
+    if (!waiters.isFull && known.isBelow(waiters.bytes_max)) return true;
+    waiters.fill(flow);
+    return false;
   }
 
   endFlow(flow: number): void {
-    this.#backlogs.urgent.forget(flow);
-    this.#backlogs.bulk.forget(flow);
+    this.#waiters.urgent.forget(flow);
+    this.#waiters.bulk.forget(flow);
   }
 
   datagram(): boolean {
@@ -114,7 +125,7 @@ export class TcpSession implements Session, LaneOwner {
       mtu_bytes: null,
       in_flight_bytes: null,
       acked_bytes: null,
-      unsent_bytes: this.#backlogs.urgent.bytes + this.#backlogs.bulk.bytes,
+      unsent_bytes: this.#urgent.unsent_bytes + this.#bulk.unsent_bytes,
       congestion_window_bytes: null,
       sent_bytes: this.#urgent.sent_bytes + this.#bulk.sent_bytes,
       received_bytes: this.#urgent.received_bytes + this.#bulk.received_bytes,
@@ -136,7 +147,7 @@ export class TcpSession implements Session, LaneOwner {
       acked_bytes,
       lost_bytes: view.retransmitted_bytes - before.retransmitted_bytes,
       sent_bytes: view.sent_bytes - before.sent_bytes,
-      held_back_bytes: view.unsent_bytes + this.#backlogs.bulk.bytes,
+      held_back_bytes: view.unsent_bytes + this.#bulk.unsent_bytes,
     };
   }
 
@@ -156,10 +167,10 @@ export class TcpSession implements Session, LaneOwner {
   }
 
   /** The acceptor's second connection. False if there is one already, or the session is gone. */
-  adoptBulk(socket: TLSSocket): boolean {
+  adoptBulk(connection: TlsConnection): boolean {
     if (this.#closed || this.#bulk.isAttached) return false;
     this.#bulkAsked = true;
-    this.#bulk.attach(socket);
+    this.#bulk.attach(connection, this.remote);
     if (this.#handler !== null) this.#bulk.read();
     return true;
   }
@@ -185,8 +196,8 @@ export class TcpSession implements Session, LaneOwner {
     else this.#refuse(`lane record of kind ${kind}, ${payload.length} octets`);
   }
 
-  laneSent(lane: Lane, bytes: number): void {
-    const flows = this.#backlogs[lane.name].remove(bytes);
+  laneDrained(lane: Lane): void {
+    const flows = this.#waiters[lane.name].drain();
     if (flows === null) return;
     for (const flow of flows) {
       if (this.#writing) this.#handler?.writable(flow);
@@ -202,6 +213,10 @@ export class TcpSession implements Session, LaneOwner {
     return this.#handler !== null && !this.#closed && !this.#finishing;
   }
 
+  #lane(name: LaneName): Lane {
+    return name === 'bulk' ? this.#bulk : this.#urgent;
+  }
+
   #askForBulk(): void {
     if (this.#bulkAsked || this.#closed) return;
     this.#bulkAsked = true;
@@ -211,14 +226,14 @@ export class TcpSession implements Session, LaneOwner {
       return;
     }
     openBulk(this.#abort.signal).then(
-      (socket) => {
-        if (this.#closed) socket.destroy();
+      (connection) => {
+        if (this.#closed) connection.destroy();
         else {
-          this.#bulk.attach(socket);
+          this.#bulk.attach(connection, this.remote);
           this.#bulk.read();
         }
       },
-      (error: unknown) => this.#end(tcpError(error, this.remote, false), null),
+      (error: unknown) => this.#end(tcpError(error, this.remote), null),
     );
   }
 
@@ -246,8 +261,8 @@ export class TcpSession implements Session, LaneOwner {
     this.#closed = true;
     this.#cancelTimer();
     this.#abort.abort(error);
-    this.#backlogs.urgent.clear();
-    this.#backlogs.bulk.clear();
+    this.#waiters.urgent.clear();
+    this.#waiters.bulk.clear();
     this.#urgent.end(lastWords);
     this.#bulk.end(lastWords);
     this.#linger();
@@ -261,16 +276,16 @@ export class TcpSession implements Session, LaneOwner {
 
   /** Last words need a moment; a peer that takes none is not waited for. */
   #linger(): void {
-    const sockets = [this.#urgent, this.#bulk].filter((lane) => lane.isOpen);
-    if (sockets.length === 0) {
+    const lanes = [this.#urgent, this.#bulk].filter((lane) => lane.isOpen);
+    if (lanes.length === 0) {
       this.#setup.onGone?.();
       return;
     }
     const cancel = this.#setup.timers.after(limits.session_linger_ms_max, () => {
-      for (const lane of sockets) lane.destroy();
+      for (const lane of lanes) lane.destroy();
     });
-    let open = sockets.length;
-    for (const lane of sockets) {
+    let open = lanes.length;
+    for (const lane of lanes) {
       lane.onceClosed(() => {
         if (--open > 0) return;
         cancel();

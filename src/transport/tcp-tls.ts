@@ -1,12 +1,12 @@
 /**
- * TLS 1.3 as fabric sessions use it over `node:tls`: the context made of credentials, the chain that the peer presented, and every
- * failure as a code of the table. It judges no certificate: OpenSSL proves possession of the leaf's key, `identity/verify.ts` decides.
+ * What fabric and HTTP share of TLS on one port: the context made of credentials, for those who are no fabric; and every failure of a
+ * connection, the addon's and Node's, as a code of the table.
  */
 import { constants } from 'node:crypto';
-import type { Socket } from 'node:net';
-import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
+import { createSecureContext, type SecureContext } from 'node:tls';
+import { getSystemErrorName } from 'node:util';
 import { SelvedgeError } from '../base/errors.ts';
-import { limits } from '../base/limits.ts';
+import { checkTlsCredentials, type TlsEnd } from '../native-tls.ts';
 import { type Credentials, FABRIC_ALPN } from './session.ts';
 
 const contexts = new WeakMap<Credentials, SecureContext>();
@@ -41,37 +41,28 @@ function makeContext(credentials: Credentials): SecureContext {
   }
 }
 
-function pem(label: string, der: Uint8Array): string {
-  return `-----BEGIN ${label}-----\n${Buffer.from(der.buffer, der.byteOffset, der.byteLength).toString('base64')}\n-----END ${label}-----\n`;
+const checked = new WeakSet<Credentials>();
+
+/** @throws certificate_invalid when the key is not the leaf's, or not of our kind */
+export function checkCredentials(credentials: Credentials): void {
+  if (checked.has(credentials)) return;
+  try {
+    checkTlsCredentials(credentials);
+  } catch (error) {
+    if (!(error instanceof SelvedgeError) || error.code !== 'argument_invalid') throw error;
+    throw new SelvedgeError('certificate_invalid', { peer: 'this node', why: String(error.facts.why) }, { cause: error });
+  }
+  checked.add(credentials);
 }
 
-/**
- * The certificates that the peer presented, leaf first, in its order; empty if none. Ask once: Node hands the chain out and forgets it.
- * @throws certificate_invalid when it is longer or larger than ours ever are.
- */
-export function presentedChain(socket: TLSSocket): Uint8Array[] {
-  const chain: Uint8Array[] = [];
-  const peer = remoteOf(socket);
-  for (let certificate = socket.getPeerX509Certificate(); certificate !== undefined; certificate = certificate.issuerCertificate) {
-    if (chain.length === limits.certificate_chain_certs_max) {
-      throw new SelvedgeError('certificate_invalid', { peer, why: `more than ${limits.certificate_chain_certs_max} certificates in the chain` });
-    }
-    const { raw } = certificate;
-    if (raw.length > limits.certificate_bytes_max) {
-      throw new SelvedgeError('certificate_invalid', { peer, why: `a certificate of ${raw.length} bytes, at most ${limits.certificate_bytes_max} allowed` });
-    }
-    chain.push(new Uint8Array(raw));
-  }
-  return chain;
+function pem(label: string, der: Uint8Array): string {
+  return `-----BEGIN ${label}-----\n${Buffer.from(der.buffer, der.byteOffset, der.byteLength).toString('base64')}\n-----END ${label}-----\n`;
 }
 
 export function addressPort(address: string | undefined, port: number | undefined): string {
   const host = (address ?? 'unknown').replace(/^::ffff:(?=\d+\.)/, '');
   return host.includes(':') ? `[${host}]:${port ?? 0}` : `${host}:${port ?? 0}`;
 }
-
-export const remoteOf = (socket: Socket): string => addressPort(socket.remoteAddress, socket.remotePort);
-export const localOf = (socket: Socket): string => addressPort(socket.localAddress, socket.localPort);
 
 /** What the user reads for the operating system's names. */
 const networkReasons: Readonly<Record<string, string>> = {
@@ -93,21 +84,41 @@ const networkReasons: Readonly<Record<string, string>> = {
   ENFILE: 'too many open files',
 };
 
-/** A failed connection or handshake, or the death of a connection, as an error of the table. `secured`: the handshake was over. */
-export function tcpError(error: unknown, peer: string, secured: boolean): SelvedgeError {
+/** A failed attempt to connect, as an error of the table. */
+export function tcpError(error: unknown, peer: string): SelvedgeError {
   if (error instanceof SelvedgeError) return error;
-  const cause = { cause: error };
-  if (error instanceof AggregateError && error.errors.length > 0) return tcpError(error.errors[0], peer, secured);
+  if (error instanceof AggregateError && error.errors.length > 0) return tcpError(error.errors[0], peer);
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  if (/ALERT_NO_APPLICATION_PROTOCOL|SSL_NO_APPLICATION_PROTOCOL/.test(code)) {
-    return new SelvedgeError('tls_handshake_failed', { peer, why: `peer does not speak ${FABRIC_ALPN}` }, cause);
-  }
-  if (code.startsWith('ERR_SSL_') || code === 'EPROTO') {
-    const why = error instanceof Error && 'reason' in error ? String(error.reason) : code;
-    return new SelvedgeError('tls_handshake_failed', { peer, why }, cause);
-  }
-  // Node's own word for an end before the handshake was over.
-  if (!secured && code === 'ECONNRESET') return new SelvedgeError('tls_handshake_failed', { peer, why: 'connection closed during the handshake' }, cause);
   const why = networkReasons[code] ?? (error instanceof Error ? error.message : String(error));
-  return new SelvedgeError('network_unreachable', { peer, why }, cause);
+  return new SelvedgeError('network_unreachable', { peer, why }, { cause: error });
+}
+
+/** How a connection ended; null: nobody knows. `secured`: the handshake was over. */
+export function endError(end: TlsEnd | null, peer: string, secured: boolean): SelvedgeError {
+  if (end?.kind === 'tls') return new SelvedgeError('tls_handshake_failed', { peer, why: end.why });
+  if (end?.kind === 'foreign') return new SelvedgeError('tls_handshake_failed', { peer, why: `peer does not speak ${FABRIC_ALPN}` });
+  if (end?.kind === 'system') {
+    const code = systemName(end.errno);
+    // A refusal that is not even said.
+    if (!secured && (code === 'ECONNRESET' || code === 'EPIPE')) return closedInHandshake(peer);
+    return new SelvedgeError('network_unreachable', { peer, why: networkReasons[code] ?? code });
+  }
+  if (!secured) return closedInHandshake(peer);
+  return new SelvedgeError('network_unreachable', { peer, why: end === null ? 'connection lost' : 'connection ended without a word' });
+}
+
+function closedInHandshake(peer: string): SelvedgeError {
+  return new SelvedgeError('tls_handshake_failed', { peer, why: 'connection closed during the handshake' });
+}
+
+/** The addon puts the system's error number first: the error as Node would have it. */
+export function systemError(error: unknown): unknown {
+  if (!(error instanceof SelvedgeError) || error.code !== 'native_failed') return error;
+  const [, errno] = /^(\d+) /.exec(String(error.facts.why)) ?? [];
+  return errno === undefined ? error : Object.assign(new Error(error.message, { cause: error }), { code: systemName(Number(errno)) });
+}
+
+/** `ECONNRESET` for 104. */
+function systemName(errno: number): string {
+  return errno > 0 ? getSystemErrorName(-errno) : 'unknown';
 }

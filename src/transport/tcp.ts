@@ -1,19 +1,20 @@
 /**
- * Sessions over TCP, from both ends: `TcpTransport` dials, `TcpAcceptor` makes sessions of the TLS connections that the listener
- * hands it. Neither judges a certificate; each hands over pending sessions.
+ * Sessions over TCP, from both ends: `TcpTransport` dials (Node connects, the addon takes over), `TcpAcceptor` makes sessions of the
+ * connections that the listener hands it. Neither judges a certificate; each hands over pending sessions.
  */
-import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { connect as connectTcp, type Socket } from 'node:net';
 import { SelvedgeError } from '../base/errors.ts';
 import { equalBytes, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Random } from '../base/seam.ts';
+import { TlsConnection } from '../native-tls.ts';
 import { encodeClose } from './reason.ts';
-import { type Credentials, FABRIC_ALPN, type Session, type Transport } from './session.ts';
+import type { Credentials, Session, Transport } from './session.ts';
 import { systemRandom, systemTimers, type Timers } from './system.ts';
 import { RecordKind } from './tcp-lane.ts';
-import { decodePreface, encodePreface, readPreface, SESSION_ID_BYTES } from './tcp-preface.ts';
+import { decodePreface, encodePreface, SESSION_ID_BYTES } from './tcp-preface.ts';
 import { TcpSession } from './tcp-session.ts';
-import { addressPort, presentedChain, remoteOf, secureContextOf, tcpError } from './tcp-tls.ts';
+import { addressPort, checkCredentials, endError, systemError, tcpError } from './tcp-tls.ts';
 
 export interface TcpOptions {
   readonly timers?: Timers;
@@ -45,21 +46,23 @@ export class TcpTransport implements Transport {
   async dial(target: Target, credentials: Credentials, signal: AbortSignal): Promise<Session> {
     const id = this.#random.bytes(SESSION_ID_BYTES);
     const urgent = await this.#connect(target, credentials, signal);
-    const peerChain = chainOrDestroy(urgent);
+    const { chain: peerChain, remote, local } = urgent.takePeer();
     sendPreface(urgent, encodePreface({ lane: 'urgent', session: id }));
     const gone = Promise.withResolvers<void>();
     const session: Session = new TcpSession({
       side: 'dialer',
       urgent,
+      remote,
+      local,
       peerChain,
       timers: this.#timers,
       handshake_ms: this.#handshake_ms,
       openBulk: async (signal) => {
         const bulk = await this.#connect(target, credentials, signal);
         // The id goes to nobody but the peer that was judged.
-        if (!sameLeaf(chainOrDestroy(bulk), peerChain)) {
+        if (!sameLeaf(bulk.takePeer().chain, peerChain)) {
           bulk.destroy();
-          throw new SelvedgeError('network_unreachable', { peer: remoteOf(urgent), why: 'the second connection led to another certificate' });
+          throw new SelvedgeError('network_unreachable', { peer: remote, why: 'the second connection led to another certificate' });
         }
         sendPreface(bulk, encodePreface({ lane: 'bulk', session: id }));
         return bulk;
@@ -82,78 +85,68 @@ export class TcpTransport implements Transport {
     await Promise.all(gone);
   }
 
-  /** A TLS connection whose peer speaks fabric, paused; nothing is left behind if it fails. */
-  #connect(target: Target, credentials: Credentials, signal: AbortSignal): Promise<TLSSocket> {
+  /** A pending connection whose peer speaks fabric; nothing is left behind if it fails. */
+  async #connect(target: Target, credentials: Credentials, signal: AbortSignal): Promise<TlsConnection> {
     const peer = addressPort(target.host, target.port);
+    checkCredentials(credentials);
     const ms = this.#handshake_ms;
     return new Promise((resolve, reject) => {
       if (signal.aborted || this.#isClosed) return reject(abortError(peer));
-      let connected = false;
-      const socket = connectTls({
-        host: target.host,
-        port: target.port,
-        secureContext: secureContextOf(credentials),
-        ALPNProtocols: [FABRIC_ALPN],
-        rejectUnauthorized: false,
-      });
+      let connection: TlsConnection | null = null;
+      // Paused, so that Node reads nothing of what is the addon's.
+      const socket = connectTcp({ host: target.host, port: target.port }).pause();
       const settle = (error: SelvedgeError | null): void => {
         cancelTimer();
         signal.removeEventListener('abort', onAbort);
         this.#dialing.delete(onAbort);
-        socket.off('error', onError).off('close', onClose);
-        // An error always comes with the end of the socket, which its next owner hears.
-        socket.on('error', () => {});
-        if (error === null) {
-          resolve(socket);
-          return;
-        }
-        socket.destroy();
+        socket
+          .off('error', onError)
+          .on('error', () => {})
+          .destroy();
+        if (error === null && connection !== null) return resolve(connection);
+        connection?.destroy();
         reject(error);
       };
       const onAbort = (): void => settle(abortError(peer));
-      const onError = (error: Error): void => settle(tcpError(error, peer, false));
-      const onClose = (): void => settle(new SelvedgeError('tls_handshake_failed', { peer, why: 'connection closed during the handshake' }));
+      const onError = (error: Error): void => settle(tcpError(error, peer));
       const cancelTimer = this.#timers.after(ms, () =>
         settle(
-          connected
-            ? new SelvedgeError('handshake_timeout', { peer, ms })
-            : new SelvedgeError('network_unreachable', { peer, why: `no answer within ${ms} ms` }),
+          connection === null
+            ? new SelvedgeError('network_unreachable', { peer, why: `no answer within ${ms} ms` })
+            : new SelvedgeError('handshake_timeout', { peer, ms }),
         ),
       );
+      const onConnect = (): void => {
+        try {
+          connection = TlsConnection.adopt(descriptorOf(socket), credentials);
+        } catch (error) {
+          return settle(tcpError(systemError(error), peer));
+        }
+        // Its descriptor is closed, the connection is not: the addon has a copy.
+        socket.destroy();
+        const adopted = connection;
+        adopted.handler = { connected: () => settle(null), readable() {}, writable() {}, closed: () => settle(endError(adopted.why(), peer, false)) };
+      };
       signal.addEventListener('abort', onAbort);
       this.#dialing.add(onAbort);
-      socket
-        .setNoDelay(true)
-        .once('connect', () => {
-          connected = true;
-        })
-        .once('secureConnect', () => {
-          socket.pause();
-          if (socket.alpnProtocol === FABRIC_ALPN) settle(null);
-          else settle(new SelvedgeError('tls_handshake_failed', { peer, why: `peer does not speak ${FABRIC_ALPN}` }));
-        })
-        .on('error', onError)
-        .on('close', onClose);
+      socket.once('connect', onConnect).on('error', onError);
     });
   }
+}
+
+/** Node has no name for it in its types; it is there while the socket is. */
+function descriptorOf(socket: Socket & { readonly _handle?: { readonly fd?: number } | null }): number {
+  return socket._handle?.fd ?? -1;
 }
 
 const abortError = (peer: string): SelvedgeError => new SelvedgeError('network_unreachable', { peer, why: 'given up' });
 
 /** With the first frames if they come in this turn of the event loop, else alone. */
-function sendPreface(socket: TLSSocket, preface: Uint8Array): void {
-  socket.cork();
-  socket.write(preface);
-  setImmediate(() => socket.uncork());
-}
-
-function chainOrDestroy(socket: TLSSocket): Uint8Array[] {
-  try {
-    return presentedChain(socket);
-  } catch (error) {
-    socket.destroy();
-    throw error;
-  }
+function sendPreface(connection: TlsConnection, preface: Uint8Array): void {
+  connection.writeRaw(preface);
+  setImmediate(() => {
+    if (!connection.isGone) connection.flush();
+  });
 }
 
 /** Both showed a leaf, and the same. */
@@ -168,143 +161,112 @@ export interface TcpAcceptorOptions extends TcpOptions {
 
 /** A bulk connection that came before its session: the preface of the other one may have been lost once on the way. */
 interface Early {
-  readonly socket: TLSSocket;
+  readonly connection: TlsConnection;
   readonly chain: readonly Uint8Array[];
-  readonly hooks: AcceptHooks;
-}
-
-/** What the acceptor tells the owner of a connection's budget. Each may be called more than once. */
-export interface AcceptHooks {
-  /** It carries a session, which from now on has its own timer. */
-  opened(): void;
-  /** It is pending no more: a lane of an approved session, or refused, or closed. */
-  settled(): void;
+  readonly cancelTimer: () => void;
 }
 
 /**
- * Makes sessions of accepted TLS connections. The caller bounds how many connections are unsettled at once and for how long; here
- * each of them holds at most its preface, and waits for at most one partner.
+ * Makes sessions of accepted connections, of which the handshake is over and the preface there. The listener bounds how many of them are
+ * pending at once; here each waits for at most one partner, and for so long as a handshake may take.
  */
 export class TcpAcceptor {
   readonly #options: TcpAcceptorOptions;
+  readonly #timers: Timers;
+  readonly #handshake_ms: number;
   readonly #sessions = new Map<string, TcpSession>();
   readonly #early = new Map<string, Early>();
   readonly #pending = new Set<TcpSession>();
 
   constructor(options: TcpAcceptorOptions) {
     this.#options = options;
+    this.#timers = options.timers ?? systemTimers;
+    this.#handshake_ms = options.handshake_ms ?? limits.handshake_ms_max;
   }
 
-  /** Live sessions, pending ones included. */
-  get sessions(): number {
-    return this.#sessions.size;
-  }
-
-  /**
-   * Takes a connection whose handshake is over and whose errors somebody hears. Whoever calls destroys the socket if it is not opened in time.
-   */
-  accept(socket: TLSSocket, hooks: AcceptHooks): void {
-    let chain: Uint8Array[];
+  accept(connection: TlsConnection): void {
+    const { chain, preface, remote, local } = connection.takePeer();
     try {
-      chain = presentedChain(socket);
+      const { lane, session } = decodePreface(preface);
+      const id = toHex(session);
+      if (lane === 'urgent') this.#open(connection, { chain, remote, local }, id);
+      else this.#join(connection, chain, id);
     } catch (error) {
-      refuse(socket, hooks, error);
-      return;
+      this.#refuse(connection, error);
     }
-    const stop = readPreface(socket, (bytes) => {
-      socket.off('close', onClose);
-      try {
-        this.#pair(socket, chain, bytes, hooks);
-      } catch (error) {
-        refuse(socket, hooks, error);
-      }
-    });
-    function onClose(): void {
-      stop();
-      hooks.settled();
-    }
-    socket.once('close', onClose);
   }
 
   /** Ends what nobody has approved. Approved sessions belong to whoever approved them. */
   close(): void {
     for (const session of [...this.#pending]) session.close('shutting_down', 'the listener closes');
-    for (const early of [...this.#early.values()]) early.socket.destroy();
+    for (const early of [...this.#early.values()]) early.connection.destroy();
   }
 
-  #pair(socket: TLSSocket, chain: readonly Uint8Array[], bytes: Uint8Array, hooks: AcceptHooks): void {
-    const { lane, session } = decodePreface(bytes);
-    const id = toHex(session);
-    if (lane === 'urgent') this.#open(socket, chain, id, hooks);
-    else this.#join(socket, chain, id, hooks);
-  }
-
-  #open(socket: TLSSocket, chain: readonly Uint8Array[], id: string, hooks: AcceptHooks): void {
+  #open(connection: TlsConnection, peer: { chain: Uint8Array[]; remote: string; local: string }, id: string): void {
     if (this.#sessions.has(id)) throw new SelvedgeError('frame_invalid', { why: 'session id in use' });
+    const { chain, remote, local } = peer;
     const session: TcpSession = new TcpSession({
       side: 'acceptor',
-      urgent: socket,
+      urgent: connection,
+      remote,
+      local,
       peerChain: chain,
       openBulk: null,
-      timers: this.#options.timers ?? systemTimers,
-      handshake_ms: this.#options.handshake_ms ?? limits.handshake_ms_max,
+      timers: this.#timers,
+      handshake_ms: this.#handshake_ms,
       onSettled: () => {
         this.#pending.delete(session);
-        hooks.settled();
+        // Approval settles it too.
+        if (session.isClosed) connection.settle();
       },
       onClosed: () => this.#sessions.delete(id),
     });
     this.#sessions.set(id, session);
     this.#pending.add(session);
-    hooks.opened();
     this.#options.onSession(session);
     const early = this.#early.get(id);
     if (early === undefined) return;
+    this.#early.delete(id);
+    early.cancelTimer();
     try {
-      this.#join(early.socket, early.chain, id, early.hooks);
+      this.#join(early.connection, early.chain, id);
     } catch (error) {
-      refuse(early.socket, early.hooks, error);
+      this.#refuse(early.connection, error);
     }
   }
 
-  #join(socket: TLSSocket, chain: readonly Uint8Array[], id: string, hooks: AcceptHooks): void {
+  #join(connection: TlsConnection, chain: readonly Uint8Array[], id: string): void {
     const session = this.#sessions.get(id);
     if (session === undefined) {
-      this.#keepEarly(socket, chain, id, hooks);
+      this.#keepEarly(connection, chain, id);
       return;
     }
-    if (!sameLeaf(chain, session.peerChain) || !session.adoptBulk(socket)) throw strayConnection();
-    hooks.opened();
-    hooks.settled();
+    if (!sameLeaf(chain, session.peerChain) || !session.adoptBulk(connection)) throw strayConnection();
+    connection.settle();
   }
 
-  #keepEarly(socket: TLSSocket, chain: readonly Uint8Array[], id: string, hooks: AcceptHooks): void {
+  #keepEarly(connection: TlsConnection, chain: readonly Uint8Array[], id: string): void {
     if (this.#early.has(id)) throw strayConnection();
-    this.#early.set(id, {
-      socket,
-      chain,
-      hooks: {
-        opened: () => hooks.opened(),
-        settled: () => {
-          this.#early.delete(id);
-          hooks.settled();
-        },
+    const cancelTimer = this.#timers.after(this.#handshake_ms, () => connection.destroy());
+    this.#early.set(id, { connection, chain, cancelTimer });
+    connection.handler = {
+      connected() {},
+      readable() {},
+      writable() {},
+      closed: () => {
+        cancelTimer();
+        this.#early.delete(id);
       },
-    });
-    socket.once('close', () => {
-      const early = this.#early.get(id);
-      if (early?.socket === socket) early.hooks.settled();
-    });
+    };
+  }
+
+  /** Says why, and lets go. */
+  #refuse(connection: TlsConnection, error: unknown): void {
+    const { code, message } = error instanceof SelvedgeError ? error : new SelvedgeError('frame_invalid', { why: 'unexpected' });
+    const cancel = this.#timers.after(limits.session_linger_ms_max, () => connection.destroy());
+    connection.handler = { connected() {}, readable() {}, writable() {}, closed: cancel };
+    connection.end(RecordKind.close, encodeClose(code, message));
   }
 }
 
 const strayConnection = (): SelvedgeError => new SelvedgeError('frame_invalid', { why: 'no session waits for this connection' });
-
-/** Says why, and lets go. */
-function refuse(socket: TLSSocket, hooks: AcceptHooks, error: unknown): void {
-  const { code, message } = error instanceof SelvedgeError ? error : new SelvedgeError('frame_invalid', { why: 'unexpected' });
-  const words = encodeClose(code, message);
-  socket.once('close', () => hooks.settled());
-  socket.resume();
-  socket.end(Buffer.concat([Uint8Array.of(RecordKind.close, 0, words.length >> 8, words.length & 0xff), words]));
-}

@@ -15,6 +15,7 @@ const rows: readonly (readonly string[])[] = [
   ['config', 'policy'],
   ['channel'],
   ['native.ts'],
+  ['native-tls.ts'],
   ['identity'],
   ['transport', 'api'],
   ['overlay', 'services', 'relay', 'enroll', 'peering'],

@@ -9,7 +9,7 @@ use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm};
 use webpki::ring::ECDSA_P256_SHA256 as PLAIN;
 
-use crate::quic::shared::lock;
+use crate::mailbox::lock;
 
 /// Good signatures that are remembered; the oldest go. Bad ones never are: a stranger must not push out what is of use.
 const REMEMBERED_MAX: usize = 8_192;

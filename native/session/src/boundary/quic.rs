@@ -17,7 +17,7 @@ use napi_derive::napi;
 
 use super::registry::{self, EndpointEntry, LinkEntry, closed, invalid, with_endpoint, with_link};
 use super::wake::JsWake;
-use crate::blocks;
+use crate::credentials::ChainLimits;
 use crate::quic::engine::Engine;
 use crate::quic::shared::{Command, Counted, CountedDatagram, End, Event, LANES, Lane, Link, Options, Shared, Wake, lock};
 use crate::quic::{socket, tls};
@@ -72,7 +72,7 @@ impl QuicOptions {
             flow_window_bytes_max: self.flow_window_bytes_max,
             mtu_max,
             bbr: self.bbr,
-            chain: tls::ChainLimits { certs_max: self.chain_certs_max as usize, cert_bytes_max: self.cert_bytes_max as usize },
+            chain: ChainLimits { certs_max: self.chain_certs_max as usize, cert_bytes_max: self.cert_bytes_max as usize },
         })
     }
 }
@@ -103,11 +103,6 @@ fn address(host: &str, port: u32) -> Result<SocketAddr> {
     Ok(SocketAddr::new(ip, port))
 }
 
-fn credentials(chain: &[u8], key: &[u8]) -> Result<tls::Credentials> {
-    let chain = blocks::unpack(chain).filter(|chain| !chain.is_empty()).ok_or_else(|| invalid("the chain is not packed"))?;
-    Ok(tls::Credentials::new(&chain, key))
-}
-
 fn lane(number: u32) -> Result<Lane> {
     LANES.get(number as usize).copied().ok_or_else(|| invalid("no such lane"))
 }
@@ -121,14 +116,14 @@ fn lane(number: u32) -> Result<Lane> {
 pub fn quic_open(env: Env, wake: Function<'_, (), ()>, options: QuicOptions, host: String, port: u32, reset_key: &[u8], chain: Option<&[u8]>, key: Option<&[u8]>) -> Result<u32> {
     let options = options.checked()?;
     let server = match (chain, key) {
-        (Some(chain), Some(key)) => Some(tls::server(credentials(chain, key)?, options.chain).map_err(invalid)?),
+        (Some(chain), Some(key)) => Some(tls::server(registry::credentials(chain, key)?, options.chain).map_err(invalid)?),
         _ => None,
     };
     let bind = address(&host, port)?;
     let socket = socket::bind(bind).map_err(|error| Error::from_reason(format!("{} {error}", error.raw_os_error().unwrap_or(0))))?;
     let shared = Arc::new(Shared::new(options).map_err(|error| Error::from_reason(error.to_string()))?);
     let engine = {
-        let wake = Arc::new(JsWake::new(env.raw(), wake.raw(), Arc::clone(&shared))?);
+        let wake = Arc::new(JsWake::new(env.raw(), wake.raw(), Arc::clone(&shared.woken))?);
         let engine = Engine::new(Arc::clone(&shared), Arc::clone(&wake) as Arc<dyn Wake>, socket, reset_key, server);
         engine.map(|engine| (engine, Arc::clone(&wake))).inspect_err(|_| wake.release())
     };
@@ -174,7 +169,7 @@ pub fn quic_local(endpoint: u32) -> Result<QuicAddress> {
 pub fn quic_listen(endpoint: u32, chain: Option<&[u8]>, key: Option<&[u8]>) -> Result<()> {
     with_endpoint(endpoint, |entry| {
         let crypto = match (chain, key) {
-            (Some(chain), Some(key)) => Some(tls::server(credentials(chain, key)?, entry.shared.options.chain).map_err(invalid)?),
+            (Some(chain), Some(key)) => Some(tls::server(registry::credentials(chain, key)?, entry.shared.options.chain).map_err(invalid)?),
             _ => None,
         };
         entry.shared.mailbox.post(Command::Listen { crypto });
@@ -190,7 +185,7 @@ pub fn quic_dial(endpoint: u32, host: String, port: u32, chain: &[u8], key: &[u8
             remote.set_ip(IpAddr::V6(v4.to_ipv6_mapped()));
         }
         let limits = entry.shared.options.chain;
-        let crypto = entry.clients.of(chain, key, || tls::client(credentials(chain, key)?, limits).map_err(invalid))?;
+        let crypto = entry.clients.of(chain, key, || tls::client(registry::credentials(chain, key)?, limits).map_err(invalid))?;
         let id = entry.shared.link_ids.fetch_add(1, Relaxed);
         let link = Arc::new(Link::new(id, true, entry.local, remote, entry.shared.epoch));
         entry.links.insert(id, LinkEntry::new(Arc::clone(&link)));

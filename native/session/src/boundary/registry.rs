@@ -2,7 +2,7 @@
 //! each of its endpoints ends first.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,9 +11,10 @@ use std::thread::JoinHandle;
 
 use napi::bindgen_prelude::{Error, Result, Status};
 use quinn_proto::crypto::rustls::QuicClientConfig;
-use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 
 use super::wake::JsWake;
+use crate::blocks;
+use crate::credentials::{Cache, Credentials};
 use crate::quic::shared::{Command, Link, OutboundFlow, Shared};
 
 pub struct EndpointEntry {
@@ -22,44 +23,7 @@ pub struct EndpointEntry {
     pub thread: Option<JoinHandle<()>>,
     pub local: SocketAddr,
     pub links: HashMap<u32, LinkEntry>,
-    pub clients: Clients,
-}
-
-/// TLS configurations for dialing, by what they were made of: to make one costs as much as a handshake's own cryptography. A host
-/// has one identity, and another while it renews.
-#[derive(Default)]
-pub struct Clients {
-    made: VecDeque<(Digest, Arc<QuicClientConfig>)>,
-}
-
-type Digest = [u8; SHA256_OUTPUT_LEN];
-
-const CLIENTS_MAX: usize = 16;
-
-impl Clients {
-    pub fn of(&mut self, chain: &[u8], key: &[u8], make: impl FnOnce() -> Result<Arc<QuicClientConfig>>) -> Result<Arc<QuicClientConfig>> {
-        let digest = digest_of(chain, key);
-        if let Some((_, known)) = self.made.iter().find(|(other, _)| *other == digest) {
-            return Ok(Arc::clone(known));
-        }
-        let made = make()?;
-        self.made.push_back((digest, Arc::clone(&made)));
-        if self.made.len() > CLIENTS_MAX {
-            self.made.pop_front();
-        }
-        Ok(made)
-    }
-}
-
-/// The first part behind its length, so that no other two give the same.
-fn digest_of(chain: &[u8], key: &[u8]) -> Digest {
-    let mut context = Context::new(&SHA256);
-    context.update(&(chain.len() as u64).to_be_bytes());
-    context.update(chain);
-    context.update(key);
-    let mut digest = [0; SHA256_OUTPUT_LEN];
-    digest.copy_from_slice(context.finish().as_ref());
-    digest
+    pub clients: Cache<QuicClientConfig>,
 }
 
 pub struct LinkEntry {
@@ -118,6 +82,11 @@ pub fn with_link<T>(endpoint: u32, link: u32, act: impl FnOnce(&Shared, &mut Lin
         Some(link) => act(&entry.shared, link),
         None => Err(closed("connection")),
     })
+}
+
+pub fn credentials(chain: &[u8], key: &[u8]) -> Result<Credentials> {
+    let chain = blocks::unpack(chain).filter(|chain| !chain.is_empty()).ok_or_else(|| invalid("the chain is not packed"))?;
+    Ok(Credentials::new(&chain, key))
 }
 
 pub fn closed(what: &str) -> Error {

@@ -1,8 +1,9 @@
-//! What node:tls does not offer of a TCP connection: the kernel's pacing, and its view of the path (tcp(7), `TCP_INFO`). The descriptor
-//! stays its owner's; nothing is kept here.
+//! The kernel's pacing of a TCP connection, and its view of the path (tcp(7), `TCP_INFO`).
 
-use napi::bindgen_prelude::{Error, Float64ArraySlice, Result};
-use napi_derive::napi;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+
+use napi::bindgen_prelude::{Error, Result};
 
 use super::registry::invalid;
 
@@ -15,21 +16,19 @@ const BYTES_RETRANSMITTED: usize = 208;
 const INFO_BYTES: usize = 216;
 
 /// Octets a second that the kernel lets leave at most; negative: as fast as the congestion window allows.
-#[napi(catch_unwind)]
-pub fn tcp_pace(descriptor: i32, rate: f64) -> Result<()> {
+pub fn pace(stream: &TcpStream, rate: f64) -> Result<()> {
     let rate = if rate >= 0.0 { rate as u64 } else { u64::MAX };
-    // SAFETY: eight octets that live through the call; a descriptor that is no socket is an error of the call.
-    let result = unsafe { libc::setsockopt(descriptor, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, (&raw const rate).cast(), size_of::<u64>() as libc::socklen_t) };
+    // SAFETY: eight octets that live through the call.
+    let result = unsafe { libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, (&raw const rate).cast(), size_of::<u64>() as libc::socklen_t) };
     if result == 0 { Ok(()) } else { Err(Error::from_reason(std::io::Error::last_os_error().to_string())) }
 }
 
 /// [smoothed rtt ms, acknowledged, retransmitted, sent, not yet sent]: octets since the connection began, but for the last.
-#[napi(catch_unwind)]
-pub fn tcp_look(descriptor: i32, mut out: Float64ArraySlice<'_>) -> Result<()> {
+pub fn look(stream: &TcpStream, out: &mut [f64]) -> Result<()> {
     let mut info = [0u8; INFO_BYTES];
     let mut length = INFO_BYTES as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` octets into the array, and says how many.
-    let result = unsafe { libc::getsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut length) };
+    let result = unsafe { libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut length) };
     if result != 0 {
         return Err(Error::from_reason(std::io::Error::last_os_error().to_string()));
     }
@@ -42,8 +41,6 @@ pub fn tcp_look(descriptor: i32, mut out: Float64ArraySlice<'_>) -> Result<()> {
         bytes.copy_from_slice(&info[at..at + 8]);
         u64::from_ne_bytes(bytes) as f64
     };
-    // SAFETY: nobody else writes to it during the call; see the head of quic.rs.
-    let out = unsafe { out.as_mut() };
     let out = out.get_mut(..5).ok_or_else(|| invalid("the array for the look is too short"))?;
     out.copy_from_slice(&[u32_at(RTT_US) / 1000.0, u64_at(BYTES_ACKED), u64_at(BYTES_RETRANSMITTED), u64_at(BYTES_SENT), u32_at(NOT_SENT)]);
     Ok(())

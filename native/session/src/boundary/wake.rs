@@ -1,5 +1,5 @@
 //! The one call from an I/O thread into JavaScript: a thread-safe function without arguments, at most one under way at a time.
-//! It keeps Node alive while the endpoint is open, unless unreferenced.
+//! It keeps Node alive while it is there, unless unreferenced.
 
 use std::ptr;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::SeqCst};
 use napi::bindgen_prelude::{Error, Result};
 use napi::sys;
 
-use crate::quic::shared::{Shared, Wake};
+use crate::mailbox::Wake;
 
 pub struct JsWake {
     function: AtomicPtr<sys::napi_threadsafe_function__>,
     closing: AtomicBool,
-    shared: Arc<Shared>,
+    woken: Arc<AtomicBool>,
 }
 
 impl JsWake {
-    /// `callback` must be a function of `env`, on its thread.
-    pub fn new(env: sys::napi_env, callback: sys::napi_value, shared: Arc<Shared>) -> Result<Self> {
+    /// `callback` must be a function of `env`, on its thread; `woken` is cleared by whoever then takes the events.
+    pub fn new(env: sys::napi_env, callback: sys::napi_value, woken: Arc<AtomicBool>) -> Result<Self> {
         const NAME: &[u8] = b"selvedge-session";
         let mut name = ptr::null_mut();
         let mut function = ptr::null_mut();
@@ -30,10 +30,10 @@ impl JsWake {
         if status != sys::Status::napi_ok {
             return Err(Error::from_reason("a wake-up function cannot be made"));
         }
-        Ok(JsWake { function: AtomicPtr::new(function), closing: AtomicBool::new(false), shared })
+        Ok(JsWake { function: AtomicPtr::new(function), closing: AtomicBool::new(false), woken })
     }
 
-    /// Whether the endpoint keeps Node alive. On the thread of `env` only.
+    /// Whether it keeps Node alive. On the thread of `env` only.
     pub fn keep_alive(&self, env: sys::napi_env, alive: bool) {
         let function = self.function.load(SeqCst);
         if function.is_null() {
@@ -61,7 +61,7 @@ impl JsWake {
 
 impl Wake for JsWake {
     fn wake(&self) {
-        if self.closing.load(SeqCst) || self.shared.woken.swap(true, SeqCst) {
+        if self.closing.load(SeqCst) || self.woken.swap(true, SeqCst) {
             return;
         }
         let function = self.function.load(SeqCst);

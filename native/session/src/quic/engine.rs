@@ -21,6 +21,7 @@ use super::driver::Driver;
 use super::shared::{Command, End, Event, Link, Options, Shared, Wake, lock};
 use super::socket::Socket;
 use super::tls;
+use crate::address::address_group;
 
 /// GSO sends of one connection before others get their turn.
 const SENDS_PER_TURN: usize = 4;
@@ -509,14 +510,6 @@ impl Engine {
 fn cid_key(key: &ring::hmac::Key) -> u64 {
     let tag = ring::hmac::sign(key, b"connection ids");
     tag.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
-
-/// Who counts as one sender before anything is known of him: an IPv4 address, or the /64 of an IPv6 address.
-fn address_group(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
-        v4 => v4,
-    }
 }
 
 /// One connection's settings: the controller is its own, the rest is the endpoint's.

@@ -4,15 +4,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 
 use super::control::Control;
+pub use crate::mailbox::{Wake, lock};
+use crate::mailbox::Mailbox;
 
 /// Urgent or bulk: decides readiness only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +24,6 @@ pub enum Lane {
 }
 
 pub const LANES: [Lane; 2] = [Lane::Urgent, Lane::Bulk];
-
-/// A panic while a lock was held poisons nothing here: each critical section leaves the data whole.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 pub enum Command {
     Dial { link: Arc<Link>, remote: SocketAddr, crypto: Arc<QuicClientConfig> },
@@ -80,68 +76,6 @@ pub enum End {
     Unreachable(String),
     /// The endpoint was closed, or its thread failed.
     Endpoint(String),
-}
-
-/// Where the JavaScript thread leaves commands.
-pub struct Mailbox {
-    commands: Mutex<Vec<Command>>,
-    sleeping: AtomicBool,
-    alarm: OwnedFd,
-}
-
-impl Mailbox {
-    pub fn new() -> std::io::Result<Self> {
-        // SAFETY: eventfd returns a fresh descriptor or -1; it is owned from here on.
-        let alarm = unsafe {
-            let fd = libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
-            if fd < 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            OwnedFd::from_raw_fd(fd)
-        };
-        Ok(Mailbox { commands: Mutex::new(Vec::new()), sleeping: AtomicBool::new(false), alarm })
-    }
-
-    pub fn post(&self, command: Command) {
-        lock(&self.commands).push(command);
-        if self.sleeping.swap(false, SeqCst) {
-            self.ring();
-        }
-    }
-
-    fn ring(&self) {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: eight octets from a live array, as eventfd wants.
-        unsafe { libc::write(self.alarm.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-    }
-
-    pub fn alarm(&self) -> RawFd {
-        self.alarm.as_raw_fd()
-    }
-
-    pub fn silence(&self) {
-        let mut count = [0u8; 8];
-        // SAFETY: eight octets into a live array; the descriptor does not block.
-        unsafe { libc::read(self.alarm.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
-    }
-
-    pub fn take(&self, into: &mut Vec<Command>) {
-        std::mem::swap(&mut *lock(&self.commands), into);
-    }
-
-    /// Announces sleep; false if there is mail and sleep must not be.
-    pub fn fall_asleep(&self) -> bool {
-        self.sleeping.store(true, SeqCst);
-        if lock(&self.commands).is_empty() {
-            return true;
-        }
-        self.sleeping.store(false, SeqCst);
-        false
-    }
-
-    pub fn awake(&self) {
-        self.sleeping.store(false, SeqCst);
-    }
 }
 
 /// Octets that count against a flow and its connection until the peer has acknowledged them (or the flow is gone): the stack drops
@@ -320,18 +254,13 @@ impl Link {
     }
 }
 
-/// Called by the I/O thread when there are events to take.
-pub trait Wake: Send + Sync {
-    fn wake(&self);
-}
-
 /// Everything of one endpoint that both threads see.
 pub struct Shared {
-    pub mailbox: Mailbox,
+    pub mailbox: Mailbox<Command>,
     pub events: Mutex<VecDeque<Event>>,
     pub epoch: Instant,
     pub link_ids: AtomicU32,
-    pub woken: AtomicBool,
+    pub woken: Arc<AtomicBool>,
     pub ended: AtomicBool,
     pub options: Options,
 }
@@ -343,7 +272,7 @@ impl Shared {
             events: Mutex::default(),
             epoch: Instant::now(),
             link_ids: AtomicU32::new(1),
-            woken: AtomicBool::new(false),
+            woken: Arc::default(),
             ended: AtomicBool::new(false),
             options,
         })
@@ -367,5 +296,5 @@ pub struct Options {
     pub flow_window_bytes_max: u32,
     pub mtu_max: u16,
     pub bbr: bool,
-    pub chain: super::tls::ChainLimits,
+    pub chain: crate::credentials::ChainLimits,
 }
