@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createServer as createHttp, request } from 'node:http';
 import { connect as connectTcp, createServer } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
@@ -240,6 +241,26 @@ t.test('no more than so many pending connections, in all and from one address', 
     t.notOk(fourth.isClosed, 'approval makes room');
     for (const session of [first, second, fourth]) session.close('session_closed', 'done');
   }
+});
+
+t.test('a few addresses that keep all places are made to leave some: the one that has waited longest of the largest goes', async (t) => {
+  await using r = await rig({ pending_max: 8, pending_per_address_max: 4 });
+  const crowd = [];
+  for (const address of ['127.0.0.2', '127.0.0.3']) {
+    for (let place = 0; place < 4; place++) {
+      const socket = connectTcp({ ...r.listener.tcp, localAddress: address }).on('error', () => {});
+      await once(socket, 'connect');
+      crowd.push(socket);
+    }
+  }
+  const accepted = r.next();
+  const honest = await new TcpTransport().dial(r.listener.tcp, mine, signal);
+  (await accepted).approve(silent);
+  t.notOk(honest.isClosed);
+  await Promise.race(crowd.map(closed));
+  t.equal(crowd.filter((socket) => socket.closed).length, 1);
+  honest.close('session_closed', 'done');
+  for (const socket of crowd) socket.destroy();
 });
 
 t.test('new credentials serve new sessions; live ones go on', async (t) => {

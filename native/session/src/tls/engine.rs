@@ -279,11 +279,22 @@ impl Engine {
             if listener.readable || listener.retry_at.is_some_and(|at| at <= now) {
                 let rules = listener.rules;
                 let config = Arc::clone(&listener.config);
-                listener.accept(now, |stream, address| accepted.push((*id, stream, address, rules, Arc::clone(&config))));
+                listener.accept(now, |stream, address, crowd| accepted.push((*id, stream, address, crowd, rules, Arc::clone(&config))));
             }
         }
-        for (listener, stream, address, rules, config) in accepted {
+        for (listener, stream, address, crowd, rules, config) in accepted {
+            if let Some(crowd) = crowd {
+                self.make_room(listener, crowd);
+            }
             self.welcome(listener, stream, address, rules, config, now);
+        }
+    }
+
+    /// Of one address, the one goes that has shown nothing for the longest. Those that a program is judging stay.
+    fn make_room(&mut self, listener: u32, address: IpAddr) {
+        let strangers = self.entries.iter().filter(|(_, entry)| entry.listener == Some(listener) && entry.pending_for == Some(address) && !entry.is_known);
+        if let Some((_, id)) = strangers.filter_map(|(id, entry)| Some((entry.deadline?, *id))).min() {
+            self.remove(id);
         }
     }
 

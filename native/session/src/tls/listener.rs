@@ -33,22 +33,24 @@ impl Listener {
         Listener { socket, config, rules, links: 0, readable: true, retry_at: None, pending: 0, pending_by_address: HashMap::new() }
     }
 
-    /// Accepts as many as a turn may; those that are too many are reset at once.
-    pub fn accept(&mut self, now: Instant, mut each: impl FnMut(TcpStream, IpAddr)) {
+    /// Accepts as many as a turn may; those that are too many are reset at once. With each: from whom another has to go for it.
+    pub fn accept(&mut self, now: Instant, mut each: impl FnMut(TcpStream, IpAddr, Option<IpAddr>)) {
         self.retry_at = None;
         for _ in 0..ACCEPTS_PER_TURN {
             match self.socket.accept() {
                 Ok((stream, remote)) => {
                     let address = address_group(remote.ip());
                     let from_address = self.pending_by_address.get(&address).copied().unwrap_or(0);
-                    if self.pending >= self.rules.pending_max || from_address >= self.rules.pending_per_address_max || self.links >= self.rules.links_max {
+                    let crowd = if self.pending < self.rules.pending_max { None } else { self.crowd(from_address) };
+                    let is_full = self.pending >= self.rules.pending_max && crowd.is_none();
+                    if is_full || from_address >= self.rules.pending_per_address_max || self.links >= self.rules.links_max {
                         reset(stream);
                         continue;
                     }
                     self.pending += 1;
                     self.links += 1;
                     *self.pending_by_address.entry(address).or_default() += 1;
-                    each(stream, address);
+                    each(stream, address, crowd);
                 }
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => {
@@ -65,6 +67,12 @@ impl Listener {
                 },
             }
         }
+    }
+
+    /// Whoever has the most places, if one more for an address with `has` of them would be fairer. So a few addresses that keep theirs cannot keep the others out.
+    fn crowd(&self, has: usize) -> Option<IpAddr> {
+        let (address, most) = self.pending_by_address.iter().max_by_key(|(_, count)| **count)?;
+        (*most > has + 1).then_some(*address)
     }
 
     pub fn settle(&mut self, address: IpAddr) {
