@@ -17,9 +17,9 @@ const MARK_MS = 2;
 const PERIOD_MS = 10_000;
 const PROBE_PART = 4;
 /** The start: round trips that the window is wide; and it is over after so many of them that were full and brought no such growth. */
-const START_ROUNDS = 4;
+const START_ROUNDS = 8;
 const START_GROWTH = 1.25;
-const START_FULL_ROUNDS = 3;
+const START_FULL_ROUNDS = 5;
 
 /** Octets that were handed over within `MARK_MS`, and how things were then. */
 interface Mark {
