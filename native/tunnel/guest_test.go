@@ -22,6 +22,20 @@ import (
 	"selvedge.dev/tunnel/state"
 )
 
+// The namespace of the tests has no way to a package server, so the kernel is fetched before it is entered.
+func init() {
+	if nstest.Inside() || os.Getenv(runAsProgram) != "" {
+		return
+	}
+	if err := guest.Fetch(guestFolder); err != nil {
+		fmt.Fprintln(os.Stderr, "the guest's kernel:", err)
+		os.Exit(1)
+	}
+}
+
+// guestFolder is below the module, where tests run.
+const guestFolder = "target/guest"
+
 // mixed is a host with the kernel engine in the guest (right), and one with the user engine here (left).
 type mixed struct {
 	*hosts
@@ -39,7 +53,7 @@ func newMixed(t *testing.T) *mixed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := guest.Boot(module, filepath.Join(module, "target/guest"), "guest0")
+	g, err := guest.Boot(module, filepath.Join(module, guestFolder), "guest0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,12 @@ type kernel struct {
 	modules map[string]string // path by name
 }
 
+// Fetch gets what Boot needs of the network into the folder, once: the kernel of Debian's package.
+func Fetch(folder string) error {
+	_, err := fetchKernel(folder)
+	return err
+}
+
 // fetchKernel gets Debian's kernel package by apt, once, and unpacks it; nothing is installed.
 func fetchKernel(folder string) (kernel, error) {
 	root := filepath.Join(folder, "kernel")

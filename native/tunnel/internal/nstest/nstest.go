@@ -20,9 +20,12 @@ import (
 
 const inside = "SELVEDGE_NSTEST"
 
+// Inside tells whether this process is the one in the namespace: nothing but the machine itself is reached from there.
+func Inside() bool { return os.Getenv(inside) != "" }
+
 // Main is what a TestMain calls: `nstest.Main(m)`.
 func Main(m *testing.M) {
-	if os.Getenv(inside) != "" {
+	if Inside() {
 		if err := enter(); err != nil {
 			fmt.Fprintln(os.Stderr, "the test's namespace:", err)
 			os.Exit(1)
