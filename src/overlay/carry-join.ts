@@ -78,12 +78,17 @@ export class CarryJoin {
     if (this.#isEnded) return;
     const { flow, timers } = this.#options;
     // Where little gets through, that little must not hold the memory of all.
-    const keep = (piece: Uint8Array) => this.#write(piece.length < read.length / 2 ? piece.slice() : piece);
+    let isKept = false;
+    const keep = (piece: Uint8Array) => {
+      const isMost = piece.length >= read.length / 2;
+      isKept ||= isMost;
+      this.#write(isMost ? piece : piece.slice());
+    };
     try {
       this.#window.acknowledged(timers.clock.now(), flow.acknowledged);
       this.#memory.free(flow.acknowledged);
       this.#out.push(read, keep);
-      this.#memory.took(read, flow.written);
+      this.#memory.took(read, isKept ? flow.written : null);
       this.#sayNow();
     } catch (error) {
       this.#end(asSelvedgeError(error, 'flow_lost'));

@@ -32,11 +32,14 @@ export class CarryMemory {
     return this.#block.subarray(this.#used);
   }
 
-  /** `bytes` were read into the room; the flow has been given what it shall have of them, and holds `written` octets in all, from its start. */
-  took(bytes: Uint8Array, written: number): void {
-    if (bytes.buffer !== this.#block.buffer) return;
+  /**
+   * `bytes` were read into the room. The flow keeps some of them where they lie, until the far end has consumed `keptUpTo` octets from its start; null: it keeps none, and the room
+   * is free again. So a far end that consumes nothing while packets come and are dropped costs no memory.
+   */
+  took(bytes: Uint8Array, keptUpTo: number | null): void {
+    if (keptUpTo === null || bytes.buffer !== this.#block.buffer) return;
     this.#used += bytes.length;
-    this.#neededUpTo = written;
+    this.#neededUpTo = keptUpTo;
   }
 
   /** The far end has consumed so many octets of the flow. */

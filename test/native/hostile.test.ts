@@ -1,10 +1,10 @@
 /** Whatever a caller does to the native boundary, it gets an error of the table, never a crash. */
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
+import { packed, testEndings } from './exits.ts';
 import { QuicEndpoint } from '../../src/native.ts';
 import { makeAuthority } from '../fixtures/certs.ts';
 
@@ -156,24 +156,4 @@ await t.test('a handle is worth nothing in another thread, and a thread that end
   await closed;
 });
 
-for (const ending of ['process.exit(7)', 'process.kill(process.pid, "SIGTERM")', 'throw new Error("on purpose")']) {
-  await t.test(`a process that ends by ${ending} in the middle of a transfer ends as it should`, async (t) => {
-    const child = spawn(process.execPath, [fileURLToPath(new URL('./exit-in-transfer.ts', import.meta.url)), ending], { stdio: ['ignore', 'ignore', 'pipe'] });
-    const errors: Buffer[] = [];
-    child.stderr.on('data', (chunk) => errors.push(chunk));
-    const [code, signal] = await once(child, 'close');
-    if (ending.startsWith('process.exit')) t.equal(code, 7, Buffer.concat(errors).toString());
-    else if (ending.startsWith('process.kill')) t.equal(signal, 'SIGTERM');
-    else t.match(Buffer.concat(errors).toString(), /on purpose/) && t.equal(code, 1);
-  });
-}
-
-function packed(blocks: readonly Uint8Array[]): Uint8Array {
-  return Buffer.concat(
-    blocks.flatMap((block) => {
-      const length = Buffer.alloc(4);
-      length.writeUInt32BE(block.length);
-      return [length, block];
-    }),
-  );
-}
+testEndings(t);

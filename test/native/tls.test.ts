@@ -1,5 +1,4 @@
 /** TLS over TCP in the addon: whatever peers and callers do, memory and descriptors stay bounded, and every end is an error of the table. */
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { createServer as createHttp, get } from 'node:http';
@@ -18,6 +17,7 @@ import { encodePreface } from '../../src/transport/tcp-preface.ts';
 import { secureContextOf } from '../../src/transport/tcp-tls.ts';
 import { makeAuthority } from '../fixtures/certs.ts';
 import { openTcpProxy } from '../fixtures/tcp-proxy.ts';
+import { packed, testEndings } from './exits.ts';
 
 const KIB = 1024;
 const authority = await makeAuthority();
@@ -261,26 +261,4 @@ t.test('a thread that ends takes its connections and its port along', async (t) 
   t.equal(error.code, 'ECONNREFUSED');
 });
 
-for (const ending of ['process.exit(7)', 'process.kill(process.pid, "SIGTERM")', 'throw new Error("on purpose")']) {
-  t.test(`a process that ends by ${ending} in the middle of a transfer ends as it should`, async (t) => {
-    const child = spawn(process.execPath, [fileURLToPath(new URL('./exit-in-transfer.ts', import.meta.url)), ending, 'tcp'], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
-    const errors: Buffer[] = [];
-    child.stderr.on('data', (chunk) => errors.push(chunk));
-    const [code, killed] = await once(child, 'close');
-    if (ending.startsWith('process.exit')) t.equal(code, 7, Buffer.concat(errors).toString());
-    else if (ending.startsWith('process.kill')) t.equal(killed, 'SIGTERM');
-    else t.match(Buffer.concat(errors).toString(), /on purpose/) && t.equal(code, 1);
-  });
-}
-
-function packed(blocks: readonly Uint8Array[]): Uint8Array {
-  return Buffer.concat(
-    blocks.flatMap((block) => {
-      const length = Buffer.alloc(4);
-      length.writeUInt32BE(block.length);
-      return [length, block];
-    }),
-  );
-}
+testEndings(t, 'tcp');

@@ -52,6 +52,16 @@ t.test('a path that is consumed as fast as it is filled runs in a few blocks', a
   t.ok(memory.held <= 5);
 });
 
+t.test('a far end that consumes nothing while all is dropped costs one block', async (t) => {
+  const memory = new CarryMemory();
+  memory.took(memory.room().subarray(0, 1_000), 1_000);
+  for (let turn = 0; turn < 10_000; turn++) {
+    memory.took(memory.room().subarray(0, 64 * 1024), null);
+    memory.free(0);
+  }
+  t.equal(memory.held, 0);
+});
+
 t.test('memory of somebody else is not counted', async (t) => {
   const memory = new CarryMemory();
   const before = memory.room().length;
