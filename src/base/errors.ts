@@ -120,6 +120,10 @@ export const errorTable = {
   app_network_exists: { wire: 140, message: 'app network {name} exists already', remedy: 'Choose another name, or see it with `selvedge app show`.' },
   address_pool_full: { wire: 141, message: 'no address is left in {pool}', remedy: 'Remove members or attachments that are not used any more, or make a network with a larger subnet.' },
   subnet_overlaps: { wire: 142, message: '{subnet} overlaps {other} of {owner}', remedy: 'Choose a subnet that nothing else in the cluster has; `selvedge app list` tells which are taken.' },
+  // The tower's resources, its audit log, its backups.
+  changed_meanwhile: { wire: 280, message: '{what} {name} was changed meanwhile: it is at {found}, the change was made for {expected}', remedy: 'Read it again, and change what is there now.' },
+  resource_exists: { wire: 281, message: '{what} {name} exists already', remedy: 'Choose another name, or change the one that is there.' },
+  resource_in_use: { wire: 282, message: '{what} {name} is still used by {by}', remedy: 'Change or delete what uses it first.' },
   internal_error: { wire: 150, message: 'internal error in {what}', remedy: 'Report it with the log line of the same time.' },
   unsupported: { wire: 117, message: '{what} is not supported here: {why}', remedy: 'See docs.' },
   wrong_daemon: { wire: 120, message: '{path} is the socket of a {found}; this is asked of a {expected}', remedy: 'Name the other with --state or --socket: a tower has STATE/tower.sock, a node STATE/selvedged.sock.' },

@@ -15,6 +15,7 @@ import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema } from '../enr
 import { addressGroup } from '../transport/address-group.ts';
 import { appRoutes } from './app-api.ts';
 import { RateLimit } from './rate-limit.ts';
+import { resourceRoutes } from './resource-api.ts';
 import type { NodeRow } from './store.ts';
 import type { TokenView, Tower } from './tower.ts';
 
@@ -96,6 +97,7 @@ export async function adminApi(tower: Tower, socketPath: string, { onFailure, re
     const api = scope.withTypeProvider<TypeBoxTypeProvider>();
     adminRoutes(api, tower);
     appRoutes(api, tower);
+    resourceRoutes(api, tower);
     register?.(scope);
   };
   const api = await makeApi({ title: 'Selvedge tower, local', routes, ...(onFailure && { onFailure }) });
