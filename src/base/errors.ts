@@ -91,6 +91,7 @@ export const errorTable = {
   port_in_use: { wire: 102, message: '{proto} port {port} on {address} is in use', remedy: 'Stop what uses it, or choose another port.' },
   permission_denied: { wire: 103, message: 'not permitted: {what}', remedy: 'Run as root, or give the capability named.' },
   disk_full: { wire: 104, message: 'no space left writing {path}', remedy: 'Free space; the old content is intact.' },
+  sealed_box_invalid: { wire: 260, message: 'sealed {what} does not open: {why}', remedy: 'It was sealed to another key or changed on its way; ask for it again.' },
   store_damaged: { wire: 105, message: '{path} is damaged: {why}', remedy: 'Restore it from a backup, or remove it and enroll again.' },
   store_locked: { wire: 106, message: '{path} cannot be unsealed: {why}', remedy: 'Give the right passphrase or key file.' },
   clock_skew: { wire: 107, message: 'clock differs from {peer} by {seconds} s', remedy: 'Set the clock (NTP), then try again.' },
@@ -124,8 +125,9 @@ export const errorTable = {
   unsupported: { wire: 117, message: '{what} is not supported here: {why}', remedy: 'See docs.' },
   wrong_daemon: { wire: 120, message: '{path} is the socket of a {found}; this is asked of a {expected}', remedy: 'Name the other with --state or --socket: a tower has STATE/tower.sock, a node STATE/selvedged.sock.' },
   unseal_key_invalid: { wire: 119, message: '{path} does not unseal anything: {why}', remedy: 'Give a key file of 32 random bytes in hex or base64, or a passphrase file, of mode 0600.' },
-  // The sealed store and unsealing.
-  sealed_box_invalid: { wire: 260, message: 'sealed {what} does not open: {why}', remedy: 'It was sealed to another key or changed on its way; ask for it again.' },
+
+  // Keys and certificates over time.
+  signer_unavailable: { wire: 240, message: 'the key that signs ({what}) cannot be used now: {why}', remedy: 'Look at the token or key service that holds the key; the tower tries again by itself. docs/certificates.md.' },
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof errorTable;
