@@ -1,5 +1,6 @@
 /** The API's routes of the simple resources, the same five for each kind: checked by its schema, passed on to resources.ts. */
 import { Type } from 'typebox';
+import { management } from '../api/access.ts';
 import { etagOf, IfMatch, matchOf } from '../api/etag.ts';
 import { type Api, ErrorSchema } from '../api/http.ts';
 import { PageQuery, pageOf, readPage } from '../api/pages.ts';
@@ -25,24 +26,29 @@ function routesOf(api: Api, { resources }: Tower, name: KindName): void {
   const base = { tags: [kind.plural], response: { 200: Shown, ...errors } };
   const path = `/v1/${kind.plural}`;
 
-  api.get(path, { schema: { ...base, summary: kind.what, querystring: PageQuery, response: { 200: pageOf(Shown), ...errors } } }, async ({ query }) =>
-    readPage(
-      query,
-      (request) => resources.page(name, request),
-      (row) => row.name,
-      shown,
-    ),
+  api.get(
+    path,
+    { ...management, schema: { ...base, summary: kind.what, querystring: PageQuery, response: { 200: pageOf(Shown), ...errors } } },
+    async ({ query }) =>
+      readPage(
+        query,
+        (request) => resources.page(name, request),
+        (row) => row.name,
+        shown,
+      ),
   );
-  api.post(path, { schema: { ...base, body: New } }, async (request, reply) => {
+  api.post(path, { ...management, schema: { ...base, body: New } }, async (request, reply) => {
     const { name: called, ...said } = request.body as { name: string } & Said<KindName>;
-    return answer(await resources.create(name, called, said, actorOf(request)), reply);
+    return answer(await resources.create(name, called, said, request.caller.actor), reply);
   });
-  api.get(`${path}/:name`, { schema: { ...base, params } }, async ({ params: { name: called } }, reply) => answer(await resources.get(name, called), reply));
-  api.put(`${path}/:name`, { schema: { ...base, params, headers: IfMatch, body: Given } }, async (request, reply) =>
-    answer(await resources.change(name, request.params.name, request.body as Said<KindName>, matchOf(request.headers), actorOf(request)), reply),
+  api.get(`${path}/:name`, { ...management, schema: { ...base, params } }, async ({ params: { name: called } }, reply) =>
+    answer(await resources.get(name, called), reply),
   );
-  api.delete(`${path}/:name`, { schema: { ...base, params, headers: IfMatch } }, async (request) =>
-    shown(await resources.delete(name, request.params.name, matchOf(request.headers), actorOf(request))),
+  api.put(`${path}/:name`, { ...management, schema: { ...base, params, headers: IfMatch, body: Given } }, async (request, reply) =>
+    answer(await resources.change(name, request.params.name, request.body as Said<KindName>, matchOf(request.headers), request.caller.actor), reply),
+  );
+  api.delete(`${path}/:name`, { ...management, schema: { ...base, params, headers: IfMatch } }, async (request) =>
+    shown(await resources.delete(name, request.params.name, matchOf(request.headers), request.caller.actor)),
   );
 }
 
@@ -53,9 +59,4 @@ function shown({ name, spec, revision, created_ms, changed_ms }: ResourceRow<Spe
 function answer(row: ResourceRow<Specs[KindName]>, reply: { header: (name: string, value: string) => unknown }) {
   reply.header('etag', etagOf(row.revision));
   return shown(row);
-}
-
-/** Whoever may open a socket that knows no callers is its owner. */
-function actorOf(request: object): string {
-  return (request as { readonly caller?: { readonly actor: string } }).caller?.actor ?? 'local';
 }
