@@ -128,6 +128,10 @@ export const errorTable = {
   outbound_refused: { wire: 213, message: 'no request is sent to {url}: {why}', remedy: 'Correct the address; what is allowed stands in the configuration (hosts, inside).' },
   // Who may use the API.
   scope_denied: { wire: 220, message: '{actor} has scope {has}; this needs {scope}', remedy: 'Ask as somebody who has that scope; `selvedge session show` tells what you have.' },
+  // The tower's resources, its audit log, its backups.
+  changed_meanwhile: { wire: 280, message: '{what} {name} was changed meanwhile: it is at {found}, the change was made for {expected}', remedy: 'Read it again, and change what is there now.' },
+  resource_exists: { wire: 281, message: '{what} {name} exists already', remedy: 'Choose another name, or change the one that is there.' },
+  resource_in_use: { wire: 282, message: '{what} {name} is still used by {by}', remedy: 'Change or delete what uses it first.' },
   internal_error: { wire: 150, message: 'internal error in {what}', remedy: 'Report it with the log line of the same time.' },
   unsupported: { wire: 117, message: '{what} is not supported here: {why}', remedy: 'See docs.' },
   wrong_daemon: { wire: 120, message: '{path} is the socket of a {found}; this is asked of a {expected}', remedy: 'Name the other with --state or --socket: a tower has STATE/tower.sock, a node STATE/selvedged.sock.' },
