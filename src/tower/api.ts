@@ -15,6 +15,7 @@ import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema } from '../enr
 import { PublicAccess } from './access/access.ts';
 import { openRoutes } from './access/open-routes.ts';
 import { appRoutes } from './app-api.ts';
+import { resourceRoutes } from './resource-api.ts';
 import type { NodeRow } from './store.ts';
 import type { TokenView, Tower } from './tower.ts';
 
@@ -92,6 +93,7 @@ function towerRoutes(tower: Tower, { onFailure, onRoute, register }: TowerApiOpt
     strangerRoutes(api, tower);
     adminRoutes(api, tower);
     appRoutes(api, tower);
+    resourceRoutes(api, tower);
     register?.(scope);
   };
   return { routes, ...(onFailure && { onFailure }), ...(onRoute && { onRoute }) };
