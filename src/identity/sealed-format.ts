@@ -121,19 +121,18 @@ function cut(bytes: Uint8Array, layout: { readonly head: number; readonly checks
   return { pieces, checksums: bytes.subarray(checksumsAt, bytes.length - DIGEST_BYTES) };
 }
 
-/** Where its digest does not fit, which of its parts it is. */
+/** Where digest or checksums do not fit, which of its parts it is. */
 function checkDigest(path: string, bytes: Uint8Array, parts: Parts | null): SelvedgeError | null {
   const at = Math.max(0, bytes.length - DIGEST_BYTES);
-  if (equalBytes(digestOf(bytes.subarray(0, at)), bytes.subarray(at))) return null;
-  if (parts === null) return damaged(path, 'unknown part', 'its digest does not match its content');
+  const fits = equalBytes(digestOf(bytes.subarray(0, at)), bytes.subarray(at));
+  if (parts === null) return fits ? null : damaged(path, 'unknown part', 'its digest does not match its content');
   const wrong = PARTS.filter((_name, index) => {
     const sum = parts.checksums.subarray(index * CHECKSUM_BYTES, (index + 1) * CHECKSUM_BYTES);
-    return !equalBytes(checksumOf(parts.pieces[index] ?? new Uint8Array()), sum);
+    return !equalBytes(checksumOf(parts.pieces[index] ?? NOTHING), sum);
   });
+  if (wrong.length === 0) return fits ? null : damaged(path, 'digest', 'its parts are whole, the digest at its end is not');
   // A part that was cut or lengthened moves all the rest.
-  if (wrong.length === PARTS.length || wrong.length === PARTS.length - 1)
-    return damaged(path, 'end', 'bytes are missing or too many: none of its checksums fits');
-  if (wrong.length === 0) return damaged(path, 'digest', 'its parts are whole, the digest at its end is not');
+  if (wrong.length >= PARTS.length - 1) return damaged(path, 'end', 'bytes are missing or too many: none of its checksums fits');
   return damaged(path, wrong.join(' and '), `its ${wrong.join(' and ')} changed since it was written`);
 }
 

@@ -120,6 +120,7 @@ t.test('damage is named by the part that it is in', async (t) => {
   t.equal(await partAt(TAG), 'tag');
   t.equal(await partAt(SALTS, RECORD), 'salts and record');
   t.equal(await partAt(good.length - 1), 'digest');
+  t.equal(await partAt(TAG, good.length - 1), 'tag');
   t.equal(await partAt(good.length - 40), 'tag', 'its checksum, which is the same to whoever reads it');
   await writeFile(path, good.subarray(0, -1));
   await t.rejects(SealedStore.head(path), { code: 'store_damaged', facts: { part: 'end' } });
@@ -175,6 +176,8 @@ t.test('a file made to look whole is still bounded and authenticated', async (t)
   const sealAs = (change: (body: Buffer) => void) => {
     const body = Buffer.from(good.subarray(0, -32));
     change(body);
+    const parts = [0, 24, 100, body.length - 48, body.length - 32].map((from, index, all) => body.subarray(from, all[index + 1])).slice(0, 4);
+    for (const [index, part] of parts.entries()) body.set(createHash('sha256').update(part).digest().subarray(0, 8), body.length - 32 + 8 * index);
     return writeFile(path, Buffer.concat([body, createHash('sha256').update(body).digest()]));
   };
   const HEAD = 'selvedge sealed\n'.length;
