@@ -16,6 +16,8 @@ import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema } from '../enr
 import { PublicAccess } from './access/access.ts';
 import { openRoutes } from './access/open-routes.ts';
 import { appRoutes } from './app-api.ts';
+import { auditRoutes } from './audit-api.ts';
+import { backupRoutes } from './backup-api.ts';
 import { nodeRoutes } from './node-api.ts';
 import { resourceRoutes } from './resource-api.ts';
 import type { TokenView, Tower } from './tower.ts';
@@ -72,18 +74,23 @@ export async function publicApi(tower: Tower, { clock, per_minute_max, ...option
 }
 
 /** Listens on the Unix socket, which only its owner may open. @throws state_in_use, argument_invalid, permission_denied, file_exists */
-export async function adminApi(tower: Tower, socketPath: string, options: TowerApiOptions = {}): Promise<Api> {
-  const api = await makeApi({ title: 'Selvedge tower', ...towerRoutes(tower, options), access: localAccess(openRoutes) });
+export async function adminApi(tower: Tower, socketPath: string, { register, ...options }: TowerApiOptions = {}): Promise<Api> {
+  const local = (routes: FastifyInstance) => {
+    backupRoutes(routes.withTypeProvider<TypeBoxTypeProvider>(), tower);
+    register?.(routes);
+  };
+  const api = await makeApi({ title: 'Selvedge tower', ...towerRoutes(tower, { ...options, register: local }), access: localAccess(openRoutes) });
   return await listenOnSocket(api, socketPath);
 }
 
-/** The same on both: who may ask what is said by each route's scope. */
+/** The same on both, but for making backups: who may ask what is said by each route's scope. */
 function towerRoutes(tower: Tower, { onFailure, onRoute, register }: TowerApiOptions): Pick<ApiOptions, 'routes' | 'onFailure' | 'onRoute'> {
   const routes = (scope: FastifyInstance) => {
     const api = scope.withTypeProvider<TypeBoxTypeProvider>();
     strangerRoutes(api, tower);
     adminRoutes(api, tower);
     nodeRoutes(api, tower);
+    auditRoutes(api, tower);
     appRoutes(api, tower);
     resourceRoutes(api, tower);
     register?.(scope);

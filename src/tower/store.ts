@@ -99,6 +99,13 @@ export interface NewNode {
   readonly roles?: readonly string[];
 }
 
+export interface StoreEvent {
+  readonly action: string;
+  readonly subject: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+  readonly version_min?: number;
+}
+
 export interface Admission {
   /** The node that this request made before; null if it would make a new one. */
   readonly answered: NodeRow | null;
@@ -155,6 +162,13 @@ export interface Store {
   /** An observation, not a change: no version, no audit row. */
   seen(id: string, at_ms: number): Promise<void>;
 
+  /** What happened to the store as a whole. With `version_min` versions go on from there, for everybody. @returns the version that it made */
+  note(event: StoreEvent, by: By): Promise<number>;
+  /** A copy of all of it in a file that is there and empty, while it is in use; what changes meanwhile waits. @throws unsupported where the engine has its own way, disk_full */
+  copyTo(file: string): Promise<void>;
+
+  /** Its last row. */
+  head(): Promise<AuditRow | null>;
   audit(after_seq: number, count_max: number): Promise<readonly AuditRow[]>;
   /** Walks the whole chain. @throws store_damaged */
   verifyAudit(): Promise<void>;
