@@ -4,8 +4,9 @@
  */
 import { type Kysely, type Transaction, sql } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
+import { type GrantTables, grants } from './schema/grants.ts';
 
-export interface Tables {
+export interface Tables extends GrantTables {
   schema_version: { version: number };
   cluster: {
     one: number;
@@ -29,9 +30,8 @@ export interface Tables {
     disabled: number;
     created_ms: number;
     seen_ms: number | null;
+    tenant: string;
   };
-  tokens: { id: string; hash: string; uses: number; uses_max: number; site: string | null; expires_ms: number; revoked_ms: number | null; created_ms: number };
-  enrollments: { token_id: string; csr_hash: string; node_id: string; at_ms: number };
   app_networks: { name: string; vni: number; subnet4: string | null; subnet6: string | null; mtu: number | null; learning: number; created_ms: number };
   /** A node is a member of a network where it has an endpoint with an empty attachment. */
   app_endpoints: {
@@ -52,7 +52,7 @@ export interface Tables {
 
 type Migration = (db: Transaction<Tables>) => Promise<void>;
 
-const migrations: readonly Migration[] = [first, appNetworks];
+const migrations: readonly Migration[] = [first, appNetworks, grants];
 
 /** Brings the schema to what this program knows, in one transaction. @throws store_damaged on a schema of a newer program */
 export async function migrate(db: Kysely<Tables>, path: string): Promise<void> {

@@ -62,3 +62,8 @@ export async function appScopesOf(db: Kysely<Tables>, node: string): Promise<str
   const rows = await db.selectFrom('app_endpoints').select('network').where('node_id', '=', node).where('attachment', '=', '').execute();
   return rows.map((row) => scopeOfApp(row.network));
 }
+
+/** Whose snapshots show a node: those of its site, and of all that share an app network with it. */
+export async function scopesOfNode(db: Kysely<Tables>, { id, site }: { readonly id: string; readonly site: string }): Promise<string[]> {
+  return [scopeOfSite(site), ...(await appScopesOf(db, id))];
+}

@@ -19,6 +19,7 @@ export function nodeRow(row: Selectable<Tables['nodes']>): NodeRow {
     id: row.id,
     name: row.name,
     site: row.site,
+    tenant: row.tenant,
     fingerprint: row.fingerprint,
     leaf: row.leaf,
     csrHash: row.csr_hash,
