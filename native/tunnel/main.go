@@ -43,6 +43,7 @@ Options:
   --json          the answers of the tunnel as they are
 
 run needs CAP_NET_ADMIN, CAP_SYS_ADMIN to attach namespaces, and /dev/net/tun unless the kernel has WireGuard.
+It uses half of the processors, at least one; GOMAXPROCS in its environment says otherwise.
 It ends at SIGTERM and SIGINT. Capture inner frames with tcpdump on a network's TAP or bridge.
 `
 
@@ -123,6 +124,7 @@ func run(socket, carry string) error {
 	if err := host.Capable(); err != nil {
 		return err
 	}
+	processors := shareProcessors()
 	var server atomic.Pointer[control.Server]
 	tell := func(event state.Event) {
 		if s := server.Load(); s != nil {
@@ -143,7 +145,7 @@ func run(socket, carry string) error {
 	// A terminal that closes is no reason to take networks down.
 	signal.Ignore(syscall.SIGHUP)
 	opened.Serve()
-	slog.Info("tunnel serves", "version", version, "pid", os.Getpid(), "socket", socket, "carry", carry)
+	slog.Info("tunnel serves", "version", version, "pid", os.Getpid(), "socket", socket, "carry", carry, "processors", processors)
 	select {
 	case <-signals.Done():
 	case <-h.Closing():

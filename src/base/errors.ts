@@ -100,11 +100,12 @@ export const errorTable = {
       route: 'This program and the daemon may be of different versions: `selvedge version`, then restart the daemon.',
     },
   },
-  unauthorized: { wire: 100, message: 'not authorized: {why}', remedy: 'Use the local socket, or a session with the right scope.' },
+  unauthorized: { wire: 100, message: 'not authorized: {why}', remedy: 'Use the local socket, an operator’s certificate (`--identity`), or a session.' },
   rate_limited: { wire: 101, message: 'too many requests from {peer}; try again in {ms} ms', remedy: 'Wait.' },
   port_in_use: { wire: 102, message: '{proto} port {port} on {address} is in use', remedy: 'Stop what uses it, or choose another port.' },
   permission_denied: { wire: 103, message: 'not permitted: {what}', remedy: 'Run as root, or give the capability named.' },
   disk_full: { wire: 104, message: 'no space left writing {path}', remedy: 'Free space; the old content is intact.' },
+  sealed_box_invalid: { wire: 260, message: 'sealed {what} does not open: {why}', remedy: 'It was sealed to another key or changed on its way; ask for it again.' },
   store_damaged: { wire: 105, message: '{path} is damaged: {why}', remedy: 'Restore it from a backup, or remove it and enroll again.' },
   store_locked: { wire: 106, message: '{path} cannot be unsealed: {why}', remedy: 'Give the right passphrase or key file.' },
   clock_skew: { wire: 107, message: 'clock differs from {peer} by {seconds} s', remedy: 'Set the clock (NTP), then try again.' },
@@ -134,10 +135,15 @@ export const errorTable = {
   app_network_exists: { wire: 140, message: 'app network {name} exists already', remedy: 'Choose another name, or see it with `selvedge app show`.' },
   address_pool_full: { wire: 141, message: 'no address is left in {pool}', remedy: 'Remove members or attachments that are not used any more, or make a network with a larger subnet.' },
   subnet_overlaps: { wire: 142, message: '{subnet} overlaps {other} of {owner}', remedy: 'Choose a subnet that nothing else in the cluster has; `selvedge app list` tells which are taken.' },
+  // Who may use the API.
+  scope_denied: { wire: 220, message: '{actor} has scope {has}; this needs {scope}', remedy: 'Ask as somebody who has that scope; `selvedge session show` tells what you have.' },
   internal_error: { wire: 150, message: 'internal error in {what}', remedy: 'Report it with the log line of the same time.' },
   unsupported: { wire: 117, message: '{what} is not supported here: {why}', remedy: 'See docs.' },
   wrong_daemon: { wire: 120, message: '{path} is the socket of a {found}; this is asked of a {expected}', remedy: 'Name the other with --state or --socket: a tower has STATE/tower.sock, a node STATE/selvedged.sock.' },
   unseal_key_invalid: { wire: 119, message: '{path} does not unseal anything: {why}', remedy: 'Give a key file of 32 random bytes in hex or base64, or a passphrase file, of mode 0600.' },
+
+  // Keys and certificates over time.
+  signer_unavailable: { wire: 240, message: 'the key that signs ({what}) cannot be used now: {why}', remedy: 'Look at the token or key service that holds the key; the tower tries again by itself. docs/certificates.md.' },
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof errorTable;

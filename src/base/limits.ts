@@ -164,6 +164,8 @@ export const limits = {
 
   // Identity.
   csr_bytes_max: 4 * KIB,
+  crl_bytes_max: 4 * MIB,
+  crl_entries_max: 65_536,
   trust_roots_max: 8,
   trust_bundle_bytes_max: 128 * KIB,
   sealed_store_entries_max: 1_024,

@@ -3,7 +3,7 @@ import { makeApi } from '../api/http.ts';
 import { listenOnSocket } from '../api/local-socket.ts';
 import type { AppNetworks } from '../overlay/app-networks.ts';
 import { registerApps } from './app-routes.ts';
-import { type Control, registerControl } from './control-routes.ts';
+import { type Control, registerControl, registerSend } from './control-routes.ts';
 
 export interface NodeControl extends Control {
   readonly apps?: AppNetworks;
@@ -16,6 +16,7 @@ export async function controlServer(socketPath: string, control: NodeControl): P
     routes: (scope) => {
       scope.get('/v1/status', async () => control.facts());
       registerControl(scope, control);
+      registerSend(scope, control);
       if (control.apps) registerApps(scope, control.apps, control.timers);
     },
   });

@@ -130,10 +130,10 @@ export class Tower {
   }
 
   /** The text is nowhere but in the answer. @throws limit_reached, argument_invalid */
-  async createToken(request: TokenRequest): Promise<{ text: string; token: GrantView }> {
+  async createToken(request: TokenRequest, actor = 'local'): Promise<{ text: string; token: GrantView }> {
     const now_ms = this.#clock.wall();
     const { text, grant } = newToken(this.cluster, request, { now_ms, random: this.#random });
-    return { text, token: grantView(await this.#store.proofs.createGrant(grant, { actor: 'admin', at_ms: now_ms })) };
+    return { text, token: grantView(await this.#store.proofs.createGrant(grant, { actor, at_ms: now_ms })) };
   }
 
   async tokens(): Promise<readonly GrantView[]> {
@@ -141,8 +141,8 @@ export class Tower {
   }
 
   /** @throws not_found */
-  async revokeToken(id: string): Promise<GrantView> {
-    return grantView(await this.#store.proofs.revokeGrant('token', id, { actor: 'admin', at_ms: this.#clock.wall() }));
+  async revokeToken(id: string, actor = 'local'): Promise<GrantView> {
+    return grantView(await this.#store.proofs.revokeGrant('token', id, { actor, at_ms: this.#clock.wall() }));
   }
 
   /** Of the challenge that bound proofs answer. */
