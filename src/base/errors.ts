@@ -62,7 +62,7 @@ export const errorTable = {
   not_enrolled: { wire: 72, message: 'state directory {path} holds no identity', remedy: 'Run `selvedge join` first, or name the directory that it made with --state.' },
 
   // Proofs of identity.
-  proof_disabled: { wire: 192, message: 'proof {kind} is switched off at {site}', remedy: 'Use another proof, or have it switched on: `selvedge proofs set --site SITE --allow KIND` at the tower.' },
+  proof_disabled: { wire: 192, message: 'proof {kind} is switched off at {site}', remedy: 'Use another proof, or have it switched on in the settings of the site (`proofs`).' },
   proof_invalid: { wire: 193, message: 'proof {kind} refused: {why}', remedy: 'docs/enrollment/ says what each proof needs.' },
   proof_expired: { wire: 194, message: 'proof {kind} expired at {expires}', remedy: 'Have another issued at the tower.' },
   proof_exhausted: { wire: 195, message: 'proof {kind} was already used {limit} times', remedy: 'Have another issued at the tower; a node that was revoked needs one too.' },
@@ -71,7 +71,7 @@ export const errorTable = {
   nonce_invalid: { wire: 198, message: 'challenge refused: {why}', remedy: 'Fetch another challenge and answer it at once; check the clock of the tower if it goes on.' },
   host_refused: { wire: 199, message: 'host id refused: it is not registered here, or in use', remedy: 'Register it at the tower: `selvedge host add ID`; after revoking its node, remove and add it again.' },
   source_denied: { wire: 200, message: 'proof {kind} may not be used from {peer}', remedy: 'Use it from a network that it was made for, or have another made.' },
-  key_unseen: { wire: 201, message: 'this host is node {node} of tenant {tenant}, and its key is not the one known here', remedy: 'Enroll it with another proof, or have the site take new keys of returning hosts: `selvedge proofs set --new-keys`.' },
+  key_unseen: { wire: 201, message: 'this host is node {node} of tenant {tenant}, and its key is not the one known here', remedy: 'Enroll it with another proof, or have the site take new keys of returning hosts (`fingerprint_certifies`).' },
   host_unknown: { wire: 202, message: 'no node is known with the fingerprint of this host', remedy: 'Enroll it with another proof; only a node that was enrolled before returns by its fingerprint.' },
   grant_exists: { wire: 203, message: '{kind} {id} is there already', remedy: 'Remove the other first, or choose another id.' },
 
@@ -135,8 +135,17 @@ export const errorTable = {
   app_network_exists: { wire: 140, message: 'app network {name} exists already', remedy: 'Choose another name, or see it with `selvedge app show`.' },
   address_pool_full: { wire: 141, message: 'no address is left in {pool}', remedy: 'Remove members or attachments that are not used any more, or make a network with a larger subnet.' },
   subnet_overlaps: { wire: 142, message: '{subnet} overlaps {other} of {owner}', remedy: 'Choose a subnet that nothing else in the cluster has; `selvedge app list` tells which are taken.' },
+  // Identity told by others: JSON Web Tokens, and what a platform says of its machines.
+  jwt_invalid: { wire: 210, message: 'JWT refused: {why}', remedy: 'Have its issuer give another, for this cluster and with what is named.' },
+  jwt_expired: { wire: 211, message: 'JWT is not valid now: {why}', remedy: 'Get a fresh one; if it is fresh, compare the clocks of this tower and of the issuer.' },
+  jwt_keys_unavailable: { wire: 212, message: 'keys of issuer {issuer} cannot be had: {why}', remedy: 'Check the key set of that issuer in the configuration, and that the tower reaches its address.' },
+  outbound_refused: { wire: 213, message: 'no request is sent to {url}: {why}', remedy: 'Correct the address; what is allowed stands in the configuration (hosts, inside).' },
   // Who may use the API.
   scope_denied: { wire: 220, message: '{actor} has scope {has}; this needs {scope}', remedy: 'Ask as somebody who has that scope; `selvedge session show` tells what you have.' },
+  // The tower's resources, its audit log, its backups.
+  changed_meanwhile: { wire: 280, message: '{what} {name} was changed meanwhile: it is at {found}, the change was made for {expected}', remedy: 'Read it again, and change what is there now.' },
+  resource_exists: { wire: 281, message: '{what} {name} exists already', remedy: 'Choose another name, or change the one that is there.' },
+  resource_in_use: { wire: 282, message: '{what} {name} is still used by {by}', remedy: 'Change or delete what uses it first.' },
   internal_error: { wire: 150, message: 'internal error in {what}', remedy: 'Report it with the log line of the same time.' },
   unsupported: { wire: 117, message: '{what} is not supported here: {why}', remedy: 'See docs.' },
   wrong_daemon: { wire: 120, message: '{path} is the socket of a {found}; this is asked of a {expected}', remedy: 'Name the other with --state or --socket: a tower has STATE/tower.sock, a node STATE/selvedged.sock.' },

@@ -12,18 +12,14 @@ import type { Static, TSchema } from 'typebox';
 export const proofKinds = ['token', 'host-id', 'x509', 'fingerprint', 'aws', 'google', 'kubernetes'] as const;
 export type ProofKind = (typeof proofKinds)[number];
 
-/** What a site can switch on: each kind, and registering nodes ahead (spec 2.3). */
-export const proofSwitches = [...proofKinds, 'preflight'] as const;
-export type ProofSwitch = (typeof proofSwitches)[number];
-
+/** What a site takes for a proof, from its settings. */
 export interface SiteProofs {
-  readonly allowed: readonly ProofSwitch[];
+  readonly allowed: readonly ProofKind[];
+  /** The widest binding of a call-home certificate that is taken. */
+  readonly binding: 'host-id' | 'site' | 'system-ca';
   /** Whether a returning node that is known by its fingerprint alone may bring a key that the tower has not seen. */
   readonly newKeys: boolean;
 }
-
-/** Of a site for which nothing was set: nothing that could be guessed or copied from a label enrolls anybody. */
-export const defaultSiteProofs: SiteProofs = { allowed: ['token', 'preflight'], newKeys: false };
 
 /**
  * What an operator gave out or recorded, by which hosts may enroll: a token, a host's id, a call-home certificate, an identity at a platform. Kind and id
@@ -35,7 +31,8 @@ export interface Grant {
   readonly id: string;
   /** SHA-256 of a secret that the host must know, hex; null where the kind has none. */
   readonly hash: string | null;
-  readonly tenant: string;
+  /** Null: that of the site. */
+  readonly tenant: string | null;
   /** The site that it enrolls into; null: the node chooses. */
   readonly site: string | null;
   /** Name and id of the one node that it is for, where that is settled. */
@@ -57,7 +54,7 @@ export interface Grant {
 /** A node as a host that returns is compared with it. */
 export interface KnownNode {
   readonly id: string;
-  readonly tenant: string;
+  readonly tenant: string | null;
   readonly site: string;
   /** SHA-256 of its public key, hex. */
   readonly spkiHash: string;

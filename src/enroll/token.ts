@@ -13,7 +13,7 @@ import type { Random } from '../base/seam.ts';
 /** What a token says of itself. */
 export interface TokenTerms {
   readonly cluster: string;
-  readonly tenant: string;
+  readonly tenant: string | null;
   readonly purpose: 'enroll' | 'preflight';
   readonly usesMax: number;
   readonly expires_ms: number;
@@ -41,7 +41,12 @@ const purposes = ['enroll', 'preflight'] as const;
 export function makeToken(terms: TokenTerms, random: Random): TokenFacts & { text: string } {
   const { cluster, tenant, purpose, usesMax, expires_ms, sources } = terms;
   const writer = new ByteWriter().u8(FORMAT).text(checkLabel('cluster', cluster)).raw(random.bytes(SECRET_BYTES));
-  writer.text(checkLabel('tenant', tenant)).u8(purposes.indexOf(purpose)).varint(usesMax).varint(expires_ms).varint(sources.length);
+  writer
+    .text(tenant === null ? '' : checkLabel('tenant', tenant))
+    .u8(purposes.indexOf(purpose))
+    .varint(usesMax)
+    .varint(expires_ms)
+    .varint(sources.length);
   for (const network of sources) writer.text(network);
   const payload = writer.finish();
   const id = toHex(random.bytes(ID_BYTES));
@@ -79,8 +84,8 @@ function readTerms(reader: ByteReader, cluster: string): TokenTerms {
   const usesMax = reader.varint(limits.token_uses_max);
   const expires_ms = reader.varint();
   const sources = Array.from({ length: reader.varint(limits.grant_sources_max) }, () => reader.text(NETWORK_BYTES_MAX));
-  if (!isLabel(tenant) || purpose === undefined) throw damaged();
-  return { cluster, tenant, purpose, usesMax, expires_ms, sources };
+  if ((tenant !== '' && !isLabel(tenant)) || purpose === undefined) throw damaged();
+  return { cluster, tenant: tenant === '' ? null : tenant, purpose, usesMax, expires_ms, sources };
 }
 
 function damaged(): SelvedgeError {

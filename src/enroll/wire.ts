@@ -73,7 +73,7 @@ export const EnrollAnswerSchema = closed({
   node: NodeId,
   name: Label,
   site: Label,
-  tenant: Label,
+  tenant: Type.Union([Label, Type.Null()]),
   cluster: Label,
   chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
   trust: TrustSchema,

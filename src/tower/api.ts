@@ -16,6 +16,7 @@ import { PublicAccess } from './access/access.ts';
 import { openRoutes } from './access/open-routes.ts';
 import { appRoutes } from './app-api.ts';
 import type { GrantView } from './granting.ts';
+import { resourceRoutes } from './resource-api.ts';
 import type { NodeRow } from './store.ts';
 import type { Tower } from './tower.ts';
 
@@ -32,7 +33,7 @@ const TokenSchema = Type.Object({
   uses: Type.Integer(),
   uses_max: Type.Integer(),
   site: Type.Union([Label, Type.Null()]),
-  tenant: Label,
+  tenant: Type.Union([Label, Type.Null()]),
   purpose: Purpose,
   sources: Type.Array(Type.String()),
   expires_ms: Time,
@@ -54,7 +55,7 @@ const NodeSchema = Type.Object({
   id: NodeId,
   name: Label,
   site: Label,
-  tenant: Label,
+  tenant: Type.Union([Label, Type.Null()]),
   fingerprint: Type.Union([Type.String(), Type.Null()]),
   endpoints: EndpointsSchema,
   disabled: Type.Boolean(),
@@ -101,6 +102,7 @@ function towerRoutes(tower: Tower, { onFailure, onRoute, register }: TowerApiOpt
     strangerRoutes(api, tower);
     adminRoutes(api, tower);
     appRoutes(api, tower);
+    resourceRoutes(api, tower);
     register?.(scope);
   };
   return { routes, ...(onFailure && { onFailure }), ...(onRoute && { onRoute }) };

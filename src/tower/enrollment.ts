@@ -8,7 +8,7 @@ import { SelvedgeError } from '../base/errors.ts';
 import { TOWER_SITE, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock, Random } from '../base/seam.ts';
-import { challengeDigest, type Claim, type Grant, type Proof, type ProofKind, type ProofSwitch } from '../enroll/proof.ts';
+import { challengeDigest, type Claim, type Grant, type Proof, type ProofKind } from '../enroll/proof.ts';
 import { bytesOf, type Check, checkEndpointsSize, checker, type EnrollRequest } from '../enroll/wire.ts';
 import { type Authority, issueChain } from '../identity/authority.ts';
 import { toBase64 } from '../identity/base64.ts';
@@ -75,7 +75,7 @@ export class Enrollment {
     const admission = await store.admit(claim, csrHash, site, clock.wall());
     if (admission.answered !== null) return { node: admission.answered, isNew: false };
     const home = admission.site ?? DEFAULT_SITE;
-    await this.#checkSwitch(switchesOf(claim), request.proof.kind, home);
+    await this.#checkSwitch(switchOf(claim), home);
     if ('grant' in claim) checkGrant(claim.grant, peer, cluster);
     const leaf = await this.#issue(claim, { request, publicKey, csrHash, site: home, peer });
     return { node: await store.enroll(claim, leaf, clock.wall()), isNew: true };
@@ -93,7 +93,7 @@ export class Enrollment {
     const judge = this.#judges.get(kind);
     if (judge === undefined) throw new SelvedgeError('proof_disabled', { kind, site: site ?? 'any site' });
     // Nothing is judged for a site that would not take it anyway.
-    if (site !== null) await this.#checkSwitch(kind === 'x509' ? ['x509', 'preflight'] : [kind], kind, site);
+    if (site !== null) await this.#checkSwitch(kind, site, kind === 'x509' ? 'token' : kind);
     const { proof, check } = judge;
     if (proof.isBound && nonce === undefined)
       throw new SelvedgeError('request_invalid', { path: '/body/proof/nonce', why: `a proof of kind ${kind} needs one` });
@@ -116,9 +116,10 @@ export class Enrollment {
     return claim;
   }
 
-  async #checkSwitch(any: readonly ProofSwitch[], kind: ProofKind, site: string): Promise<void> {
+  /** `or`: what would do as well. */
+  async #checkSwitch(kind: ProofKind, site: string, or: ProofKind = kind): Promise<void> {
     const { allowed } = await this.#parts.store.siteProofs(site);
-    if (!any.some((one) => allowed.includes(one))) throw new SelvedgeError('proof_disabled', { kind, site });
+    if (!allowed.includes(kind) && !allowed.includes(or)) throw new SelvedgeError('proof_disabled', { kind, site });
   }
 
   async #issue(
@@ -159,10 +160,10 @@ function checkEvidence(check: Check<unknown>, evidence: unknown): never {
   }
 }
 
-/** What the site must have switched on for this claim. */
-function switchesOf(claim: Claim): readonly ProofSwitch[] {
-  if ('returning' in claim) return ['fingerprint'];
-  return [claim.grant.detail.origin === 'preflight' ? 'preflight' : claim.grant.kind];
+/** What the site must have switched on for this claim: what a pre-flight made stands and falls with tokens, by one of which it was made. */
+function switchOf(claim: Claim): ProofKind {
+  if ('returning' in claim) return 'fingerprint';
+  return claim.grant.detail.origin === 'preflight' ? 'token' : claim.grant.kind;
 }
 
 /** What of a grant does not depend on how much of it is used: that is the transaction's. */

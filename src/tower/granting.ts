@@ -8,8 +8,6 @@ import { makeToken } from '../enroll/token.ts';
 import type { NewGrant } from './proof-store.ts';
 import { parseSubnet } from './subnet.ts';
 
-export const DEFAULT_TENANT = 'default';
-
 /** A grant as it may be shown. */
 export type GrantView = Omit<Grant, 'hash'>;
 
@@ -21,7 +19,7 @@ export interface TokenRequest {
   readonly uses: number;
   readonly life_ms: number;
   readonly site?: string;
-  readonly tenant?: string;
+  readonly tenant?: string | null;
   /** `enroll` unless told. */
   readonly purpose?: 'enroll' | 'preflight';
   /** Networks (CIDR) from which it may be used. */
@@ -30,11 +28,11 @@ export interface TokenRequest {
 
 /** @throws argument_invalid */
 export function newToken(cluster: string, request: TokenRequest, { now_ms, random }: { now_ms: number; random: Random }): { text: string; grant: NewGrant } {
-  const { uses, life_ms, site, tenant = DEFAULT_TENANT, purpose = 'enroll' } = request;
+  const { uses, life_ms, site, tenant = null, purpose = 'enroll' } = request;
   const expires_ms = Math.floor(now_ms + checkLife(life_ms));
   const usesMax = checkUses(uses);
   const sources = readSources(request.sources ?? []);
-  checkLabel('tenant', tenant);
+  if (tenant !== null) checkLabel('tenant', tenant);
   if (site !== undefined) checkSite(site);
   const { id, hash, text } = makeToken({ cluster, tenant, purpose, usesMax, expires_ms, sources }, random);
   const grant = { kind: 'token' as const, id, hash, tenant, site: site ?? null, name: null, node: null, purpose, usesMax, sources, detail: {}, expires_ms };

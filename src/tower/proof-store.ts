@@ -1,16 +1,11 @@
 /**
- * `ProofStore`: the part of the store that enrolling needs: grants and their uses, nodes as they come to be, what each site takes for a proof. An
+ * `ProofStore`: the part of the store that enrolling needs: grants and their uses, and nodes as they come to be. An
  * operator's changes say who made them; each is one transaction with its version and audit row, as everywhere in the store.
  */
-import type { Claim, Grant, HostFacts, ProofKind, ProofRecords, SiteProofs } from '../enroll/proof.ts';
+import type { Claim, Grant, HostFacts, ProofKind, ProofRecords } from '../enroll/proof.ts';
 import type { Endpoint } from '../enroll/wire.ts';
+import type { By, PageRequest } from './resources/resource-store.ts';
 import type { NodeRow } from './store.ts';
-
-/** Who makes a change, and when. */
-export interface By {
-  readonly actor: string;
-  readonly at_ms: number;
-}
 
 export type NewGrant = Omit<Grant, 'uses' | 'revoked_ms' | 'created_ms'>;
 
@@ -27,6 +22,7 @@ export interface NewNode {
   /** What its host said of itself, and from where; null: nothing. */
   readonly facts: HostFacts | null;
   readonly peer: string;
+  readonly roles?: readonly string[];
 }
 
 export interface Admission {
@@ -37,17 +33,14 @@ export interface Admission {
 }
 
 export interface ProofStore extends ProofRecords {
-  /** @throws limit_reached, grant_exists */
+  /** In the order of their ids. */
+  grantPage(kind: ProofKind, request: PageRequest): Promise<readonly Grant[]>;
+  /** @throws limit_reached, grant_exists, name_taken, not_found (its tenant) */
   createGrant(grant: NewGrant, by: By): Promise<Grant>;
   /** The grant stays, to be seen. Idempotent. @throws not_found */
   revokeGrant(kind: ProofKind, id: string, by: By): Promise<Grant>;
   /** Forgets it and its uses, so that its id can be granted anew; nodes that it made stay. @throws not_found */
   removeGrant(kind: ProofKind, id: string, by: By): Promise<Grant>;
-
-  /** What a site says itself; null: nothing, then that of every site ('') holds, then `defaultSiteProofs`. */
-  ownSiteProofs(site: string): Promise<SiteProofs | null>;
-  /** Null takes back what was said. */
-  setSiteProofs(site: string, proofs: SiteProofs | null, by: By): Promise<void>;
 
   /** What enrolling with this claim and request would do now, without doing it. `site` null: the grant's choice. @throws as `enroll` */
   admit(claim: Claim, csrHash: string, site: string | null, at_ms: number): Promise<Admission>;

@@ -1,7 +1,7 @@
 /** Versions, scopes and the audit row of a change: part of the transaction of the change itself, and written nowhere else. */
 import type { Kysely, Transaction } from 'kysely';
 import { AUDIT_ORIGIN, type AuditEntry, auditHash } from './audit.ts';
-import type { Tables } from './migrations.ts';
+import type { Tables } from './schema/tables.ts';
 
 /** What changes with anything at all. */
 export const SCOPE_ALL = 'all';
@@ -13,6 +13,10 @@ export const scopeOfNode = (node: string) => `node:${node}`;
 /** What the snapshots of an app network's members show. */
 export const scopeOfApp = (network: string) => `app:${network}`;
 
+/** What the snapshots of a role's or a tenant's nodes show. */
+export const scopeOfRole = (role: string) => `role:${role}`;
+export const scopeOfTenant = (tenant: string) => `tenant:${tenant}`;
+
 interface Change {
   readonly at_ms: number;
   readonly actor: string;
@@ -23,7 +27,8 @@ interface Change {
   readonly scopes: readonly string[];
 }
 
-export async function recordChange(tx: Transaction<Tables>, change: Change): Promise<void> {
+/** The version that it makes. */
+export async function recordChange(tx: Transaction<Tables>, change: Change): Promise<number> {
   const version = (await versionOf(tx, [SCOPE_ALL])) + 1;
   await tx
     .insertInto('versions')
@@ -46,6 +51,7 @@ export async function recordChange(tx: Transaction<Tables>, change: Change): Pro
     .insertInto('audit')
     .values({ ...row, hash: auditHash(row) })
     .execute();
+  return version;
 }
 
 export async function versionOf(db: Kysely<Tables>, scopes: readonly string[]): Promise<number> {
@@ -63,7 +69,9 @@ export async function appScopesOf(db: Kysely<Tables>, node: string): Promise<str
   return rows.map((row) => scopeOfApp(row.network));
 }
 
-/** Whose snapshots show a node: those of its site, and of all that share an app network with it. */
-export async function scopesOfNode(db: Kysely<Tables>, { id, site }: { readonly id: string; readonly site: string }): Promise<string[]> {
-  return [scopeOfSite(site), ...(await appScopesOf(db, id))];
+/** The scopes of a node's roles and tenant. */
+export async function ruleScopesOf(db: Kysely<Tables>, node: string): Promise<string[]> {
+  const used = db.selectFrom('resource_uses').select(['of_kind', 'of_name']).where('kind', '=', 'node').where('name', '=', node);
+  const rows = await used.where('of_kind', 'in', ['role', 'tenant']).execute();
+  return rows.map((row) => (row.of_kind === 'role' ? scopeOfRole(row.of_name) : scopeOfTenant(row.of_name)));
 }

@@ -1,8 +1,8 @@
 /** Rows of grants: reading them, whether one may be used, and taking a use of one. */
-import type { Kysely, Selectable, Transaction } from 'kysely';
+import { type Kysely, type Selectable, sql, type Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
 import type { Claim, Grant, ProofKind } from '../enroll/proof.ts';
-import type { Tables } from './migrations.ts';
+import type { Tables } from './schema/tables.ts';
 import type { NodeRow } from './store.ts';
 import { nodeRow } from './store-sql-nodes.ts';
 
@@ -87,6 +87,16 @@ function exhausted({ kind, usesMax }: Grant): SelvedgeError {
   // Whether it is unknown or in use is nobody's business who only tries ids.
   if (kind === 'host-id') return new SelvedgeError('host_refused');
   return new SelvedgeError('proof_exhausted', { kind, limit: usesMax });
+}
+
+export async function countOf(
+  db: Kysely<Tables>,
+  table: 'nodes' | 'grants',
+  where: { readonly site?: string; readonly kind?: ProofKind } = {},
+): Promise<number> {
+  const all = db.selectFrom(table).select((select) => select.fn.countAll().as('count'));
+  const some = Object.entries(where).reduce((query, [column, value]) => query.where(sql.ref(column), '=', value), all);
+  return Number((await some.executeTakeFirstOrThrow()).count);
 }
 
 // `bigint` columns come back as text from some drivers; the rest is a matter of names.

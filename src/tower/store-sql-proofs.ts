@@ -2,14 +2,14 @@
 import type { Kysely, Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
-import type { Claim, Grant, HostFacts, KnownNode, ProofKind, ProofSwitch, SiteProofs } from '../enroll/proof.ts';
-import { defaultSiteProofs } from '../enroll/proof.ts';
-import type { Tables } from './migrations.ts';
-import type { Admission, By, NewGrant, NewNode, ProofStore } from './proof-store.ts';
+import type { Claim, Grant, HostFacts, KnownNode, ProofKind, SiteProofs } from '../enroll/proof.ts';
+import type { Tables } from './schema/tables.ts';
+import type { By, PageRequest } from './resources/resource-store.ts';
+import type { Admission, NewGrant, NewNode, ProofStore } from './proof-store.ts';
 import type { NodeRow } from './store.ts';
-import { recordChange, scopesOfNode } from './store-sql-change.ts';
-import { answeredBefore, findGrant, findUsable, grantRow, mustFindGrant, takeUse, usedBy } from './store-sql-grants.ts';
-import { mustFind, nodeRow } from './store-sql-nodes.ts';
+import { recordChange, scopeOfSite } from './store-sql-change.ts';
+import { answeredBefore, countOf, findGrant, findUsable, grantRow, mustFindGrant, takeUse, usedBy } from './store-sql-grants.ts';
+import { insertNode, mustFind, nodeRow, scopesOf, siteSettingsOf } from './store-sql-nodes.ts';
 
 type Tx = Transaction<Tables>;
 
@@ -37,11 +37,19 @@ export class SqlProofStore implements ProofStore {
     );
   }
 
+  grantPage(kind: ProofKind, { after, limit }: PageRequest): Promise<readonly Grant[]> {
+    return this.#read(async (db) => {
+      const all = db.selectFrom('grants').selectAll().where('kind', '=', kind).orderBy('id').limit(limit);
+      return (await (after === null ? all : all.where('id', '>', after)).execute()).map(grantRow);
+    });
+  }
+
   createGrant(grant: NewGrant, { actor, at_ms }: By): Promise<Grant> {
     return this.#write(async (tx) => {
       await checkRoom(tx, 'grants', limits.grants_max);
       const made: Grant = { ...grant, uses: 0, revoked_ms: null, created_ms: at_ms };
       await checkNameFree(tx, made, at_ms);
+      await checkTenant(tx, made.tenant);
       const { kind, id, tenant, site, name, purpose, usesMax, sources, expires_ms } = made;
       const done = await tx
         .insertInto('grants')
@@ -98,21 +106,9 @@ export class SqlProofStore implements ProofStore {
   }
 
   siteProofs(site: string): Promise<SiteProofs> {
-    return this.#read(async (db) => (await siteRow(db, site)) ?? (await siteRow(db, '')) ?? defaultSiteProofs);
-  }
-
-  ownSiteProofs(site: string): Promise<SiteProofs | null> {
-    return this.#read((db) => siteRow(db, site));
-  }
-
-  setSiteProofs(site: string, proofs: SiteProofs | null, { actor, at_ms }: By): Promise<void> {
-    return this.#write(async (tx) => {
-      await tx.deleteFrom('site_proofs').where('site', '=', site).execute();
-      if (proofs !== null) {
-        const row = { site, allowed: JSON.stringify(proofs.allowed), new_keys: proofs.newKeys ? 1 : 0 };
-        await tx.insertInto('site_proofs').values(row).execute();
-      }
-      await recordChange(tx, { at_ms, actor, action: 'site.proofs', subject: site, detail: { ...proofs }, scopes: [] });
+    return this.#read(async (db) => {
+      const { proofs, x509_binding, fingerprint_certifies } = await siteSettingsOf(db, site);
+      return { allowed: proofs, binding: x509_binding, newKeys: fingerprint_certifies };
     });
   }
 
@@ -130,7 +126,8 @@ export class SqlProofStore implements ProofStore {
       const answered = await answeredBefore(tx, claim, node.csrHash);
       if (answered !== null) return answered;
       const { kind, id, subject } = usedBy(claim);
-      const row = 'returning' in claim ? await renew(tx, node) : await make(tx, await takeUse(tx, claim.grant, node.site, at_ms), node, at_ms);
+      const by = { at_ms, actor: `${kind}:${id}` };
+      const row = 'returning' in claim ? await renew(tx, node, by) : await make(tx, await takeUse(tx, claim.grant, node.site, at_ms), { node, subject }, by);
       const use = await tx
         .insertInto('grant_uses')
         .values({ kind, grant_id: id, csr_hash: node.csrHash, subject, node_id: row.id, at_ms })
@@ -138,34 +135,27 @@ export class SqlProofStore implements ProofStore {
         .executeTakeFirst();
       if (use.numInsertedOrUpdatedRows !== 1n) throw new SelvedgeError('proof_exhausted', { kind, limit: 1 });
       await putFacts(tx, row.id, node);
-      const action = 'returning' in claim ? 'node.return' : 'node.enroll';
-      const detail = {
-        name: row.name,
-        site: row.site,
-        tenant: row.tenant,
-        fingerprint: node.fingerprint,
-        peer: node.peer,
-        ...(subject !== null && { subject }),
-      };
-      await recordChange(tx, { at_ms, actor: `${kind}:${id}`, action, subject: row.id, detail, scopes: await scopesOfNode(tx, row) });
       return row;
     });
   }
 }
 
-async function make(tx: Tx, grant: Grant, node: NewNode, at_ms: number): Promise<NodeRow> {
+async function make(tx: Tx, grant: Grant, { node, subject }: { node: NewNode; subject: string | null }, { actor, at_ms }: By): Promise<NodeRow> {
   await checkRoom(tx, 'nodes', limits.tower_nodes_max);
   await checkRoom(tx, 'nodes', limits.site_nodes_max, node.site);
   await checkNameFree(tx, { ...grant, name: node.name }, at_ms);
   await freeRevokedName(tx, node.name);
-  const { facts: _facts, peer: _peer, ...rest } = node;
-  const made: NodeRow = { ...rest, tenant: grant.tenant, disabled: false, created_ms: at_ms, seen_ms: null };
+  const { facts: _facts, peer, ...rest } = node;
+  const tenant = grant.tenant ?? (await siteSettingsOf(tx, node.site)).tenant;
+  const detail = { name: node.name, site: node.site, tenant, fingerprint: node.fingerprint, peer, ...(subject !== null && { subject }) };
+  const revision = await recordChange(tx, { at_ms, actor, action: 'node.enroll', subject: node.id, detail, scopes: [scopeOfSite(node.site)] });
+  const made: NodeRow = { ...rest, tenant, roles: node.roles ?? [], revision, disabled: false, created_ms: at_ms, seen_ms: null };
   await insertNode(tx, made);
   return made;
 }
 
 /** A node that is there already gets another leaf, and perhaps key. @throws not_found, certificate_revoked, csr_invalid */
-async function renew(tx: Tx, node: NewNode): Promise<NodeRow> {
+async function renew(tx: Tx, node: NewNode, { actor, at_ms }: By): Promise<NodeRow> {
   const found = await mustFind(tx, node.id);
   if (found.leaf === null || found.disabled) throw new SelvedgeError('certificate_revoked', { peer: node.id, why: 'the node was revoked or disabled' });
   const rival = await tx.selectFrom('nodes').select('id').where('spki_hash', '=', node.spkiHash).where('id', '!=', node.id).executeTakeFirst();
@@ -173,37 +163,20 @@ async function renew(tx: Tx, node: NewNode): Promise<NodeRow> {
   const { fingerprint, leaf, csrHash, spkiHash, endpoints } = node;
   const columns = { fingerprint, leaf, csr_hash: csrHash, spki_hash: spkiHash, endpoints: JSON.stringify(endpoints) };
   await tx.updateTable('nodes').set(columns).where('id', '=', node.id).execute();
+  const detail = { before: found.fingerprint, now: fingerprint, isNewKey: found.spkiHash !== spkiHash, peer: node.peer };
+  await recordChange(tx, { at_ms, actor, action: 'node.return', subject: node.id, detail, scopes: await scopesOf(tx, found) });
   return { ...found, fingerprint, leaf, csrHash, spkiHash, endpoints };
-}
-
-async function insertNode(tx: Tx, node: NodeRow): Promise<void> {
-  const { id, name, site, tenant, fingerprint, leaf, csrHash, spkiHash, endpoints, created_ms, seen_ms } = node;
-  const row = {
-    id,
-    name,
-    site,
-    tenant,
-    fingerprint,
-    leaf,
-    csr_hash: csrHash,
-    spki_hash: spkiHash,
-    endpoints: JSON.stringify(endpoints),
-    disabled: 0,
-    created_ms,
-    seen_ms,
-  };
-  const done = await tx
-    .insertInto('nodes')
-    .values(row)
-    .onConflict((conflict) => conflict.doNothing())
-    .executeTakeFirst();
-  if (done.numInsertedOrUpdatedRows === 1n) return;
-  const rival = await tx.selectFrom('nodes').select('id').where('spki_hash', '=', spkiHash).executeTakeFirst();
-  throw rival === undefined ? new SelvedgeError('name_taken', { name }) : keyTaken(rival.id);
 }
 
 function keyTaken(id: string): SelvedgeError {
   return new SelvedgeError('csr_invalid', { why: `its key is that of node ${id} already` });
+}
+
+/** @throws not_found */
+async function checkTenant(tx: Tx, name: string | null): Promise<void> {
+  if (name === null) return;
+  const found = await tx.selectFrom('resources').select('name').where('kind', '=', 'tenant').where('name', '=', name).executeTakeFirst();
+  if (found === undefined) throw new SelvedgeError('not_found', { what: 'tenant', name });
 }
 
 /** A name that a grant keeps for a node to come is nobody else's meanwhile. @throws name_taken */
@@ -243,15 +216,9 @@ async function putFacts(tx: Tx, node_id: string, { facts, peer }: { facts: HostF
     .execute();
 }
 
-async function siteRow(db: Kysely<Tables>, site: string): Promise<SiteProofs | null> {
-  const row = await db.selectFrom('site_proofs').selectAll().where('site', '=', site).executeTakeFirst();
-  return row === undefined ? null : { allowed: JSON.parse(row.allowed) as ProofSwitch[], newKeys: row.new_keys !== 0 };
-}
-
 async function checkRoom(tx: Tx, table: 'nodes' | 'grants', max: number, site?: string): Promise<void> {
-  const all = tx.selectFrom(table).select((select) => select.fn.countAll().as('count'));
-  const row = await (site === undefined ? all : all.where('site', '=', site)).executeTakeFirstOrThrow();
-  if (Number(row.count) >= max) throw new SelvedgeError('limit_reached', { limit: site === undefined ? table : `nodes of site ${site}`, max });
+  const count = await countOf(tx, table, site === undefined ? {} : { site });
+  if (count >= max) throw new SelvedgeError('limit_reached', { limit: site === undefined ? table : `nodes of site ${site}`, max });
 }
 
 function columnsOf({ node, usesMax, sources, detail, ...grant }: Grant) {

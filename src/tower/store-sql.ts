@@ -8,13 +8,16 @@ import { SelvedgeError } from '../base/errors.ts';
 import type { Endpoint } from '../enroll/wire.ts';
 import type { AppStore } from './app-store.ts';
 import { auditBreak } from './audit.ts';
-import type { Tables } from './migrations.ts';
-import { mustFind, nodeRow } from './store-sql-nodes.ts';
-import { appScopesOf, recordChange, SCOPE_ALL, SCOPE_EVERYBODY, scopeOfNode, scopeOfSite, scopesOfNode, versionOf } from './store-sql-change.ts';
+import type { Tables } from './schema/tables.ts';
+import { changeNode, mustFind, nodeRow, scopesOf } from './store-sql-nodes.ts';
+import { appScopesOf, recordChange, ruleScopesOf, SCOPE_ALL, SCOPE_EVERYBODY, scopeOfNode, scopeOfSite, versionOf } from './store-sql-change.ts';
 import { SqlAppStore } from './store-sql-app.ts';
 import { SqlProofStore } from './store-sql-proofs.ts';
 import type { ProofStore } from './proof-store.ts';
-import type { AuditRow, ClusterRow, NodeRow, Store } from './store.ts';
+import { sqlResourceStores } from './store-sql-resources.ts';
+import { countOf } from './store-sql-grants.ts';
+import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
+import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
 
 const AUDIT_PAGE_ROWS = 1_000;
 
@@ -22,6 +25,7 @@ export class SqlStore implements Store {
   readonly path: string;
   readonly app: AppStore;
   readonly proofs: ProofStore;
+  readonly resources: ResourceStores;
   readonly #db: Kysely<Tables>;
   readonly #rule: (error: unknown) => unknown;
   #closed: Promise<void> | null = null;
@@ -32,6 +36,7 @@ export class SqlStore implements Store {
     this.#rule = given.rule;
     this.app = new SqlAppStore((work) => this.#write(work));
     this.proofs = new SqlProofStore({ read: (query) => this.#read(query), write: (work) => this.#write(work) });
+    this.resources = sqlResourceStores((work) => this.#write(work));
   }
 
   cluster(): Promise<ClusterRow | null> {
@@ -65,7 +70,9 @@ export class SqlStore implements Store {
   }
 
   scopeVersion({ id, site }: Pick<NodeRow, 'id' | 'site'>): Promise<number> {
-    return this.#write(async (tx) => await versionOf(tx, [SCOPE_EVERYBODY, scopeOfSite(site), scopeOfNode(id), ...(await appScopesOf(tx, id))]));
+    return this.#write(
+      async (tx) => await versionOf(tx, [SCOPE_EVERYBODY, scopeOfSite(site), scopeOfNode(id), ...(await appScopesOf(tx, id)), ...(await ruleScopesOf(tx, id))]),
+    );
   }
 
   node(id: string): Promise<NodeRow | null> {
@@ -83,13 +90,25 @@ export class SqlStore implements Store {
     });
   }
 
+  nodePage({ after, limit, site }: PageRequest & { readonly site?: string }): Promise<readonly NodeRow[]> {
+    return this.#read(async (db) => {
+      const all = db.selectFrom('nodes').selectAll().orderBy('id').limit(limit);
+      const ofSite = site === undefined ? all : all.where('site', '=', site);
+      return (await (after === null ? ofSite : ofSite.where('id', '>', after)).execute()).map(nodeRow);
+    });
+  }
+
+  counts(): Promise<{ readonly nodes: number; readonly tokens: number }> {
+    return this.#read(async (db) => ({ nodes: await countOf(db, 'nodes'), tokens: await countOf(db, 'grants', { kind: 'token' }) }));
+  }
+
   setEndpoints(id: string, endpoints: readonly Endpoint[], at_ms: number): Promise<boolean> {
     const text = JSON.stringify(endpoints);
     return this.#write(async (tx) => {
       const found = await mustFind(tx, id);
       if (JSON.stringify(found.endpoints) === text) return false;
       await tx.updateTable('nodes').set({ endpoints: text }).where('id', '=', id).execute();
-      const scopes = await scopesOfNode(tx, found);
+      const scopes = await scopesOf(tx, found);
       await recordChange(tx, { at_ms, actor: `node:${id}`, action: 'node.endpoints', subject: id, detail: { endpoints }, scopes });
       return true;
     });
@@ -103,24 +122,13 @@ export class SqlStore implements Store {
       await tx.updateTable('nodes').set(columns).where('id', '=', id).execute();
       const action = leaf === null ? 'node.revoke' : 'node.leaf';
       const detail = { before: found.fingerprint, now: columns.fingerprint };
-      await recordChange(tx, { at_ms, actor: 'admin', action, subject: id, detail, scopes: await scopesOfNode(tx, found) });
+      await recordChange(tx, { at_ms, actor: 'admin', action, subject: id, detail, scopes: await scopesOf(tx, found) });
       return { ...found, ...columns };
     });
   }
 
-  setDisabled(id: string, disabled: boolean, at_ms: number): Promise<NodeRow> {
-    return this.#write(async (tx) => {
-      const found = await mustFind(tx, id);
-      if (found.disabled === disabled) return found;
-      await tx
-        .updateTable('nodes')
-        .set({ disabled: disabled ? 1 : 0 })
-        .where('id', '=', id)
-        .execute();
-      const action = disabled ? 'node.disable' : 'node.enable';
-      await recordChange(tx, { at_ms, actor: 'admin', action, subject: id, detail: {}, scopes: await scopesOfNode(tx, found) });
-      return { ...found, disabled };
-    });
+  setNode(id: string, settings: Partial<NodeSettings>, match: Match, by: By): Promise<NodeRow> {
+    return this.#write((tx) => changeNode(tx, id, settings, match, by));
   }
 
   seen(id: string, at_ms: number): Promise<void> {

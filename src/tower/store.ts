@@ -10,6 +10,7 @@
 import type { Endpoint } from '../enroll/wire.ts';
 import type { AppStore } from './app-store.ts';
 import type { ProofStore } from './proof-store.ts';
+import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
 
 /** What the tower says of itself: made once, endpoints and leaf change. */
 export interface ClusterRow {
@@ -28,7 +29,6 @@ export interface NodeRow {
   readonly id: string;
   readonly name: string;
   readonly site: string;
-  readonly tenant: string;
   /** SHA-256 of the leaf that is the node's now, hex; null once revoked. */
   readonly fingerprint: string | null;
   /** That leaf, DER in base64; null once revoked. */
@@ -40,7 +40,15 @@ export interface NodeRow {
   readonly disabled: boolean;
   readonly created_ms: number;
   readonly seen_ms: number | null;
+  /** Null: the platform's own. */
+  readonly tenant: string | null;
+  readonly roles: readonly string[];
+  /** The store's version of the last change that an operator can make. */
+  readonly revision: number;
 }
+
+/** What an operator says of a node. */
+export type NodeSettings = Pick<NodeRow, 'disabled' | 'tenant' | 'roles'>;
 
 export interface AuditRow {
   readonly seq: number;
@@ -61,6 +69,7 @@ export interface Store {
   readonly app: AppStore;
   /** Enrolling: grants, their uses, and nodes as they come to be. */
   readonly proofs: ProofStore;
+  readonly resources: ResourceStores;
 
   /** Null until `setCluster`. */
   cluster(): Promise<ClusterRow | null>;
@@ -75,12 +84,15 @@ export interface Store {
   node(id: string): Promise<NodeRow | null>;
   nodeNamed(name: string): Promise<NodeRow | null>;
   nodes(filter?: { site: string }): Promise<readonly NodeRow[]>;
+  /** In the order of their ids. */
+  nodePage(request: PageRequest & { readonly site?: string }): Promise<readonly NodeRow[]>;
+  counts(): Promise<{ readonly nodes: number; readonly tokens: number }>;
   /** Nothing happens, no version moves, where they are the same. @throws not_found */
   setEndpoints(id: string, endpoints: readonly Endpoint[], at_ms: number): Promise<boolean>;
   /** Records another leaf, or none: with none the node is revoked. @throws not_found */
   setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number): Promise<NodeRow>;
-  /** @throws not_found */
-  setDisabled(id: string, disabled: boolean, at_ms: number): Promise<NodeRow>;
+  /** What is not said stays. @throws not_found (also of a role or tenant), changed_meanwhile */
+  setNode(id: string, settings: Partial<NodeSettings>, match: Match, by: By): Promise<NodeRow>;
   /** An observation, not a change: no version, no audit row. */
   seen(id: string, at_ms: number): Promise<void>;
 

@@ -5,7 +5,7 @@
  */
 import { X509Certificate } from 'node:crypto';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
-import { fromHex, toHex } from '../base/ids.ts';
+import { fromHex, isNodeId, toHex } from '../base/ids.ts';
 import type { Clock, Random } from '../base/seam.ts';
 import type { Proof } from '../enroll/proof.ts';
 import { ownProofs } from '../enroll/proofs/own.ts';
@@ -25,7 +25,9 @@ import { checkLive } from './live.ts';
 import { Nonces } from './nonces.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
-import type { ClusterRow, NodeRow, Store } from './store.ts';
+import type { Match, PageRequest } from './resources/resource-store.ts';
+import { Resources } from './resources/resources.ts';
+import type { ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
 
 /** Grows when roots can be rotated. */
 const TRUST_VERSION = 1;
@@ -52,8 +54,9 @@ export interface TowerStatus {
   readonly certificate_not_after_ms: number;
 }
 
-/** Whose snapshots may differ now: those of a site's nodes (null: of none), and of further nodes, wherever they are. */
+/** Whose snapshots may differ now: those of a site's nodes (null: of none), and of further nodes, wherever they are; or everybody's. */
 export interface Touched {
+  readonly everybody?: boolean;
   readonly site: string | null;
   readonly nodes: readonly string[];
 }
@@ -66,6 +69,7 @@ export class Tower {
   readonly rootFingerprint: Uint8Array;
   readonly credentials: Credentials;
   readonly app: AppNetworks;
+  readonly resources: Resources;
   readonly #row: ClusterRow;
   readonly #store: Store;
   readonly #authority: Authority;
@@ -88,6 +92,7 @@ export class Tower {
     const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.authority.root] });
     this.#trust = { version, roots: [...roots] };
     this.app = new AppNetworks({ store: parts.store, clock: parts.clock, tell: (nodes) => this.#tell({ site: null, nodes }) });
+    this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
     this.#enrollment = new Enrollment({
       cluster: this.cluster,
       store: parts.store.proofs,
@@ -140,6 +145,10 @@ export class Tower {
     return (await this.#store.proofs.grants('token')).map(grantView);
   }
 
+  async tokenPage(request: PageRequest): Promise<readonly GrantView[]> {
+    return (await this.#store.proofs.grantPage('token', request)).map(grantView);
+  }
+
   /** @throws not_found */
   async revokeToken(id: string, actor = 'local'): Promise<GrantView> {
     return grantView(await this.#store.proofs.revokeGrant('token', id, { actor, at_ms: this.#clock.wall() }));
@@ -189,6 +198,22 @@ export class Tower {
     return await this.#store.nodes();
   }
 
+  nodePage(request: PageRequest & { readonly site?: string }): Promise<readonly NodeRow[]> {
+    return this.#store.nodePage(request);
+  }
+
+  /** By its id, or its name. @throws not_found */
+  async findNode(idOrName: string): Promise<NodeRow> {
+    const row = (isNodeId(idOrName) ? await this.#store.node(idOrName) : null) ?? (await this.#store.nodeNamed(idOrName));
+    if (row === null) throw new SelvedgeError('not_found', { what: 'node', name: idOrName });
+    return row;
+  }
+
+  /** What is not said stays. @throws not_found, changed_meanwhile */
+  async setNode(id: string, settings: Partial<NodeSettings>, match: Match, actor: string): Promise<NodeRow> {
+    return await this.#changed(await this.#store.setNode(id, settings, match, { actor, at_ms: this.#clock.wall() }));
+  }
+
   /** A node says where it can be dialed now. @throws not_found, certificate_revoked, argument_invalid */
   async setEndpoints(id: string, endpoints: readonly Endpoint[]): Promise<void> {
     checkEndpointsSize(endpoints);
@@ -212,11 +237,11 @@ export class Tower {
 
   /** @throws not_found */
   async setDisabled(id: string, disabled: boolean): Promise<NodeRow> {
-    return await this.#changed(await this.#store.setDisabled(id, disabled, this.#clock.wall()));
+    return await this.setNode(id, { disabled }, null, 'admin');
   }
 
   async status(): Promise<TowerStatus> {
-    const [version, nodes, tokens] = await Promise.all([this.#store.version(), this.#store.nodes(), this.tokens()]);
+    const [version, { nodes, tokens }] = await Promise.all([this.#store.version(), this.#store.counts()]);
     const certificate_not_after_ms = new X509Certificate(this.credentials.chain[0] ?? '').validToDate.getTime();
     const root = `sha256:${toHex(this.rootFingerprint)}`;
     return {
@@ -224,8 +249,8 @@ export class Tower {
       fingerprint: root,
       version,
       endpoints: this.#row.endpoints,
-      nodes: nodes.length,
-      tokens: tokens.length,
+      nodes,
+      tokens,
       certificate_not_after_ms,
     };
   }

@@ -8,6 +8,7 @@ import t, { type Test } from 'tap';
 import type { Store } from '../../src/tower/store.ts';
 import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
 import { appStoreCompliance } from './app-store.ts';
+import { resourceStoreCompliance } from './resource-store.ts';
 import { BY, claimOf, clusterNamed, freshDirectory, nodeNamed, rejectsWith, type StoreMaker, storeCompliance, tokenNamed } from './store.ts';
 
 // Each commit waits for the disk, which others may be using.
@@ -26,6 +27,7 @@ const fileIn = (t: Test) => join(freshDirectory(t), 'tower.db');
 const maker: StoreMaker = { make: (t) => open(t, fileIn(t)), reopen: (t, store) => open(t, store.path) };
 storeCompliance(t, maker);
 appStoreCompliance(t, maker);
+resourceStoreCompliance(t, maker);
 
 t.test('a file that is no database, a damaged one and one of a newer program are refused by name', async (t) => {
   const path = fileIn(t);
@@ -159,7 +161,7 @@ t.test('a kill -9 amid attaches leaves no address given twice, none lost, and ev
 
 /** The schema as it was before the grants: what a release of then made. */
 const BEFORE_GRANTS = `
-  drop table site_proofs; drop table node_facts; drop table grant_uses; drop table grants; alter table nodes drop column tenant;
+  drop table node_facts; drop table grant_uses; drop table grants;
   create table tokens (id text primary key, hash text not null, uses integer not null, uses_max integer not null, site text, expires_ms bigint not null,
     revoked_ms bigint, created_ms bigint not null, constraint tokens_within_limit check (uses <= uses_max));
   create table enrollments (token_id text not null, csr_hash text not null, node_id text not null references nodes (id), at_ms bigint not null,
@@ -170,9 +172,10 @@ t.test('a database from before app networks is brought up, with what was in it',
   const store = await openSqliteStore({ path });
   await store.setCluster(clusterNamed('alpha'), NOW_MS);
   await store.close();
-  const tables = ['app_networks', 'app_endpoints', 'app_hosts', 'app_keys', 'app_cursors'].toReversed();
+  const tables = ['app_networks', 'app_endpoints', 'app_hosts', 'app_keys', 'app_cursors', 'resources', 'resource_uses'].toReversed();
   const drop = tables.map((table) => `drop table ${table};`).join('');
-  edit(path, `${BEFORE_GRANTS} ${drop} alter table cluster drop column vtep_range; update schema_version set version = 1`);
+  const nodes = ['tenant', 'roles', 'revision'].map((column) => `alter table nodes drop column ${column};`).join('');
+  edit(path, `${BEFORE_GRANTS} ${drop} alter table cluster drop column vtep_range; ${nodes} update schema_version set version = 1`);
   const again = await open(t, path);
   t.strictSame(await again.cluster(), clusterNamed('alpha'));
   t.strictSame(await again.app.networks(), []);
@@ -189,13 +192,13 @@ t.test('tokens from before there were other grants, and what they enrolled, are 
   edit(
     path,
     `${BEFORE_GRANTS} insert into tokens values ('aa', '${token.hash}', 1, 2, null, ${token.expires_ms}, null, ${NOW_MS});
-     insert into enrollments values ('aa', '${made.csrHash}', '${made.id}', ${NOW_MS}); update schema_version set version = 2`,
+     insert into enrollments values ('aa', '${made.csrHash}', '${made.id}', ${NOW_MS}); update schema_version set version = 3`,
   );
   const again = await open(t, path);
   t.match(await again.proofs.grants('token'), [{ ...token, uses: 1 }]);
   t.strictSame(await again.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS), made);
   t.equal((await again.proofs.grants('token'))[0]?.uses, 1);
-  t.equal((await again.proofs.enroll(claimOf(token), nodeNamed('two'), NOW_MS)).tenant, 'default');
+  t.equal((await again.proofs.enroll(claimOf(token), nodeNamed('two'), NOW_MS)).tenant, null);
 });
 
 function edit(path: string, text: string): void {

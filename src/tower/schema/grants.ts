@@ -1,16 +1,15 @@
 /**
- * Migration: tokens become one kind of grant among several, each use of a grant is a row, a node has its tenant and what its host said of itself,
- * and a site says which proofs it takes.
+ * Tokens become one kind of grant among several, each use of a grant is a row, and what a node's host said of itself is kept, by which it may be known again.
  */
 import { type Kysely, type Transaction, sql } from 'kysely';
-import type { Tables } from '../migrations.ts';
+import type { Tables } from './tables.ts';
 
 export interface GrantTables {
   grants: {
     kind: string;
     id: string;
     hash: string | null;
-    tenant: string;
+    tenant: string | null;
     site: string | null;
     name: string | null;
     node_id: string | null;
@@ -26,15 +25,9 @@ export interface GrantTables {
   /** A request that was answered, and with which node. `subject`: who of those that the grant is for; once each. */
   grant_uses: { kind: string; grant_id: string; csr_hash: string; subject: string | null; node_id: string; at_ms: number };
   node_facts: { node_id: string; machine: string; macs: string; addresses: string; peer: string };
-  /** The site '' is every site that has no row of its own. */
-  site_proofs: { site: string; allowed: string; new_keys: number };
 }
 
 export async function grants(db: Transaction<Tables>): Promise<void> {
-  await db.schema
-    .alterTable('nodes')
-    .addColumn('tenant', 'text', (column) => column.notNull().defaultTo('default'))
-    .execute();
   await makeGrants(db);
   await makeUses(db);
   await db.schema
@@ -46,12 +39,6 @@ export async function grants(db: Transaction<Tables>): Promise<void> {
     .addColumn('peer', 'text', (column) => column.notNull())
     .execute();
   await db.schema.createIndex('node_facts_machine').on('node_facts').column('machine').execute();
-  await db.schema
-    .createTable('site_proofs')
-    .addColumn('site', 'text', (column) => column.primaryKey())
-    .addColumn('allowed', 'text', (column) => column.notNull())
-    .addColumn('new_keys', 'integer', (column) => column.notNull())
-    .execute();
 }
 
 async function makeGrants(db: Kysely<Tables>): Promise<void> {
@@ -60,7 +47,7 @@ async function makeGrants(db: Kysely<Tables>): Promise<void> {
     .addColumn('kind', 'text', (column) => column.notNull())
     .addColumn('id', 'text', (column) => column.notNull())
     .addColumn('hash', 'text')
-    .addColumn('tenant', 'text', (column) => column.notNull())
+    .addColumn('tenant', 'text')
     .addColumn('site', 'text')
     .addColumn('name', 'text')
     .addColumn('node_id', 'text', (column) => column.unique())
@@ -76,8 +63,8 @@ async function makeGrants(db: Kysely<Tables>): Promise<void> {
     .addCheckConstraint('grants_within_limit', sql`uses <= uses_max`)
     .execute();
   await db.schema.createIndex('grants_name').on('grants').column('name').execute();
-  await sql`insert into grants (kind, id, hash, tenant, site, purpose, uses, uses_max, sources, detail, expires_ms, revoked_ms, created_ms)
-    select 'token', id, hash, 'default', site, 'enroll', uses, uses_max, '[]', '{}', expires_ms, revoked_ms, created_ms from tokens`.execute(db);
+  await sql`insert into grants (kind, id, hash, site, purpose, uses, uses_max, sources, detail, expires_ms, revoked_ms, created_ms)
+    select 'token', id, hash, site, 'enroll', uses, uses_max, '[]', '{}', expires_ms, revoked_ms, created_ms from tokens`.execute(db);
   await db.schema.dropTable('tokens').execute();
 }
 

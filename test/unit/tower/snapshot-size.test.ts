@@ -27,9 +27,11 @@ const node = {
   spkiHash: hex,
   endpoints,
   disabled: false,
-  tenant: 'default',
   created_ms: 0,
   seen_ms: null,
+  tenant: null,
+  roles: [],
+  revision: 1,
 };
 const trust = { version: big, roots: ['A'.repeat(1_200), 'A'.repeat(1_200)] };
 
