@@ -110,13 +110,19 @@ async function join(flags: JoinFlags): Promise<void> {
   const name = flags.name ?? hostname().split('.')[0]?.toLowerCase() ?? '';
   const state = resolve(flags.state);
   // Only joining needs them, and every other command should start fast.
-  const [{ callHome }, { systemRandom, systemTimers }] = await Promise.all([import('../../src/enroll/call-home.ts'), import('../../src/transport/system.ts')]);
+  const [{ callHome }, { tokenMaker }, { systemRandom, systemTimers }] = await Promise.all([
+    import('../../src/enroll/call-home.ts'),
+    import('../../src/enroll/proofs/token.ts'),
+    import('../../src/transport/system.ts'),
+  ]);
+  const proof = tokenMaker(token);
   const { identity } = await callHome({
     state,
     unseal: await loadOrCreateUnsealKey(flags),
     tower,
     fingerprint,
-    token,
+    proof,
+    cluster: proof.cluster,
     name,
     ...(flags.site !== undefined && { site: flags.site }),
     listen: [],

@@ -97,7 +97,10 @@ export const limits = {
   node_endpoints_max: 4,
   node_endpoints_bytes_max: 512,
   endpoint_host_chars_max: 253,
-  tokens_max: 10_000,
+  /** Of all kinds together. */
+  grants_max: 20_000,
+  grant_id_chars_max: 256,
+  grant_sources_max: 4,
   token_chars_max: 512,
   /** With the end of its line. */
   token_file_bytes_max: 512 + 2,
@@ -118,6 +121,14 @@ export const limits = {
   clock_skew_ms_max: 300_000,
   enroll_answer_bytes_max: 7 * MIB,
   enroll_attempts_max: 8,
+  /** From a challenge to its proof; a node signs at once. */
+  enroll_nonce_ms_max: 60_000,
+  enroll_nonce_chars_max: 128,
+  enroll_challenge_bytes_max: 4 * KIB,
+  /** Spent ones are remembered until they would have ended. */
+  enroll_nonces_spent_max: 65_536,
+  host_addresses_max: 16,
+  fingerprint_matches_max: 16,
   identity_file_bytes_max: 64 * KIB,
 
   // What operators say of a cluster.
