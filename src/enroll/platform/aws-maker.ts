@@ -40,7 +40,15 @@ export function signAws(host: string, challenge: string, credentials: AwsCredent
   const date = new Date(now_ms).toISOString().replace(/[:-]|\.\d{3}/g, '');
   const query = new URLSearchParams({ Action: 'GetCallerIdentity', Version: '2011-06-15', 'X-Amz-Date': date, 'X-Amz-Expires': String(AWS_EXPIRES_S) });
   const signed = aws4.sign(
-    { host, method: 'GET', path: `/?${query}`, service: 'sts', region: regionOfHost(host), signQuery: true, headers: { Host: host, [CHALLENGE_HEADER]: challenge } },
+    {
+      host,
+      method: 'GET',
+      path: `/?${query}`,
+      service: 'sts',
+      region: regionOfHost(host),
+      signQuery: true,
+      headers: { Host: host, [CHALLENGE_HEADER]: challenge },
+    },
     { ...credentials },
   );
   const signature = new URLSearchParams(signed.path?.split('?')[1]).get('X-Amz-Signature');

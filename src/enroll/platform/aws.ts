@@ -37,7 +37,11 @@ export function awsProof(options: AwsOptions): Proof<typeof AwsEvidence> {
 }
 
 /** @throws proof_invalid, clock_skew, platform_unavailable */
-export async function askAws({ endpoints, rules = {} }: AwsOptions, evidence: AwsEvidence, context: Pick<ProofContext, 'challenge' | 'now_ms'>): Promise<PlatformIdentity> {
+export async function askAws(
+  { endpoints, rules = {} }: AwsOptions,
+  evidence: AwsEvidence,
+  context: Pick<ProofContext, 'challenge' | 'now_ms'>,
+): Promise<PlatformIdentity> {
   const endpoint = endpoints.find(({ host }) => host === evidence.host);
   if (endpoint === undefined) throw refused('its STS endpoint is not one of the configuration');
   checkTime(evidence.date, context.now_ms);

@@ -87,7 +87,12 @@ export function googleMaker({ address = METADATA, rules = METADATA_RULES }: { re
       if (challenge === null) throw new SelvedgeError('argument_invalid', { name: 'challenge', why: 'proof by Google needs one' });
       const query = new URLSearchParams({ audience: audienceOf(challenge.digest), format: 'full' });
       const url = `${address}/computeMetadata/v1/instance/service-accounts/default/identity?${query}`;
-      const answer = await sendOutbound(rules, { method: 'GET', url, headers: { 'metadata-flavor': 'Google' }, answer_bytes_max: limits.platform_answer_bytes_max });
+      const answer = await sendOutbound(rules, {
+        method: 'GET',
+        url,
+        headers: { 'metadata-flavor': 'Google' },
+        answer_bytes_max: limits.platform_answer_bytes_max,
+      });
       if (answer.status !== 200)
         throw new SelvedgeError('platform_unavailable', { kind: 'google', why: `the metadata server answered with HTTP status ${answer.status}` });
       return { token: new TextDecoder().decode(answer.body).trim() };

@@ -72,7 +72,8 @@ export function checkFacts(kind: PlatformKind, facts: Readonly<Record<string, st
     const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
     if (rule === undefined) throw new SelvedgeError('argument_invalid', { name, why: `${kind} has no such fact; it has ${Object.keys(rules).join(', ')}` });
     const text = rule.wild ? value.replaceAll('*', 'x') : value;
-    if (!rule.pattern.test(text)) throw new SelvedgeError('argument_invalid', { name, why: `'${value}' cannot be one${rule.wild ? '' : ' (it must be exact)'}` });
+    if (!rule.pattern.test(text))
+      throw new SelvedgeError('argument_invalid', { name, why: `'${value}' cannot be one${rule.wild ? '' : ' (it must be exact)'}` });
   }
   for (const group of needed) {
     if (group.some((name) => Object.hasOwn(facts, name))) continue;
