@@ -206,6 +206,8 @@ export const limits = {
   outbound_ms_max: 5_000,
   outbound_url_chars_max: 8 * KIB,
   platform_answer_bytes_max: 32 * KIB,
+  platform_endpoints_max: 64,
+  platform_facts_max: 8,
 
   // Files.
   config_file_bytes_max: 1 * MIB,

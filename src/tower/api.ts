@@ -16,6 +16,7 @@ import { PublicAccess } from './access/access.ts';
 import { openRoutes } from './access/open-routes.ts';
 import { appRoutes } from './app-api.ts';
 import type { GrantView } from './granting.ts';
+import { platformRoutes } from './platform-api.ts';
 import { resourceRoutes } from './resource-api.ts';
 import type { NodeRow } from './store.ts';
 import type { Tower } from './tower.ts';
@@ -102,6 +103,7 @@ function towerRoutes(tower: Tower, { onFailure, onRoute, register }: TowerApiOpt
     strangerRoutes(api, tower);
     adminRoutes(api, tower);
     appRoutes(api, tower);
+    platformRoutes(api, tower);
     resourceRoutes(api, tower);
     register?.(scope);
   };

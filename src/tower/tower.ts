@@ -23,6 +23,7 @@ import { Enrollment } from './enrollment.ts';
 import { type GrantView, grantView, newToken, type TokenRequest } from './granting.ts';
 import { checkLive } from './live.ts';
 import { Nonces } from './nonces.ts';
+import { PlatformHosts } from './platform-hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
@@ -69,6 +70,7 @@ export class Tower {
   readonly rootFingerprint: Uint8Array;
   readonly credentials: Credentials;
   readonly app: AppNetworks;
+  readonly platformHosts: PlatformHosts;
   readonly resources: Resources;
   readonly #row: ClusterRow;
   readonly #store: Store;
@@ -92,6 +94,7 @@ export class Tower {
     const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.authority.root] });
     this.#trust = { version, roots: [...roots] };
     this.app = new AppNetworks({ store: parts.store, clock: parts.clock, tell: (nodes) => this.#tell({ site: null, nodes }) });
+    this.platformHosts = new PlatformHosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
     this.#enrollment = new Enrollment({
       cluster: this.cluster,

@@ -15,7 +15,7 @@ import { checker } from '../wire.ts';
 import { grantFor, type PlatformIdentity } from './grants.ts';
 
 const GOOGLE_ISSUER = 'https://accounts.google.com';
-export const googleKeys: KeyLocation = { url: 'https://www.googleapis.com/oauth2/v3/certs', rules: { hosts: ['www.googleapis.com'] } };
+export const GOOGLE_KEYS = 'https://www.googleapis.com/oauth2/v3/certs';
 /** Google's live for an hour. */
 const LIFE_S_MAX = 3_600;
 
@@ -47,7 +47,11 @@ export interface GoogleOptions {
   readonly keys?: KeyLocation;
 }
 
-export function googleProof({ clock, issuer = GOOGLE_ISSUER, keys = googleKeys }: GoogleOptions): Proof<typeof GoogleEvidence> {
+export function googleProof({
+  clock,
+  issuer = GOOGLE_ISSUER,
+  keys = { url: GOOGLE_KEYS, rules: { hosts: [new URL(GOOGLE_KEYS).host] } },
+}: GoogleOptions): Proof<typeof GoogleEvidence> {
   // Google's tokens have no `nbf`.
   const judge = new JwtIssuer({ issuer, algorithms: ['RS256'], keys, clock, life_s_max: LIFE_S_MAX, without_not_before: true });
   return {
