@@ -10,6 +10,7 @@ import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { checkLabel, TOWER_ID, TOWER_SITE, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock, Random } from '../base/seam.ts';
+import type { Proof } from '../enroll/proof.ts';
 import { Label } from '../enroll/shapes.ts';
 import { checker, type Endpoint, readJson } from '../enroll/wire.ts';
 import { type Authority, createAuthority, issueChain, openAuthority } from '../identity/authority.ts';
@@ -54,6 +55,8 @@ export interface OpenRequest {
   readonly unseal: UnsealKey;
   /** Absent: as they were. */
   readonly endpoints?: readonly Endpoint[];
+  /** Kinds of proof beside the tower's own. */
+  readonly proofs?: readonly Proof[];
   readonly clock: Clock;
   readonly random: Random;
 }
@@ -87,7 +90,7 @@ export async function initTower(request: InitRequest): Promise<Made> {
 }
 
 /** Opens what `initTower` made; the tower's own leaf is renewed when two thirds of its life are over. @throws not_found, store_damaged, store_locked, state_in_use */
-export async function openTower({ state, unseal, endpoints, clock, random }: OpenRequest): Promise<Tower> {
+export async function openTower({ state, unseal, endpoints, proofs = [], clock, random }: OpenRequest): Promise<Tower> {
   const file = await readTowerFile(state);
   const sealed = await SealedStore.open(join(state, stateFiles.sealed), unseal);
   const authority = openAuthority(sealed);
@@ -105,7 +108,7 @@ export async function openTower({ state, unseal, endpoints, clock, random }: Ope
     if (JSON.stringify(now) !== JSON.stringify(row)) await store.setCluster(now, clock.wall());
     const headFile = join(state, stateFiles.head);
     await checkAuditHead({ store, headFile, root: authority.root, cluster: row.cluster, now_ms: clock.wall() });
-    return await Tower.start({ store, authority, credentials, row: now, clock, random, state });
+    return await Tower.start({ store, authority, credentials, row: now, clock, random, state, proofs });
   } catch (error) {
     await authority.signer.close();
     await store?.close();

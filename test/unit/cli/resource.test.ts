@@ -21,7 +21,7 @@ t.test('an operator makes, shows, changes, lists and deletes resources, and give
   t.teardown(() => api.close());
   const { text } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
   const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
-  const { node } = await tower.enroll({ token: text, csr, name: 'till-1', site: 'harbor', listen: [] });
+  const { node } = await tower.enroll({ proof: { kind: 'token', token: text }, csr, name: 'till-1', site: 'harbor', listen: [] }, '192.0.2.1');
 
   const selvedge = async (...words: string[]) => {
     const child = spawn(process.execPath, [program, ...words, '--socket', socket], { stdio: ['ignore', 'pipe', 'pipe'] });

@@ -20,7 +20,7 @@ t.setTimeout(120_000);
 async function enrolled(tower: Tower, name: string): Promise<string> {
   const { text } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
   const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
-  return (await tower.enroll({ token: text, csr, name, site: 'harbor', listen: [] })).node;
+  return (await tower.enroll({ proof: { kind: 'token', token: text }, csr, name, site: 'harbor', listen: [] }, '192.0.2.1')).node;
 }
 
 async function restored(t: Test, file: string, clock = systemClock): Promise<Tower> {

@@ -94,7 +94,7 @@ t.test('a document that does not fit is refused with its place, and so is one th
 async function enrolled(tower: Tower, name: string, site = 'harbor'): Promise<string> {
   const { text } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
   const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
-  return (await tower.enroll({ token: text, csr, name, site, listen: [] })).node;
+  return (await tower.enroll({ proof: { kind: 'token', token: text }, csr, name, site, listen: [] }, '192.0.2.1')).node;
 }
 
 t.test('nodes are listed in pages, of a site or all, found by name or id, changed without loss, and revoked', async (t) => {
