@@ -4,8 +4,9 @@
  */
 import { type Kysely, type Transaction, sql } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
+import { type AccessTables, access } from './schema/access.ts';
 
-export interface Tables {
+export interface Tables extends AccessTables {
   schema_version: { version: number };
   cluster: {
     one: number;
@@ -52,7 +53,7 @@ export interface Tables {
 
 type Migration = (db: Transaction<Tables>) => Promise<void>;
 
-const migrations: readonly Migration[] = [first, appNetworks];
+const migrations: readonly Migration[] = [first, appNetworks, (db) => access(db as never)];
 
 /** Brings the schema to what this program knows, in one transaction. @throws store_damaged on a schema of a newer program */
 export async function migrate(db: Kysely<Tables>, path: string): Promise<void> {

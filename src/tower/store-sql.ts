@@ -8,6 +8,8 @@ import { SelvedgeError } from '../base/errors.ts';
 import { equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Endpoint } from '../enroll/wire.ts';
+import type { AccessStore } from './access/access-store.ts';
+import { sqlAccessStore } from './access/store-sql.ts';
 import type { AppStore } from './app-store.ts';
 import { auditBreak } from './audit.ts';
 import type { Tables } from './migrations.ts';
@@ -21,6 +23,7 @@ const AUDIT_PAGE_ROWS = 1_000;
 export class SqlStore implements Store {
   readonly path: string;
   readonly app: AppStore;
+  readonly access: AccessStore;
   readonly #db: Kysely<Tables>;
   readonly #rule: (error: unknown) => unknown;
   #closed: Promise<void> | null = null;
@@ -30,6 +33,7 @@ export class SqlStore implements Store {
     this.#db = given.db;
     this.#rule = given.rule;
     this.app = new SqlAppStore((work) => this.#write(work));
+    this.access = sqlAccessStore({ read: (query) => this.#read(query), write: (change) => this.#write(change) });
   }
 
   cluster(): Promise<ClusterRow | null> {

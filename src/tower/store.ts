@@ -8,6 +8,7 @@
  * Times are milliseconds since the epoch and come from the caller.
  */
 import type { Endpoint } from '../enroll/wire.ts';
+import type { AccessStore } from './access/access-store.ts';
 import type { AppStore } from './app-store.ts';
 
 /** What the tower says of itself: made once, endpoints and leaf change. */
@@ -96,6 +97,7 @@ export interface Admission {
 export interface Store {
   readonly path: string;
   readonly app: AppStore;
+  readonly access: AccessStore;
 
   /** Null until `setCluster`. */
   cluster(): Promise<ClusterRow | null>;
