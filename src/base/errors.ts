@@ -133,6 +133,10 @@ export const errorTable = {
   bundle_redeemed: { wire: 226, message: 'bundle was redeemed already', remedy: 'If it was not you, have the operator revoked at once; else have another made with `selvedge operator bundle`.' },
   identity_file_invalid: { wire: 227, message: 'identity file {path}: {why}', remedy: 'Give the file that `selvedge operator redeem` wrote, of mode 0600 and yours.' },
   service_tokens_invalid: { wire: 228, message: 'file of service tokens {path}: {why}', remedy: 'A line for each: NAME SCOPES TOKEN; mode 0600. See docs/access.md.' },
+  // The tower's resources, its audit log, its backups.
+  changed_meanwhile: { wire: 280, message: '{what} {name} was changed meanwhile: it is at {found}, the change was made for {expected}', remedy: 'Read it again, and change what is there now.' },
+  resource_exists: { wire: 281, message: '{what} {name} exists already', remedy: 'Choose another name, or change the one that is there.' },
+  resource_in_use: { wire: 282, message: '{what} {name} is still used by {by}', remedy: 'Change or delete what uses it first.' },
   internal_error: { wire: 150, message: 'internal error in {what}', remedy: 'Report it with the log line of the same time.' },
   unsupported: { wire: 117, message: '{what} is not supported here: {why}', remedy: 'See docs.' },
   wrong_daemon: { wire: 120, message: '{path} is the socket of a {found}; this is asked of a {expected}', remedy: 'Name the other with --state or --socket: a tower has STATE/tower.sock, a node STATE/selvedged.sock.' },

@@ -3,12 +3,7 @@
  * session tokens it knows SHA-256s, never the text.
  */
 import type { Scope } from '../../api/access.ts';
-
-/** Who changes something, and when. */
-export interface By {
-  readonly actor: string;
-  readonly at_ms: number;
-}
+import type { By, PageRequest } from '../resources/resource-store.ts';
 
 export interface OperatorRow {
   readonly id: string;
@@ -57,11 +52,10 @@ export interface SessionRow {
   readonly expires_ms: number;
 }
 
-export type NewSession = Omit<SessionRow, 'created_ms'> & { readonly hash: string };
-
-export interface Page {
-  readonly after: string | null;
-  readonly limit: number;
+export interface NewSession extends Omit<SessionRow, 'created_ms' | 'operator'> {
+  readonly hash: string;
+  /** With the leaf that was shown. */
+  readonly operator: { readonly id: string; readonly fingerprint: string } | null;
 }
 
 /** The row as it is now, and the sessions that ended with the change. */
@@ -76,7 +70,7 @@ export interface AccessStore {
   /** Another bundle, in the place of one that was not redeemed. @throws not_found, operator_revoked */
   setBundle(id: string, bundle: NewBundle, by: By): Promise<OperatorRow>;
   /** In the order of their ids. */
-  operators(page: Page): Promise<readonly OperatorRow[]>;
+  operators(page: PageRequest): Promise<readonly OperatorRow[]>;
   operator(id: string): Promise<OperatorRow | null>;
   /** What redeeming would do now, without doing it: the row, and whether this very request was answered before. @throws as `redeem` */
   admit(proof: BundleProof, csrHash: string, at_ms: number): Promise<{ readonly row: OperatorRow; readonly isAnswered: boolean }>;
@@ -88,12 +82,12 @@ export interface AccessStore {
   /** Leaf, sessions and bundle, in one step. Idempotent. @throws not_found */
   revokeOperator(id: string, by: By): Promise<CutOff>;
 
-  /** The oldest of the same actor makes room for it; those that expired are forgotten. @throws limit_reached. @returns also the ids that ended */
+  /** The oldest of the same actor makes room for it; those that expired are forgotten. @throws limit_reached, certificate_revoked. @returns also the ids that ended */
   createSession(session: NewSession, by: By): Promise<{ readonly row: SessionRow; readonly ended: readonly string[] }>;
   /** The session of this token, if it is still one: neither expired, nor its operator or node cut off. */
   session(hash: string, at_ms: number): Promise<SessionRow | null>;
   /** Those that have not expired, in the order of their ids. */
-  sessions(page: Page, at_ms: number): Promise<readonly SessionRow[]>;
+  sessions(page: PageRequest, at_ms: number): Promise<readonly SessionRow[]>;
   /** @throws not_found */
   endSession(id: string, action: 'session.logout' | 'session.revoke', by: By): Promise<SessionRow>;
 }

@@ -7,7 +7,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Access, Caller } from '../../api/access.ts';
 import { SelvedgeError } from '../../base/errors.ts';
-import { parseOperatorUri, TOWER_ID } from '../../base/ids.ts';
+import { parseOperatorUri, toHex, TOWER_ID } from '../../base/ids.ts';
 import { limits } from '../../base/limits.ts';
 import type { Clock } from '../../base/seam.ts';
 import { verifyOperator } from '../../identity/verify-operator.ts';
@@ -17,7 +17,7 @@ import { chainOf } from '../../transport/peer-chain.ts';
 import { systemTimers, type Timers } from '../../transport/system.ts';
 import { RateLimit } from '../rate-limit.ts';
 import type { Tower } from '../tower.ts';
-import type { Logins } from './logins.ts';
+import { Logins } from './logins.ts';
 import { openRoutes } from './open-routes.ts';
 import { type Begun, SESSION_PREFIX } from './sessions.ts';
 import { SERVICE_PREFIX, type ServiceTokens } from './service-tokens.ts';
@@ -88,11 +88,11 @@ export class PublicAccess implements Access {
     }
   }
 
-  /** By the certificate of this connection. @throws unauthorized, certificate_invalid, certificate_revoked, wrong_cluster */
-  async begunBy(socket: Socket): Promise<Begun> {
-    const { caller, until_ms } = await this.#byCertificate(socket);
-    const { actor, scopes, node, operator } = caller;
-    return { actor, scopes, until_ms, ...(node !== undefined && { node }), ...(operator !== undefined && { operator }) };
+  /** Who begins a session: whoever the JWT names, else the owner of the connection's certificate. @throws as `authenticate`, and for a JWT as `Logins` */
+  async begunBy(socket: Socket, jwt: string | undefined): Promise<Begun> {
+    if (jwt !== undefined) return await (this.#options.logins ?? new Logins([])).begunBy(jwt);
+    const { begun } = await this.#byCertificate(socket);
+    return begun;
   }
 
   async #recognize({ headers: { authorization }, socket }: IncomingMessage): Promise<Recognized> {
@@ -118,7 +118,7 @@ export class PublicAccess implements Access {
     return { caller, until_ms: expires_ms, names: [`session:${id}`, ...owner], isConnection: false };
   }
 
-  async #byCertificate(socket: Socket): Promise<Recognized> {
+  async #byCertificate(socket: Socket): Promise<Recognized & { readonly begun: Begun }> {
     const chain = chainOf(socket);
     const [leaf] = chain;
     if (leaf === undefined) throw new SelvedgeError('unauthorized', { why: 'neither a client certificate nor a session was shown' });
@@ -126,15 +126,18 @@ export class PublicAccess implements Access {
     const input = { chain, roots, cluster, now_ms: this.#options.clock.wall() };
     if (claimsOperator(leaf)) {
       const { operators } = this.#tower.access;
-      const { operator, notAfter_ms } = await verifyOperator({ ...input, recordedFingerprint: operators.recordedFingerprint });
-      const { scopes } = await operators.get(operator);
+      const { operator, fingerprint, notAfter_ms: until_ms } = await verifyOperator({ ...input, recordedFingerprint: operators.recordedFingerprint });
+      const scopes = new Set((await operators.get(operator)).scopes);
       const actor = `operator:${operator}`;
-      return { caller: { actor, scopes: new Set(scopes), operator }, until_ms: notAfter_ms, names: [actor], isConnection: true };
+      const begun = { actor, scopes, operator: { id: operator, fingerprint: toHex(fingerprint) }, until_ms };
+      return { caller: { actor, scopes, operator }, until_ms, names: [actor], isConnection: true, begun };
     }
-    const { identity, notAfter_ms } = verifyPeer({ ...input, usage: 'client', recordedFingerprint: this.#tower.recordedFingerprint });
+    const { identity, notAfter_ms: until_ms } = verifyPeer({ ...input, usage: 'client', recordedFingerprint: this.#tower.recordedFingerprint });
     if (identity.node === TOWER_ID) throw new SelvedgeError('unauthorized', { why: 'a tower asks no tower' });
     const actor = `node:${identity.node}`;
-    return { caller: { actor, scopes: new Set(['client']), node: identity.node }, until_ms: notAfter_ms, names: [actor], isConnection: true };
+    const scopes = new Set(['client'] as const);
+    const begun = { actor, scopes, node: identity.node, until_ms };
+    return { caller: { actor, scopes, node: identity.node }, until_ms, names: [actor], isConnection: true, begun };
   }
 
   /** Until the answer is out, or the connection is over; and no longer than what was shown is good. */

@@ -55,7 +55,8 @@ export class Logins {
 
 async function begun({ name, verifier, audience, scopes, subjects }: Login, token: string): Promise<Begun> {
   const { subject, expires_ms } = await verifier.verify(token, { audience });
-  if (subjects !== undefined && !subjects.includes(subject)) throw new SelvedgeError('unauthorized', { why: `${subject} is not among the subjects of ${name}` });
+  if (subjects !== undefined && !subjects.includes(subject))
+    throw new SelvedgeError('unauthorized', { why: `${subject} is not among the subjects of ${name}` });
   return { actor: `jwt:${name}:${subject}`, scopes: new Set(scopes), issuer: name, until_ms: expires_ms };
 }
 

@@ -48,7 +48,9 @@ export function operatorRoutes(api: Api, { operators }: TowerAccess): void {
   );
   const shown = { ...one, response: { 200: OperatorSchema, ...errors } };
   api.get('/v1/operators/:id', { ...management, schema: shown }, async ({ params }) => operatorJson(await operators.get(params.id)));
-  api.delete('/v1/operators/:id', { ...management, schema: shown }, async ({ params, caller }) => operatorJson(await operators.revoke(params.id, caller.actor)));
+  api.delete('/v1/operators/:id', { ...management, schema: shown }, async ({ params, caller }) =>
+    operatorJson(await operators.revoke(params.id, caller.actor)),
+  );
   const Another = Type.Object({ life_ms: Type.Optional(Life) }, { additionalProperties: false });
   api.post('/v1/operators/:id/bundle', { ...management, schema: { ...one, body: Another, response: made } }, async ({ params, body, caller }) => {
     const { row, bundle } = await operators.another(params.id, body.life_ms ?? DEFAULT_LIFE_MS, caller.actor);

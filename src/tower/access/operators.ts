@@ -15,7 +15,8 @@ import { toBase64 } from '../../identity/base64.ts';
 import { issueOperatorLeaf } from '../../identity/ca.ts';
 import { parseCsr } from '../../identity/csr.ts';
 import { fingerprint, formatFingerprint } from '../../identity/fingerprint.ts';
-import type { AccessStore, CutOff, OperatorRow, Page } from './access-store.ts';
+import type { PageRequest } from '../resources/resource-store.ts';
+import type { AccessStore, CutOff, OperatorRow } from './access-store.ts';
 import type { LiveCallers } from './live-callers.ts';
 
 const OPERATOR_ID_BYTES = 6;
@@ -99,7 +100,7 @@ export class Operators {
     return this.#cutOff(await this.#parts.store.revokeOperator(id, { actor, at_ms: this.#parts.clock.wall() }));
   }
 
-  async page(page: Page): Promise<readonly OperatorRow[]> {
+  async page(page: PageRequest): Promise<readonly OperatorRow[]> {
     return await this.#parts.store.operators(page);
   }
 

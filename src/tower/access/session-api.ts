@@ -1,5 +1,5 @@
 /** The API's routes of sessions, and of what callers may know of themselves: checked by schema, passed on to sessions.ts. */
-import type { FastifyRequest } from 'fastify';
+import type { Socket } from 'node:net';
 import { Type } from 'typebox';
 import { anyScope, management } from '../../api/access.ts';
 import { type Api, ErrorSchema } from '../../api/http.ts';
@@ -26,14 +26,14 @@ const LoginBody = Type.Object(
   { additionalProperties: false },
 );
 
-/** Who begins a session, by what the request shows. */
-export type Beginner = (request: FastifyRequest, jwt: string | undefined) => Promise<Begun>;
+/** Who begins a session, by what the connection or the JWT shows. */
+export type Beginner = (socket: Socket, jwt: string | undefined) => Promise<Begun>;
 
-export function sessionRoutes(api: Api, { sessions }: TowerAccess, beginner: Beginner): void {
+export function sessionRoutes(api: Api, { sessions }: TowerAccess, begunBy: Beginner): void {
   const begun = Type.Object({ token: Type.String({ description: 'shown here only' }), session: SessionSchema });
   api.post('/v1/sessions', { schema: { body: LoginBody, response: { 200: begun, ...errors } } }, async (request) => {
     const { jwt, ...asked } = request.body;
-    const { text, row } = await sessions.begin(await beginner(request, jwt), asked as SessionRequest);
+    const { text, row } = await sessions.begin(await begunBy(request.raw.socket, jwt), asked as SessionRequest);
     return { token: text, session: sessionJson(row) };
   });
   api.get('/v1/sessions', { ...management, schema: { querystring: PageQuery, response: { 200: pageOf(SessionSchema), ...errors } } }, async ({ query }) =>

@@ -9,7 +9,8 @@ import { SelvedgeError } from '../../base/errors.ts';
 import { toHex } from '../../base/ids.ts';
 import { limits } from '../../base/limits.ts';
 import type { Clock, Random } from '../../base/seam.ts';
-import type { AccessStore, Page, SessionRow } from './access-store.ts';
+import type { PageRequest } from '../resources/resource-store.ts';
+import type { AccessStore, SessionRow } from './access-store.ts';
 import type { LiveCallers } from './live-callers.ts';
 
 export const SESSION_PREFIX = 'svs_';
@@ -21,7 +22,8 @@ const DEFAULT_LIFE_MS = 3_600_000;
 export interface Begun {
   readonly actor: string;
   readonly scopes: ReadonlySet<Scope>;
-  readonly operator?: string;
+  /** With the leaf that was shown: another one may be recorded meanwhile. */
+  readonly operator?: { readonly id: string; readonly fingerprint: string };
   readonly node?: string;
   readonly issuer?: string;
   /** The end of what was shown. */
@@ -47,7 +49,7 @@ export class Sessions {
     this.#random = parts.random;
   }
 
-  /** The token is nowhere but in the answer. @throws scope_denied, limit_reached */
+  /** The token is nowhere but in the answer. @throws scope_denied, limit_reached, certificate_revoked */
   async begin(begun: Begun, { scopes = [...begun.scopes], life_ms = DEFAULT_LIFE_MS }: SessionRequest): Promise<{ text: string; row: SessionRow }> {
     const { actor, operator = null, node = null, issuer = null } = begun;
     const surplus = scopes.find((scope) => !begun.scopes.has(scope));
@@ -71,7 +73,7 @@ export class Sessions {
     return row;
   }
 
-  async page(page: Page): Promise<readonly SessionRow[]> {
+  async page(page: PageRequest): Promise<readonly SessionRow[]> {
     return await this.#store.sessions(page, this.#clock.wall());
   }
 

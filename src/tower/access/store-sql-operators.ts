@@ -4,15 +4,21 @@ import { SelvedgeError } from '../../base/errors.ts';
 import type { Scope } from '../../api/access.ts';
 import { equalBytes } from '../../base/ids.ts';
 import { limits } from '../../base/limits.ts';
-import type { Tables } from '../migrations.ts';
+import type { Tables } from '../schema/tables.ts';
 import { recordChange } from '../store-sql-change.ts';
-import type { BundleProof, By, CutOff, NewBundle, NewLeaf, OperatorRow, Page } from './access-store.ts';
+import type { By, PageRequest } from '../resources/resource-store.ts';
+import type { BundleProof, CutOff, NewBundle, NewLeaf, OperatorRow } from './access-store.ts';
 import { endSessionsOf } from './store-sql-sessions.ts';
 
 type Tx = Transaction<Tables>;
 type Row = Selectable<Tables['operators']>;
 
-export async function createOperator(tx: Tx, { id, name, scopes }: Pick<OperatorRow, 'id' | 'name' | 'scopes'>, bundle: NewBundle, by: By): Promise<OperatorRow> {
+export async function createOperator(
+  tx: Tx,
+  { id, name, scopes }: Pick<OperatorRow, 'id' | 'name' | 'scopes'>,
+  bundle: NewBundle,
+  by: By,
+): Promise<OperatorRow> {
   const { count } = await tx
     .selectFrom('operators')
     .select((select) => select.fn.countAll().as('count'))
@@ -52,7 +58,7 @@ export async function setBundle(tx: Tx, id: string, bundle: NewBundle, by: By): 
   return operatorRow({ ...found, ...columns });
 }
 
-export async function operatorPage(db: Kysely<Tables>, { after, limit }: Page): Promise<readonly OperatorRow[]> {
+export async function operatorPage(db: Kysely<Tables>, { after, limit }: PageRequest): Promise<readonly OperatorRow[]> {
   const all = db.selectFrom('operators').selectAll().orderBy('id').limit(limit);
   return (await (after === null ? all : all.where('id', '>', after)).execute()).map(operatorRow);
 }

@@ -3,14 +3,16 @@ import type { Kysely, Selectable, Transaction } from 'kysely';
 import { SelvedgeError } from '../../base/errors.ts';
 import type { Scope } from '../../api/access.ts';
 import { limits } from '../../base/limits.ts';
-import type { Tables } from '../migrations.ts';
+import type { Tables } from '../schema/tables.ts';
 import { recordChange } from '../store-sql-change.ts';
-import type { By, NewSession, Page, SessionRow } from './access-store.ts';
+import type { By, PageRequest } from '../resources/resource-store.ts';
+import type { NewSession, SessionRow } from './access-store.ts';
 
 type Tx = Transaction<Tables>;
 type Row = Selectable<Tables['api_sessions']>;
 
 export async function createSession(tx: Tx, { hash, ...session }: NewSession, { actor, at_ms }: By): Promise<{ row: SessionRow; ended: readonly string[] }> {
+  if (session.operator !== null) await checkShown(tx, session.operator);
   await tx.deleteFrom('api_sessions').where('expires_ms', '<=', at_ms).execute();
   const ended = await makeRoom(tx, session.actor);
   const { count } = await tx
@@ -24,7 +26,7 @@ export async function createSession(tx: Tx, { hash, ...session }: NewSession, { 
     hash,
     actor: session.actor,
     scopes: JSON.stringify(scopes),
-    operator_id: operator,
+    operator_id: operator?.id ?? null,
     node_id: node,
     issuer,
     created_ms: at_ms,
@@ -38,6 +40,10 @@ export async function createSession(tx: Tx, { hash, ...session }: NewSession, { 
 export async function findSession(db: Kysely<Tables>, hash: string, at_ms: number): Promise<SessionRow | null> {
   const row = await db.selectFrom('api_sessions').selectAll().where('hash', '=', hash).where('expires_ms', '>', at_ms).executeTakeFirst();
   if (row === undefined) return null;
+  if (row.operator_id !== null) {
+    const operator = await db.selectFrom('operators').select('fingerprint').where('id', '=', row.operator_id).executeTakeFirst();
+    if (operator?.fingerprint == null) return null;
+  }
   if (row.node_id !== null) {
     const node = await db.selectFrom('nodes').select(['fingerprint', 'disabled']).where('id', '=', row.node_id).executeTakeFirst();
     if (node === undefined || node.fingerprint === null || node.disabled !== 0) return null;
@@ -45,7 +51,7 @@ export async function findSession(db: Kysely<Tables>, hash: string, at_ms: numbe
   return sessionRow(row);
 }
 
-export async function sessionPage(db: Kysely<Tables>, { after, limit }: Page, at_ms: number): Promise<readonly SessionRow[]> {
+export async function sessionPage(db: Kysely<Tables>, { after, limit }: PageRequest, at_ms: number): Promise<readonly SessionRow[]> {
   const all = db.selectFrom('api_sessions').selectAll().where('expires_ms', '>', at_ms).orderBy('id').limit(limit);
   return (await (after === null ? all : all.where('id', '>', after)).execute()).map(sessionRow);
 }
@@ -63,6 +69,12 @@ export async function endSessionsOf(tx: Tx, operator: string): Promise<readonly 
   const rows = await tx.selectFrom('api_sessions').select('id').where('operator_id', '=', operator).execute();
   await tx.deleteFrom('api_sessions').where('operator_id', '=', operator).execute();
   return rows.map(({ id }) => id);
+}
+
+/** Between showing a certificate and this, its owner may have been cut off, or have another. @throws certificate_revoked */
+async function checkShown(tx: Tx, { id, fingerprint }: { readonly id: string; readonly fingerprint: string }): Promise<void> {
+  const row = await tx.selectFrom('operators').select('fingerprint').where('id', '=', id).executeTakeFirst();
+  if (row?.fingerprint !== fingerprint) throw new SelvedgeError('certificate_revoked', { peer: `operator ${id}`, why: 'it was cut off meanwhile' });
 }
 
 /** So that a program which never logs out locks nobody out, least of all itself. @returns the ids that ended */

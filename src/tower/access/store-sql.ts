@@ -1,6 +1,6 @@
 /** `AccessStore` in SQL: which query is a read, and which a transaction. The queries are beside it. */
 import type { Kysely, Transaction } from 'kysely';
-import type { Tables } from '../migrations.ts';
+import type { Tables } from '../schema/tables.ts';
 import type { AccessStore } from './access-store.ts';
 import { admitBundle, createOperator, findOperator, operatorPage, redeemBundle, revokeOperator, setBundle } from './store-sql-operators.ts';
 import { createSession, endSession, findSession, sessionPage } from './store-sql-sessions.ts';

@@ -29,6 +29,9 @@ const node = {
   disabled: false,
   created_ms: 0,
   seen_ms: null,
+  tenant: null,
+  roles: [],
+  revision: 1,
 };
 const trust = { version: big, roots: ['A'.repeat(1_200), 'A'.repeat(1_200)] };
 
