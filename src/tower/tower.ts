@@ -26,7 +26,7 @@ import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
 import { Resources } from './resources/resources.ts';
-import type { ClusterRow, NodeRow, NodeSettings, Store, TokenRow } from './store.ts';
+import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store, TokenRow } from './store.ts';
 
 /** Site of a node that names none, with a token that names none. */
 const DEFAULT_SITE = 'default';
@@ -287,6 +287,11 @@ export class Tower {
       tokens,
       certificate_not_after_ms,
     };
+  }
+
+  /** At most so many rows of the audit log, after this one. */
+  async audit(after_seq: number, count_max: number): Promise<readonly AuditRow[]> {
+    return await this.#store.audit(after_seq, count_max);
   }
 
   /** Idempotent. */
