@@ -56,11 +56,11 @@ async function open(call: ControlCall): Promise<IncomingMessage> {
   const body = call.body === undefined ? null : JSON.stringify(call.body);
   const socket = await call.remote?.connect();
   const outgoing: ClientRequest = request({
-    ...(socket === undefined ? { socketPath: call.socketPath } : { createConnection: () => socket }),
+    // An agent, even none, would make a connection of its own.
+    ...(socket === undefined ? { socketPath: call.socketPath, agent: false } : { createConnection: () => socket }),
     method: call.method,
     path: call.path,
     headers: { host: 'localhost', ...(body !== null && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }) },
-    agent: false,
     ...(call.signal && { signal: call.signal }),
   });
   outgoing.end(body ?? undefined);
