@@ -6,7 +6,9 @@ import { appCommand } from './cli/app.ts';
 import { joinCommand, tokenCommand } from './cli/enroll.ts';
 import { labCommand } from './cli/lab.ts';
 import { Interrupted, peersCommand, pingCommand, sendCommand, statusCommand } from './cli/mesh.ts';
+import { operatorCommand } from './cli/operator.ts';
 import { exitCodes, printJson, printLine, reportError } from './cli/output.ts';
+import { sessionCommand } from './cli/session.ts';
 
 const exitHelp = `
 Examples:
@@ -35,6 +37,7 @@ async function makeProgram([first]: readonly string[]): Promise<Command> {
   const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
   program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(appCommand());
+  program.addCommand(operatorCommand()).addCommand(sessionCommand());
   program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run', first));
   program.addCommand(await heavyCommand('netcheck', 'does UDP (QUIC), does TCP pass to the tower, and do the clocks agree', first));
   program.addCommand(labCommand()).addCommand(versionCommand());

@@ -46,6 +46,7 @@ declare module 'fastify' {
 
 /** What a route spreads into its options: `api.get(path, { ...management, schema }, handler)`. */
 export const management = { config: { scope: 'management' } } as const;
+export const client = { config: { scope: 'client' } } as const;
 export const anyScope = { config: { scope: 'any' } } as const;
 
 const anybody: Caller = { actor: 'anybody', scopes: new Set() };

@@ -59,6 +59,7 @@ export async function makeApi({ title, onFailure, access, routes, onRoute, answe
     const refusal = asRefusal(error);
     const where = `${request.method} ${request.routeOptions.url ?? '/'}`;
     if (statusOf(refusal.code) >= 500) onFailure?.(error, where);
+    if (statusOf(refusal.code) === 401) reply.header('www-authenticate', 'Bearer realm="selvedge"');
     if (refusal.code === 'rate_limited') reply.header('retry-after', Math.ceil(Number(refusal.facts.ms) / 1_000));
     return await reply.code(statusOf(refusal.code)).send(refusal.toJSON());
   });
@@ -91,6 +92,9 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   csr_invalid: 400,
   unauthorized: 401,
   session_invalid: 401,
+  jwt_invalid: 403,
+  jwt_expired: 403,
+  jwt_keys_unavailable: 503,
   scope_denied: 403,
   certificate_invalid: 403,
   operator_exists: 409,

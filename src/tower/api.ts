@@ -13,6 +13,7 @@ import { limits } from '../base/limits.ts';
 import { Label, NodeId } from '../enroll/shapes.ts';
 import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema } from '../enroll/wire.ts';
 import { PublicAccess, type PublicAccessOptions } from './access/access.ts';
+import { clientRoutes } from './access/client-api.ts';
 import { openRoutes } from './access/open-routes.ts';
 import { operatorRoutes } from './access/operator-api.ts';
 import { type Beginner, sessionRoutes } from './access/session-api.ts';
@@ -98,6 +99,7 @@ function towerRoutes(tower: Tower, begunBy: Beginner, register: TowerApiOptions[
     resourceRoutes(api, tower);
     operatorRoutes(api, tower.access);
     sessionRoutes(api, tower.access, begunBy);
+    clientRoutes(api, tower);
     register?.(scope);
   };
 }

@@ -214,6 +214,13 @@ export class Tower {
 
   /** What this node may know now, signed. @throws not_found, certificate_revoked */
   async snapshot(id: string): Promise<{ version: number; envelope: Envelope }> {
+    const snapshot = await this.known(id);
+    const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.#authority);
+    return { version: snapshot.version, envelope: { payload, signature, chain: [...chain] } };
+  }
+
+  /** The same for whoever asks over the API. @throws not_found, certificate_revoked */
+  async known(id: string): Promise<Snapshot> {
     const node = await this.#mustFind(id);
     checkLive(node);
     // The version first: what changes in between is then told again, never missed.
@@ -223,9 +230,7 @@ export class Tower {
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(id, view);
-    const snapshot = buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust, app });
-    const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.#authority);
-    return { version, envelope: { payload, signature, chain: [...chain] } };
+    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust, app });
   }
 
   async nodes(): Promise<readonly NodeRow[]> {

@@ -71,7 +71,7 @@ t.test('an audit row changed, taken out or cut from the end is noticed', async (
 
 t.test('a full disk is disk_full, and everything before it is intact', async (t) => {
   const path = fileIn(t);
-  const store = await open(t, path, 40);
+  const store = await open(t, path, 96);
   let made = 0;
   const fill = async () => {
     for (; made < 5_000; made++) await store.createToken(tokenNamed(`t${made}`), NOW_MS);
@@ -164,7 +164,17 @@ t.test('a database from before app networks is brought up, with what was in it',
   const store = await openSqliteStore({ path });
   await store.setCluster(clusterNamed('alpha'), NOW_MS);
   await store.close();
-  const tables = ['app_networks', 'app_endpoints', 'app_hosts', 'app_keys', 'app_cursors', 'resources', 'resource_uses'].toReversed();
+  const tables = [
+    'app_networks',
+    'app_endpoints',
+    'app_hosts',
+    'app_keys',
+    'app_cursors',
+    'resources',
+    'resource_uses',
+    'operators',
+    'api_sessions',
+  ].toReversed();
   const nodes = ['tenant', 'roles', 'revision'].map((column) => `alter table nodes drop column ${column};`).join('');
   edit(
     path,

@@ -8,6 +8,8 @@ import { appCommand } from '../../daemon/cli/app.ts';
 import { joinCommand, tokenCommand } from '../../daemon/cli/enroll.ts';
 import { labCommand } from '../../daemon/cli/lab.ts';
 import { peersCommand, pingCommand, sendCommand, statusCommand } from '../../daemon/cli/mesh.ts';
+import { operatorCommand } from '../../daemon/cli/operator.ts';
+import { sessionCommand } from '../../daemon/cli/session.ts';
 import { netcheckCommand } from '../../daemon/cli/netcheck.ts';
 import { towerCommand } from '../../daemon/tower.ts';
 import { failureReasonsPath, renderFailureReasons } from '../../scripts/failure-reasons.ts';
@@ -56,6 +58,8 @@ t.test('docs/cli.md tells, where it tells of a command, each of its options, and
     joinCommand(),
     tokenCommand(),
     appCommand(),
+    operatorCommand(),
+    sessionCommand(),
     labCommand(),
     towerCommand(),
     netcheckCommand(),
