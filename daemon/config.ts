@@ -9,6 +9,7 @@ import { scopes } from '../src/api/access.ts';
 import { asSelvedgeError } from '../src/base/errors.ts';
 import { jwtAlgorithms } from '../src/identity/jwks.ts';
 import { YamlFile } from '../src/config/yaml-file.ts';
+import { PlatformSettings } from '../src/enroll/platform/settings.ts';
 
 const Text = Type.String({ minLength: 1, maxLength: 4096, description: 'a path' });
 const Port = Type.Integer({ minimum: 1, maximum: 65_535, description: 'a whole number from 1 to 65535' });
@@ -59,6 +60,7 @@ export const TowerConfig = Type.Object(
   {
     ...shared,
     udp_port: Type.Optional(Port),
+    platforms: Type.Optional(PlatformSettings),
     service_tokens: Type.Optional(Text),
     logins: Type.Optional(Type.Array(Login, { maxItems: 32, description: 'a list of logins: docs/access.md' })),
   },

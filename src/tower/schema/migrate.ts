@@ -7,6 +7,7 @@ import { SelvedgeError } from '../../base/errors.ts';
 import { access } from './access.ts';
 import { appNetworks } from './app-networks.ts';
 import { first } from './first.ts';
+import { grants } from './grants.ts';
 import { resources } from './resources.ts';
 import type { Tables } from './tables.ts';
 
@@ -16,7 +17,8 @@ type Migration = (db: Transaction<Tables>) => Promise<void>;
 const migrations: readonly Migration[] = [
   (db) => first(db as unknown as Parameters<typeof first>[0]),
   (db) => appNetworks(db as unknown as Parameters<typeof appNetworks>[0]),
-  resources,
+  (db) => resources(db as unknown as Parameters<typeof resources>[0]),
+  (db) => grants(db as unknown as Parameters<typeof grants>[0]),
   (db) => access(db as unknown as Parameters<typeof access>[0]),
 ];
 

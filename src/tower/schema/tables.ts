@@ -2,9 +2,10 @@
 import type { AccessTables } from './access.ts';
 import type { AppNetworkTables } from './app-networks.ts';
 import type { FirstTables } from './first.ts';
+import type { GrantTables } from './grants.ts';
 import type { ResourceTables } from './resources.ts';
 
 /** Of several migrations that name one table, all its columns. */
-export type Tables = Joined<FirstTables & AppNetworkTables & ResourceTables & AccessTables>;
+export type Tables = Joined<Omit<FirstTables, 'tokens' | 'enrollments'> & AppNetworkTables & ResourceTables & GrantTables & AccessTables>;
 
 type Joined<Parts> = { [Table in keyof Parts]: { [Column in keyof Parts[Table]]: Parts[Table][Column] } };

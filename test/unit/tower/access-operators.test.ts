@@ -109,11 +109,9 @@ t.test(
     t.strictSame((await redeem(other.bundle.operator, other.bundle.secret)).body, guessed.body, 'cancelled with its operator');
     clock.offset_ms = HOUR_MS + 1;
     t.match(await redeem(bundle.operator, again.bundle.secret), { status: 403, body: { code: 'bundle_expired' } });
-    const node = generateKeyPair();
-    const { text } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
-    await tower.enroll({ token: text, csr: csrOf(node.privateKey), name: 'one', site: 'north', listen: [] });
+    const node = await enrolledNode(tower, 'one');
     const late = await operators.another(bundle.operator, HOUR_MS, 'local');
-    await t.rejects(operators.redeem({ operator: bundle.operator, secret: late.bundle.secret, csr: csrOf(node.privateKey) }), { code: 'csr_invalid' });
+    await t.rejects(operators.redeem({ operator: bundle.operator, secret: late.bundle.secret, csr: csrOf(node.key) }), { code: 'csr_invalid' });
   },
 );
 

@@ -134,7 +134,7 @@ export async function openOn(socket: TLSSocket, { method = 'GET', path, body, be
 export async function enrolledNode(tower: Tower, name: string, site = 'north'): Promise<Credentials & { readonly id: string }> {
   const { text } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
   const { privateKey } = generateKeyPair();
-  const answer = await tower.enroll({ token: text, csr: csrOf(privateKey), name, site, listen: [] });
+  const answer = await tower.enroll({ proof: { kind: 'token', token: text }, csr: csrOf(privateKey), name, site, listen: [] }, '192.0.2.1');
   return { chain: answer.chain.map((one) => fromBase64(one, 8192) ?? new Uint8Array()), key: privateKey, id: answer.node };
 }
 
