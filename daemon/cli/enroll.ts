@@ -12,7 +12,7 @@ import { readCreated, readToken, type Token, token } from './answers.ts';
 import { address, DEFAULT_NODE_STATE, duration, integer, tokenId, withTower } from './arguments.ts';
 import { DEFAULT_KUBERNETES_API, DEFAULT_POD_TOKEN, DEFAULT_STS_HOST, type PlatformFlags, platformMaker } from './join-proof.ts';
 import { askTower, listTower, type TowerFlags } from './tower-call.ts';
-import { formatSeconds, printJson, printLine, printTable } from './output.ts';
+import { formatSeconds, printJson, printLine, printTable, readInput } from './output.ts';
 
 interface CreateFlags extends TowerFlags {
   readonly uses: number;
@@ -164,16 +164,4 @@ async function readTokenFile(path: string): Promise<string> {
 function asTokenFault(error: unknown): never {
   if (!(error instanceof SelvedgeError && error.code === 'store_damaged')) throw error;
   throw new SelvedgeError('token_invalid', { why: `${error.facts.path} holds none: ${error.facts.why}` }, { cause: error });
-}
-
-/** At most `bytes_max`, and one more, which makes it no token. */
-async function readInput(bytes_max: number): Promise<Uint8Array> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
-    chunks.push(chunk);
-    bytes += chunk.length;
-    if (bytes > bytes_max) break;
-  }
-  return Buffer.concat(chunks).subarray(0, bytes_max + 1);
 }
