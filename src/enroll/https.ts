@@ -13,6 +13,8 @@ import { limits } from '../base/limits.ts';
 import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
 import { verifyPeer } from '../identity/verify.ts';
 import { chainOf } from '../transport/peer-chain.ts';
+import type { Credentials } from '../transport/session.ts';
+import { secureContextOf } from '../transport/tcp-tls.ts';
 
 export interface TowerAddress {
   readonly host: string;
@@ -56,7 +58,30 @@ export async function post(tower: PinnedTower, { path, body, answer_bytes_max, n
   }
 }
 
-async function open(tower: TowerAddress, signal: AbortSignal): Promise<TLSSocket> {
+export interface PostAsRequest extends Omit<PostRequest, 'now_ms'> {
+  /** Throws where the chain that was shown is not the one that is wanted. */
+  readonly judge: (chain: readonly Uint8Array[]) => void;
+}
+
+/** One request with a certificate of the asking end; nothing of it leaves before the other end was judged. @throws as `post`, and what `judge` throws */
+export async function postAs(
+  address: TowerAddress,
+  credentials: Credentials,
+  { judge, path, body, answer_bytes_max, signal }: PostAsRequest,
+): Promise<Uint8Array> {
+  const socket = await open(address, signal, credentials);
+  try {
+    judge(chainOf(socket));
+    const response = await exchange(address, socket, { method: 'POST', path, body, signal });
+    const answer = await readBounded(address, response, answer_bytes_max);
+    if (response.statusCode === 200) return answer;
+    throw refusalOf(address, response.statusCode ?? 0, answer);
+  } finally {
+    socket.destroy();
+  }
+}
+
+async function open(tower: TowerAddress, signal: AbortSignal, credentials?: Credentials): Promise<TLSSocket> {
   const { host, port } = tower;
   const socket = connect({
     host,
@@ -64,6 +89,7 @@ async function open(tower: TowerAddress, signal: AbortSignal): Promise<TLSSocket
     ALPNProtocols: ['http/1.1'],
     minVersion: 'TLSv1.3',
     rejectUnauthorized: false,
+    ...(credentials !== undefined && { secureContext: secureContextOf(credentials) }),
     ...(isIP(host) === 0 && { servername: host }),
   });
   try {

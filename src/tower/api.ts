@@ -11,6 +11,7 @@ import { listenOnSocket } from '../api/local-socket.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock } from '../base/seam.ts';
 import { Label, NodeId } from '../enroll/shapes.ts';
+import { unsealRoute } from '../enroll/unseal-route.ts';
 import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema } from '../enroll/wire.ts';
 import { PublicAccess } from './access/access.ts';
 import { openRoutes } from './access/open-routes.ts';
@@ -104,6 +105,7 @@ function strangerRoutes(api: Api, tower: Tower): void {
   api.get('/v1/health', { schema: { response: { 200: HealthSchema } } }, async () => ({ ok: true as const, cluster: tower.cluster }));
   const schema = { body: EnrollRequestSchema, response: { 200: EnrollAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
   api.post('/v1/enroll', { schema }, (request) => tower.enroll(request.body));
+  unsealRoute(api, tower.unsealing.helper);
 }
 
 function adminRoutes(api: Api, tower: Tower): void {

@@ -9,6 +9,7 @@
  */
 import type { Endpoint } from '../enroll/wire.ts';
 import type { AppStore } from './app-store.ts';
+import type { UnsealStore } from './unseal/unseal-store.ts';
 import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
 
 /** What the tower says of itself: made once, endpoints and leaf change. */
@@ -108,6 +109,7 @@ export interface Admission {
 export interface Store {
   readonly path: string;
   readonly app: AppStore;
+  readonly unseal: UnsealStore;
   readonly resources: ResourceStores;
 
   /** Null until `setCluster`. */

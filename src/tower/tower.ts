@@ -23,6 +23,7 @@ import { appPart } from './app-snapshot.ts';
 import { checkLive } from './live.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
+import { Unsealing } from './unseal/unsealing.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
 import { Resources } from './resources/resources.ts';
 import type { ClusterRow, NodeRow, NodeSettings, Store, TokenRow } from './store.ts';
@@ -40,6 +41,8 @@ export interface TowerParts {
   /** Leaf, intermediate, root (who calls home looks for the pinned root in it), and the key of the leaf. */
   readonly credentials: Credentials;
   readonly row: ClusterRow;
+  /** Under which the tokens of sites are sealed in the store: 32 octets. */
+  readonly siteTokenKey: Uint8Array;
   readonly clock: Clock;
   readonly random: Random;
 }
@@ -78,6 +81,7 @@ export class Tower {
   readonly rootFingerprint: Uint8Array;
   readonly credentials: Credentials;
   readonly app: AppNetworks;
+  readonly unsealing: Unsealing;
   readonly resources: Resources;
   readonly #row: ClusterRow;
   readonly #store: Store;
@@ -99,6 +103,16 @@ export class Tower {
     this.rootFingerprint = fingerprint(parts.authority.root);
     const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.authority.root] });
     this.#trust = { version, roots: [...roots] };
+    this.unsealing = new Unsealing({
+      cluster: this.cluster,
+      store: parts.store,
+      authority: parts.authority,
+      key: parts.siteTokenKey,
+      clock: parts.clock,
+      random: parts.random,
+      roots: () => this.roots,
+      onBoot: (site) => this.#tell({ site, nodes: [] }),
+    });
     this.app = new AppNetworks({ store: parts.store, clock: parts.clock, tell: (nodes) => this.#tell({ site: null, nodes }) });
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
     this.#recorded = new RecordedFingerprints(this.cluster, fromHex(parts.row.towerFingerprint) ?? new Uint8Array());
@@ -216,11 +230,12 @@ export class Tower {
     // The version first: what changes in between is then told again, never missed.
     const version = await this.#store.scopeVersion(node);
     const siteNodes = await this.#store.nodes({ site: node.site });
+    const boots = await this.#store.unseal.boots(node.site);
     const view = await this.#store.app.view(id);
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(id, view);
-    const snapshot = buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust, app });
+    const snapshot = buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, boots, trust: this.#trust, app });
     const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.#authority);
     return { version, envelope: { payload, signature, chain: [...chain] } };
   }
@@ -258,7 +273,10 @@ export class Tower {
 
   /** Takes the recorded fingerprint away: the node's next handshake fails, here and, with their next snapshot, at its peers. @throws not_found */
   async revokeNode(id: string): Promise<NodeRow> {
-    return await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall()));
+    const row = await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall()));
+    // The node knew the token; what it knew is to open nothing for ever.
+    await this.unsealing.renewToken(row.site);
+    return row;
   }
 
   /** Records another leaf (DER) in the place of the node's. @throws not_found */

@@ -8,6 +8,7 @@ import { appNetworks } from './app-networks.ts';
 import { first } from './first.ts';
 import { resources } from './resources.ts';
 import type { Tables } from './tables.ts';
+import { unseal } from './unseal.ts';
 
 type Migration = (db: Transaction<Tables>) => Promise<void>;
 
@@ -16,6 +17,7 @@ const migrations: readonly Migration[] = [
   (db) => first(db as unknown as Parameters<typeof first>[0]),
   (db) => appNetworks(db as unknown as Parameters<typeof appNetworks>[0]),
   resources,
+  unseal,
 ];
 
 /** Brings the schema to what this program knows, in one transaction. @throws store_damaged on a schema of a newer program */

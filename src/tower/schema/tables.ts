@@ -2,8 +2,9 @@
 import type { AppNetworkTables } from './app-networks.ts';
 import type { FirstTables } from './first.ts';
 import type { ResourceTables } from './resources.ts';
+import type { UnsealTables } from './unseal.ts';
 
 /** Of several migrations that name one table, all its columns. */
-export type Tables = Joined<FirstTables & AppNetworkTables & ResourceTables>;
+export type Tables = Joined<FirstTables & AppNetworkTables & ResourceTables & UnsealTables>;
 
 type Joined<Parts> = { [Table in keyof Parts]: { [Column in keyof Parts[Table]]: Parts[Table][Column] } };
