@@ -97,7 +97,7 @@ export const errorTable = {
   boot_identity_missing: { wire: 263, message: '{path} holds no boot identity', remedy: 'Unseal the store in another way (`selvedge store reseal`), and start the node once while the tower can be reached.' },
   site_token_missing: { wire: 264, message: "the token of site {site} is not in this node's store", remedy: 'Start the node once while the tower can be reached; then seal the store anew.' },
   store_damaged: { wire: 105, message: '{path} is damaged: {why}', remedy: 'Restore it from a backup, or remove it and enroll again.' },
-  store_locked: { wire: 106, message: '{path} cannot be unsealed: {why}', remedy: 'Give the right passphrase or key file.' },
+  store_locked: { wire: 106, message: '{path} cannot be unsealed: {why}', remedy: 'Give the right passphrase or key file; `selvedge store show` tells what it takes. docs/sealed-store.md.' },
   clock_skew: { wire: 107, message: 'clock differs from {peer} by {seconds} s', remedy: 'Set the clock (NTP), then try again.' },
   file_exists: { wire: 108, message: '{path} exists already', remedy: 'Choose another path.' },
   file_changed: { wire: 109, message: '{path} changed while it was read', remedy: 'Send it again when nobody writes to it.' },
