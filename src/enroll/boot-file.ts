@@ -123,14 +123,15 @@ export class BootFile {
     return next === null ? null : bytesOf(next.csr, limits.csr_bytes_max, '/next/csr');
   }
 
-  /** The answer to `request`; an answer to nothing changes nothing. */
-  async take(chain: readonly Uint8Array[]): Promise<void> {
+  /** The answer to `request`; an answer to nothing changes nothing, and is false. */
+  async take(chain: readonly Uint8Array[]): Promise<boolean> {
     const { next } = this.#content;
     const [leaf] = chain;
-    if (next === null || leaf === undefined) return;
+    if (next === null || leaf === undefined) return false;
     const certificate = new X509Certificate(leaf);
-    if (!certificate.checkPrivateKey(createPrivateKey({ key: Buffer.from(next.key, 'base64'), format: 'der', type: 'pkcs8' }))) return;
+    if (!certificate.checkPrivateKey(createPrivateKey({ key: Buffer.from(next.key, 'base64'), format: 'der', type: 'pkcs8' }))) return false;
     await this.#change({ identity: { key: next.key, chain: chain.map(toBase64) }, next: null });
+    return true;
   }
 
   #isDue(now_ms: number): boolean {

@@ -120,8 +120,8 @@ export class SiteKeeper {
     for (const { token } of opened) token.fill(0);
     if (this.#shelf.newest !== before) log('site token taken', { generation: this.#shelf.newest, store_mode: secrets.mode.name, sealed: secrets.generation });
     if (chain === undefined) return;
-    await boot.take(chain.map((text, index) => bytesOf(text, limits.certificate_bytes_max, `/boot/${index}`)));
-    log('boot identity taken', { fingerprint: boot.fingerprint });
+    const isNew = await boot.take(chain.map((text, index) => bytesOf(text, limits.certificate_bytes_max, `/boot/${index}`)));
+    if (isNew) log('boot identity taken', { fingerprint: boot.fingerprint });
   }
 
   #lookLater(flow: FlowHandle, keys: KeyPair): void {
