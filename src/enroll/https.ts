@@ -81,6 +81,23 @@ export async function postAs(
   }
 }
 
+export interface ConnectRequest extends Pick<PostRequest, 'now_ms' | 'signal'> {
+  /** Shown to the tower, for whoever is known to it. */
+  readonly credentials: Credentials;
+}
+
+/** A connection for requests of the caller's own, to the tower of the pinned root and nobody else. @throws as `post`, before anything of a request */
+export async function connectPinned(tower: PinnedTower, { credentials, now_ms, signal }: ConnectRequest): Promise<TLSSocket> {
+  const socket = await open(tower, signal, credentials);
+  try {
+    await judge(tower, socket, now_ms, signal);
+    return socket;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+}
+
 async function open(tower: TowerAddress, signal: AbortSignal, credentials?: Credentials): Promise<TLSSocket> {
   const { host, port } = tower;
   const socket = connect({
@@ -89,7 +106,7 @@ async function open(tower: TowerAddress, signal: AbortSignal, credentials?: Cred
     ALPNProtocols: ['http/1.1'],
     minVersion: 'TLSv1.3',
     rejectUnauthorized: false,
-    ...(credentials !== undefined && { secureContext: secureContextOf(credentials) }),
+    ...(credentials && { secureContext: secureContextOf(credentials) }),
     ...(isIP(host) === 0 && { servername: host }),
   });
   try {
