@@ -91,7 +91,6 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   csr_invalid: 400,
   unauthorized: 401,
   scope_denied: 403,
-  certificate_invalid: 403,
   wrong_cluster: 403,
   wrong_node: 403,
   token_invalid: 403,
