@@ -117,6 +117,7 @@ async function start(
     onChange: () => undefined,
   });
   closers.add(() => host.close());
+  closers.add(tower.onRevoked((node) => host.mesh.cutRevoked(node)));
   serveEcho(host.mesh);
   const inbox = await serveFiles(host.mesh, { inbox: join(state, 'inbox'), timers: systemTimers });
   closers.add(() => inbox.close());

@@ -100,6 +100,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   bundle_expired: 403,
   bundle_redeemed: 403,
   wrong_cluster: 403,
+  wrong_node: 403,
   token_invalid: 403,
   token_expired: 403,
   token_exhausted: 403,

@@ -66,6 +66,9 @@ export interface Touched {
   readonly nodes: readonly string[];
 }
 
+/** A node that may have no channel from now on. */
+export type RevocationListener = (node: string) => void;
+
 export type ChangeListener = (touched: Touched) => void;
 
 export class Tower {
@@ -87,6 +90,7 @@ export class Tower {
   readonly #recorded: RecordedFingerprints;
   readonly #trust: Snapshot['trust'];
   readonly #listeners = new Set<ChangeListener>();
+  readonly #revocationListeners = new Set<RevocationListener>();
 
   private constructor(parts: TowerParts) {
     this.#store = parts.store;
@@ -146,6 +150,12 @@ export class Tower {
   /** For `verifyPeer`; always the state of now. */
   get recordedFingerprint(): RecordedFingerprints['of'] {
     return this.#recorded.of;
+  }
+
+  /** Told before anybody else, once the directory refuses the node: its live channels are to end. The returned function ends it. */
+  onRevoked(listener: RevocationListener): () => void {
+    this.#revocationListeners.add(listener);
+    return () => this.#revocationListeners.delete(listener);
   }
 
   /** Told after a change is on disk and in the directory. The returned function ends it. */
@@ -292,6 +302,7 @@ export class Tower {
   /** Idempotent. */
   async close(): Promise<void> {
     this.#listeners.clear();
+    this.#revocationListeners.clear();
     await this.#enrollment.close();
     await this.#authority.signer.close();
     await this.#store.close();
@@ -300,7 +311,10 @@ export class Tower {
   /** Puts a committed row into the directory, then tells its site and whoever shares an app network with the node. */
   async #changed(row: NodeRow): Promise<NodeRow> {
     this.#recorded.set(row);
-    if (row.fingerprint === null || row.disabled) this.access.live.cut([`node:${row.id}`]);
+    if (row.fingerprint === null || row.disabled) {
+      for (const listener of this.#revocationListeners) listener(row.id);
+      this.access.live.cut([`node:${row.id}`]);
+    }
     this.#tell({ site: row.site, nodes: await this.#store.app.sharers(row.id) });
     return row;
   }
