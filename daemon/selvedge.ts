@@ -9,6 +9,7 @@ import { joinCommand, tokenCommand } from './cli/enroll.ts';
 import { labCommand } from './cli/lab.ts';
 import { Interrupted, peersCommand, pingCommand, sendCommand, statusCommand } from './cli/mesh.ts';
 import { nodeCommand } from './cli/node.ts';
+import { storeCommand } from './cli/store.ts';
 import { operatorCommand } from './cli/operator.ts';
 import { platformCommand } from './cli/platform.ts';
 import { exitCodes, printJson, printLine, reportError } from './cli/output.ts';
@@ -42,7 +43,7 @@ async function makeProgram([first]: readonly string[]): Promise<Command> {
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
   program.addCommand(operatorCommand()).addCommand(sessionCommand());
   program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(platformCommand()).addCommand(appCommand());
-  program.addCommand(nodeCommand()).addCommand(auditCommand());
+  program.addCommand(nodeCommand()).addCommand(auditCommand()).addCommand(storeCommand());
   for (const command of resourceCommands()) program.addCommand(command);
   program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run, backup, restore', first));
   program.addCommand(await heavyCommand('netcheck', 'does UDP (QUIC), does TCP pass to the tower, and do the clocks agree', first));

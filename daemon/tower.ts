@@ -5,10 +5,12 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import type { Api } from '../src/api/http.ts';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
+import { SelvedgeError } from '../src/base/errors.ts';
 import { TOWER_ID, TOWER_SITE, toHex } from '../src/base/ids.ts';
 import { type PlatformSettings, platformProofs } from '../src/enroll/platform/settings.ts';
-import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { JwtIssuer } from '../src/identity/jwt.ts';
+import { loadStoreKey } from '../src/identity/store-key.ts';
+import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl, registerSend } from '../src/node/control-routes.ts';
 import { Host } from '../src/peering/host.ts';
 import { serveEcho } from '../src/services/echo.ts';
@@ -20,11 +22,13 @@ import { serveApp } from '../src/tower/app-fabric.ts';
 import { keepAuditHead } from '../src/tower/audit-keeper.ts';
 import { serveCarry } from '../src/tower/carry.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
+import { serveSite } from '../src/tower/unseal/site-service.ts';
 import { checkMade, DEFAULT_VTEP_RANGE, initTower, openTower } from '../src/tower/init.ts';
 import { restoreTower } from '../src/tower/restore.ts';
 import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
 import { backup } from './cli/backup.ts';
+import { descriptor } from './cli/arguments.ts';
 import { applyConfig, type LoginConfig, TowerConfig } from './config.ts';
 import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
@@ -73,7 +77,7 @@ async function init({ cluster, state, vtepRange, json, ...source }: InitFlags): 
 }
 
 async function restore(file: string, { state, json, ...source }: RestoreFlags): Promise<void> {
-  const restored = await restoreTower({ file, state, unseal: await loadUnsealKey(source), clock: systemClock });
+  const restored = await restoreTower({ file, state, unseal: (directory) => towerKey(directory, source), clock: systemClock });
   const { cluster, at_ms, restored_version } = restored;
   if (json) process.stdout.write(`${JSON.stringify({ cluster, at_ms, version: restored_version, state })}\n`);
   else
@@ -105,7 +109,7 @@ async function start(
 ): Promise<Tower> {
   // Before its key: where no cluster was made, neither is there, and `init` makes both.
   await checkMade(state);
-  const unseal = await loadUnsealKey(source);
+  const unseal = await towerKey(state, source);
   const socket = join(state, 'tower.sock');
   await refuseIfInUse(socket);
   const hosts = advertise ?? (isAny(listen) ? [] : [listen]);
@@ -131,6 +135,7 @@ async function start(
     onChange: () => undefined,
   });
   closers.add(() => host.close());
+  closers.add(tower.onRevoked((node) => host.mesh.cutRevoked(node)));
   serveEcho(host.mesh);
   const inbox = await serveFiles(host.mesh, { inbox: join(state, 'inbox'), timers: systemTimers });
   closers.add(() => inbox.close());
@@ -138,6 +143,8 @@ async function start(
     log('snapshot flow ended', { node, code: error.code, reason: error.message }),
   );
   closers.add(() => snapshots.close());
+  const site = serveSite(host.mesh, tower.unsealing, systemTimers, (error, node) => log('site flow ended', { node, code: error.code, reason: error.message }));
+  closers.add(() => site.close());
   const app = serveApp(host.mesh, tower.app, systemTimers, (error, node) =>
     log('request of an app network failed', { node, code: error.code, reason: error.message }),
   );
@@ -196,6 +203,13 @@ function resetKey(tower: Tower): Uint8Array {
   return new Uint8Array(createHmac('sha256', tower.credentials.key).update('stateless reset').digest());
 }
 
+async function towerKey(state: string, source: UnsealSource): Promise<UnsealKey> {
+  const path = join(state, 'sealed.bin');
+  const key = await loadStoreKey(path, source);
+  if (key === null) throw new SelvedgeError('store_locked', { path, why: 'it is sealed with the token of a site, and a tower has none' });
+  return key;
+}
+
 function isAny(host: string): boolean {
   return host === '0.0.0.0' || host === '::';
 }
@@ -205,7 +219,8 @@ function withUnseal(command: Command, verb: string): Command {
   return command
     .option('--state <dir>', 'state directory', DEFAULT_STATE)
     .option('--key-file <file>', `key file that ${verb} (default: ${DEFAULT_KEY_FILE})`)
-    .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE);
+    .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
+    .option('--passphrase-fd <number>', 'descriptor with a passphrase', descriptor);
 }
 
 /** The command, for `tower` itself and for `selvedge tower`. */

@@ -24,6 +24,8 @@ export interface MeshContext {
   readonly dialer: MeshDialer;
   /** The chain decision for a session that was accepted. @throws as verifyPeer */
   readonly judge: (session: Session) => VerifiedPeer;
+  /** Why this peer may have no channel any more, also one that it has; null: it may. */
+  readonly revocation: (peer: NodeIdentity) => SelvedgeError | null;
   /** Whether a new channel with this peer may begin now; null: it may. Channels that are there are not asked about. */
   readonly mayBegin: (peer: NodeIdentity) => SelvedgeError | null;
   readonly versions: () => { readonly directory: number; readonly trust: number };

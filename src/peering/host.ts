@@ -5,7 +5,7 @@
 import type { TLSSocket } from 'node:tls';
 import type { SelvedgeError } from '../base/errors.ts';
 import type { NodeIdentity } from '../base/ids.ts';
-import { type RecordedFingerprint, type VerifiedPeer, verifyPeer } from '../identity/verify.ts';
+import { type RecordedFingerprint, revocationOf, type VerifiedPeer, verifyPeer } from '../identity/verify.ts';
 import { Dialer } from '../transport/dialer.ts';
 import { type Listener, listen } from '../transport/listener.ts';
 import { listenQuic, QuicTransport } from '../transport/quic.ts';
@@ -61,6 +61,7 @@ export class Host {
         noteSilent: (candidate, transport) => dialer.noteSilent(destinationOf(candidate), transport),
       },
       judge: (session) => judge(options, session, 'client'),
+      revocation: (peer) => revocationOf(peer, options.recordedFingerprint),
       mayBegin: options.mayBegin ?? (() => null),
       versions: options.versions,
       nameOf: options.nameOf,

@@ -72,6 +72,9 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
     const { hello, relay, accept } = await this.#hearHello(session, verified);
     checkHello(hello, verified);
     if (this.#isClosed) throw new SelvedgeError('shutting_down');
+    // It may have been revoked while its hello was on the way.
+    const revoked = this.#context.revocation(verified.identity);
+    if (revoked !== null) throw revoked;
     const existing = this.#accepted.get(verified.identity.node);
     const { answer, channel } = this.#place(hello, verified, existing);
     accept(answer);
@@ -111,6 +114,18 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
     const { random } = this.#context;
     const answer = { ...fresh.hello(this.#context, 'new'), channel: random.bytes(CHANNEL_ID_BYTES), secret: random.bytes(CHANNEL_SECRET_BYTES) };
     return { answer, channel: fresh };
+  }
+
+  /** Ends the channels of whoever may have none any more; `node`: it alone is looked at. */
+  cutRevoked(node?: string): void {
+    const dialed = [...this.#links.values()].flatMap(({ channel }) => (channel === null ? [] : [channel]));
+    for (const channel of [...dialed, ...this.#accepted.values()]) {
+      if (!channel.isUsable || (node !== undefined && channel.identity.node !== node)) continue;
+      const revoked = this.#context.revocation(channel.identity);
+      if (revoked === null) continue;
+      this.#context.log('channel cut', { peer: this.#context.nameOf(channel.identity.node), code: revoked.code, reason: revoked.message });
+      channel.fail(revoked);
+    }
   }
 
   // ---- what accepted channels tell

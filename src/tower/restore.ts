@@ -15,7 +15,8 @@ export interface RestoreRequest {
   readonly file: string;
   /** Directory; made, and may exist only if it is empty. */
   readonly state: string;
-  readonly unseal: UnsealKey;
+  /** What unseals the sealed store in this directory. */
+  readonly unseal: (directory: string) => Promise<UnsealKey>;
   readonly clock: Clock;
 }
 
@@ -30,7 +31,7 @@ export async function restoreTower({ file, state: place, unseal, clock }: Restor
     await copyFile(file, path);
     for (const [name, bytes] of takeFiles(path, file)) await writeFileAtomic(join(making, name), bytes);
     // Whoever cannot unseal it learns it now, not when the tower is needed.
-    await SealedStore.open(join(making, stateFiles.sealed), unseal);
+    await SealedStore.open(join(making, stateFiles.sealed), await unseal(making));
     const restored_version = await leap(path, facts, clock);
     await mkdir(join(making, stateFiles.inbox), { mode: 0o700 });
     await syncFile(path);

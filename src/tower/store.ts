@@ -11,6 +11,7 @@ import type { Endpoint } from '../enroll/wire.ts';
 import type { AccessStore } from './access/access-store.ts';
 import type { AppStore } from './app-store.ts';
 import type { NodeView } from './rules-snapshot.ts';
+import type { UnsealStore } from './unseal/unseal-store.ts';
 import type { ProofStore } from './proof-store.ts';
 import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
 
@@ -76,6 +77,7 @@ export interface StoreEvent {
 export interface Store {
   readonly path: string;
   readonly app: AppStore;
+  readonly unseal: UnsealStore;
   readonly access: AccessStore;
   /** Enrolling: grants, their uses, and nodes as they come to be. */
   readonly proofs: ProofStore;

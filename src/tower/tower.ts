@@ -30,6 +30,7 @@ import { Nonces } from './nonces.ts';
 import { PlatformHosts } from './platform-hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
+import { Unsealing } from './unseal/unsealing.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
 import { stateFiles } from './state-files.ts';
 import { Resources } from './resources/resources.ts';
@@ -46,6 +47,8 @@ export interface TowerParts {
   readonly row: ClusterRow;
   /** Where its files are. */
   readonly state: string;
+  /** Under which the tokens of sites are sealed in the store: 32 octets. */
+  readonly siteTokenKey: Uint8Array;
   readonly clock: Clock;
   readonly random: Random;
   /** Further kinds of proof than those that need nothing but the tower. */
@@ -69,6 +72,9 @@ export interface Touched {
   readonly nodes: readonly string[];
 }
 
+/** A node that may have no channel from now on. */
+export type RevocationListener = (node: string) => void;
+
 export type ChangeListener = (touched: Touched) => void;
 
 export class Tower {
@@ -77,6 +83,7 @@ export class Tower {
   readonly rootFingerprint: Uint8Array;
   readonly credentials: Credentials;
   readonly app: AppNetworks;
+  readonly unsealing: Unsealing;
   readonly access: TowerAccess;
   readonly platformHosts: PlatformHosts;
   readonly resources: Resources;
@@ -90,6 +97,7 @@ export class Tower {
   readonly #recorded: RecordedFingerprints;
   readonly #trust: Snapshot['trust'];
   readonly #listeners = new Set<ChangeListener>();
+  readonly #revocationListeners = new Set<RevocationListener>();
 
   private constructor(parts: TowerParts) {
     this.#store = parts.store;
@@ -103,6 +111,16 @@ export class Tower {
     this.rootFingerprint = fingerprint(parts.authority.root);
     const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.authority.root] });
     this.#trust = { version, roots: [...roots] };
+    this.unsealing = new Unsealing({
+      cluster: this.cluster,
+      store: parts.store,
+      authority: parts.authority,
+      key: parts.siteTokenKey,
+      clock: parts.clock,
+      random: parts.random,
+      roots: () => this.roots,
+      onBoot: (site) => this.#tell({ site, nodes: [] }),
+    });
     this.app = new AppNetworks({ store: parts.store, clock: parts.clock, tell: (nodes) => this.#tell({ site: null, nodes }) });
     this.platformHosts = new PlatformHosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
@@ -140,6 +158,12 @@ export class Tower {
   /** For `verifyPeer`; always the state of now. */
   get recordedFingerprint(): RecordedFingerprints['of'] {
     return this.#recorded.of;
+  }
+
+  /** Told before anybody else, once the directory refuses the node: its live channels are to end. The returned function ends it. */
+  onRevoked(listener: RevocationListener): () => void {
+    this.#revocationListeners.add(listener);
+    return () => this.#revocationListeners.delete(listener);
   }
 
   /** Told after a change is on disk and in the directory. The returned function ends it. */
@@ -205,11 +229,12 @@ export class Tower {
     checkLive(node);
     // The version first: what changes in between is then told again, never missed.
     const { version, siteNodes, rules } = await this.#store.view(node);
+    const boots = await this.#store.unseal.boots(node.site);
     const view = await this.#store.app.view(id);
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(id, view);
-    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust, app, rules });
+    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, boots, trust: this.#trust, app, rules });
   }
 
   async nodes(): Promise<readonly NodeRow[]> {
@@ -245,7 +270,10 @@ export class Tower {
 
   /** Takes the recorded fingerprint away: the node's next handshake fails, here and, with their next snapshot, at its peers. @throws not_found */
   async revokeNode(id: string, actor = 'admin'): Promise<NodeRow> {
-    return await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall(), actor));
+    const row = await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall(), actor));
+    // The node knew the token; what it knew is to open nothing for ever.
+    await this.unsealing.renewToken(row.site);
+    return row;
   }
 
   /** Records another leaf (DER) in the place of the node's. @throws not_found */
@@ -307,6 +335,7 @@ export class Tower {
   /** Idempotent. */
   async close(): Promise<void> {
     this.#listeners.clear();
+    this.#revocationListeners.clear();
     await this.#enrollment.close();
     await this.#authority.signer.close();
     await this.#store.close();
@@ -315,7 +344,10 @@ export class Tower {
   /** Puts a committed row into the directory, then tells its site and whoever shares an app network with the node. */
   async #changed(row: NodeRow): Promise<NodeRow> {
     this.#recorded.set(row);
-    if (row.fingerprint === null || row.disabled) this.access.live.cut([`node:${row.id}`]);
+    if (row.fingerprint === null || row.disabled) {
+      for (const listener of this.#revocationListeners) listener(row.id);
+      this.access.live.cut([`node:${row.id}`]);
+    }
     this.#tell({ site: row.site, nodes: await this.#store.app.sharers(row.id) });
     return row;
   }

@@ -50,6 +50,8 @@ export class Hosts {
   dials = 0;
   /** Hosts that begin no new channel. */
   readonly isClosedToNew = new Set<string>();
+  /** Nodes that may have no channel any more. */
+  readonly revoked = new Set<string>();
 
   constructor(seed = 1) {
     this.world = new World(seed);
@@ -81,6 +83,7 @@ export class Hosts {
       random: this.world.random,
       dialer,
       judge: () => verified(this.identities.dialer),
+      revocation: (peer) => (this.revoked.has(peer.node) ? new SelvedgeError('certificate_revoked', { peer: peer.node, why: 'test' }) : null),
       mayBegin: () => (this.isClosedToNew.has(self.node) ? new SelvedgeError('policy_denied', { why: 'test' }) : null),
       versions: () => ({ directory: 1, trust: 1 }),
       nameOf: (node) => (node === A.node ? 'alpha' : 'beta'),

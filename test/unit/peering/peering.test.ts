@@ -42,6 +42,32 @@ t.test('a service that is not there is refused with its name', async (t) => {
   t.same(await hosts.close(), []);
 });
 
+t.test('a revoked node loses its channel at once, whoever dialed it, and the other end learns why', async (t) => {
+  for (const cutter of ['a', 'b'] as const) {
+    const hosts = new Hosts();
+    await connected(hosts);
+    const flow = hosts.a.open('beta', 'clipboard', 'stream', 'echo');
+    hosts[cutter].cutRevoked();
+    t.equal(hosts.state, 'established', 'nobody is revoked yet');
+    hosts.revoked.add(cutter === 'a' ? B.node : A.node);
+    hosts[cutter].cutRevoked('ffffffffffff');
+    t.equal(hosts.state, 'established', 'another node was');
+    hosts[cutter].cutRevoked();
+    flow.closed.catch(() => {});
+    await hosts.until(() => hosts.a.status()[0]?.last_error?.code === 'certificate_revoked' && hosts.b.status().length === 0);
+    t.same(await hosts.close(), []);
+  }
+});
+
+t.test('a node that is revoked while its hello is on the way gets no channel', async (t) => {
+  const hosts = new Hosts();
+  hosts.revoked.add(A.node);
+  hosts.connect();
+  await hosts.until(() => hosts.a.status()[0]?.last_error?.code === 'certificate_revoked');
+  t.same(hosts.b.status(), []);
+  t.same(await hosts.close(), []);
+});
+
 t.test('a conversation goes on over a session that is cut again and again', async (t) => {
   const hosts = new Hosts(4);
   await connected(hosts);

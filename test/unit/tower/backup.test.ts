@@ -25,7 +25,7 @@ async function enrolled(tower: Tower, name: string): Promise<string> {
 
 async function restored(t: Test, file: string, clock = systemClock): Promise<Tower> {
   const state = join(freshDirectory(t), 'restored');
-  await restoreTower({ file, state, unseal, clock });
+  await restoreTower({ file, state, unseal: async () => unseal, clock });
   const tower = await openTower({ state, unseal, clock, random });
   t.teardown(() => tower.close());
   return tower;
@@ -96,7 +96,7 @@ t.test('a backup holds no secret in clear, and what does not unseal it is refuse
   t.notOk(readFileSync(file).includes(Buffer.from(tower.credentials.key)));
   const state = join(freshDirectory(t), 'restored');
   const other = { kind: 'key', key: new Uint8Array(32).fill(9) } as const;
-  await rejectsWith(t, restoreTower({ file, state, unseal: other, clock: systemClock }), 'store_locked');
+  await rejectsWith(t, restoreTower({ file, state, unseal: async () => other, clock: systemClock }), 'store_locked');
   t.notOk(existsSync(state));
   writeFileSync(state, '');
   await rejectsWith(t, tower.backup(state, 'local'), 'file_exists');
@@ -124,7 +124,7 @@ t.test('a damaged backup is refused, whatever part of it was changed', async (t)
     database.exec(text);
     database.close();
     t.throws(() => checkBackup(changed), { code: 'backup_invalid' }, text);
-    await rejectsWith(t, restoreTower({ file: changed, state: join(directory, 'restored'), unseal, clock: systemClock }), 'backup_invalid');
+    await rejectsWith(t, restoreTower({ file: changed, state: join(directory, 'restored'), unseal: async () => unseal, clock: systemClock }), 'backup_invalid');
   }
   const cut = join(directory, 'cut');
   writeFileSync(cut, readFileSync(file).subarray(0, 20_000));
