@@ -103,6 +103,7 @@ async function start(
     onChange: () => undefined,
   });
   closers.add(() => host.close());
+  tower.onChange(({ everybody = false, site, nodes }) => host.mesh.revalidate((peer) => everybody || peer.site === site || nodes.includes(peer.node)));
   serveEcho(host.mesh);
   const inbox = await serveFiles(host.mesh, { inbox: join(state, 'inbox'), timers: systemTimers });
   closers.add(() => inbox.close());

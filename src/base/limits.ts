@@ -87,7 +87,9 @@ export const limits = {
   heartbeat_retries_max: 3,
   heartbeat_unanswered_ms_max: 20_000,
 
-  // Channels.
+  // Channels. Each is judged again so often, before jitter, and whenever what is known of its peer changes.
+  revalidation_ms: 60_000,
+  revalidation_jitter_part: 0.2,
   channels_max: 20_000,
   channel_directory_peers_max: 10_000,
 

@@ -114,6 +114,7 @@ export class Agent {
   #follow(host: Host): void {
     this.#expiry.follow();
     host.mesh.setCandidates(candidatesOf(this.state.snapshot, this.state.identity.node, this.state.identity.tower, this.#options.listen !== null));
+    host.mesh.revalidate();
     void this.#apps?.follow(this.state.snapshot.app ?? null);
   }
 
