@@ -12,7 +12,7 @@ function* tiny(bytes: Uint8Array): Iterable<Uint8Array> {
 
 /** As the simulator has them: things are under way for a while, and sources overtake each other. */
 let turn = 0;
-const slow: Partial<MemoryOptions> = { transit: ({ kind }) => (kind === 'datagram' ? 1 : (turn = (turn + 1) % 4)) };
+const slow: Partial<MemoryOptions> = { transit: ({ kind }) => (kind === 'datagram' ? 1 : turn++ % 4) };
 
 for (const [sources, path] of [
   ['lanes', {}],
