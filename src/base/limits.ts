@@ -225,6 +225,7 @@ export const limits = {
   carry_acknowledge_ms: 25,
   carry_window_bytes_initial: 128 * KIB,
   carry_window_bytes_min: 32 * KIB,
+  /** Also the credit of such a flow, so that the sender's window is what bounds it. */
   carry_window_bytes_max: 8 * MIB,
   /** Packets wait for their acknowledgement in blocks of this size; so many empty ones are kept. */
   carry_block_bytes: 256 * KIB,

@@ -8,8 +8,12 @@ import { ByteQueue } from './byte-queue.ts';
 
 /** Pieces ahead of their turn that are smaller than this and follow each other share one buffer. */
 const SMALL_PIECE_BYTES = 4 * 1024;
+/** A window that begins wide takes no more than this part of what the channel has left for windows: some is left for whoever comes later. */
+const WIDE_PART = 1 / 4;
 
 export class ReceiveHalf {
+  /** What the first acknowledgement makes of the window, if the channel has the room. */
+  readonly #windowWanted: number;
   readonly #queue = new ByteQueue();
   #received = 0;
   #consumed = 0;
@@ -21,10 +25,15 @@ export class ReceiveHalf {
   readonly #ahead = new PieceList();
   /** No octet at or behind this offset has come. */
   #highest = 0;
+  #isWidened = false;
   #windowSince = 0;
   #windowConsumed = 0;
   #endTold = false;
   #mustTell = false;
+
+  constructor(windowWanted: number = limits.flow_window_bytes_initial) {
+    this.#windowWanted = windowWanted;
+  }
 
   /** The next offset that is missing: what a new session resumes at. */
   get received(): number {
@@ -149,6 +158,7 @@ export class ReceiveHalf {
    * carry more, and it doubles, up to its maximum and to what `room` the channel has for larger windows.
    */
   acknowledge(now: number, rtt_ms: number, room: () => number): { consumed: number; limit: number } {
+    if (!this.#isWidened) this.#widen(room);
     if (this.#consumed - this.#windowConsumed >= this.#window) {
       const isFull = now - this.#windowSince < 2 * rtt_ms + 4 && this.#window < limits.flow_window_bytes_max;
       if (isFull && room() >= this.#window) this.#window = Math.min(this.#window * 2, limits.flow_window_bytes_max);
@@ -163,6 +173,11 @@ export class ReceiveHalf {
       return { consumed: this.#consumed, limit: this.#consumed };
     }
     return { consumed: this.#consumed, limit: this.#limit };
+  }
+
+  #widen(room: () => number): void {
+    this.#isWidened = true;
+    if (this.#windowWanted > this.#window) this.#window = Math.min(this.#windowWanted, this.#window + Math.max(0, Math.floor(room() * WIDE_PART)));
   }
 }
 
