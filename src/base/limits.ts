@@ -61,6 +61,10 @@ export const limits = {
   tcp_bulk_unsent_bytes_max: 256 * KIB,
   /** Of octets that came in on a connection and were not yet taken here; with so many, no more is read of it. */
   tcp_inbox_bytes_max: 256 * KIB,
+  /** Less than this in such a time is a trickle; and nothing else for so long is a pause. */
+  tcp_trickle_bytes_max: 16 * KIB,
+  tcp_trickle_ms: 1_000,
+  tcp_pause_ms: 3_000,
 
   // Dialing and reconnecting.
   quic_head_start_ms: 300,

@@ -14,6 +14,7 @@ const WIDE_PART = 1 / 4;
 export class ReceiveHalf {
   /** What the first acknowledgement makes of the window, if the channel has the room. */
   readonly #windowWanted: number;
+  readonly #acknowledgeBytesMax: number;
   readonly #queue = new ByteQueue();
   #received = 0;
   #consumed = 0;
@@ -33,6 +34,7 @@ export class ReceiveHalf {
 
   constructor(windowWanted: number = limits.flow_window_bytes_initial) {
     this.#windowWanted = windowWanted;
+    this.#acknowledgeBytesMax = windowWanted > limits.flow_window_bytes_initial ? limits.flow_window_bytes_initial / 2 : Number.POSITIVE_INFINITY;
   }
 
   /** The next offset that is missing: what a new session resumes at. */
@@ -137,9 +139,9 @@ export class ReceiveHalf {
     return count;
   }
 
-  /** Whether the peer should hear of what was consumed: a quarter of the window, or the end. */
+  /** Whether the peer should hear of what was consumed: a quarter of the window, or the end. Where its sender is the bound, no later than in a narrow one: until it hears, it holds the memory. */
   get owesAck(): boolean {
-    return this.#consumed - this.#acknowledged >= this.#window / 4 || (this.isDone && !this.#endTold);
+    return this.#consumed - this.#acknowledged >= Math.min(this.#window / 4, this.#acknowledgeBytesMax) || (this.isDone && !this.#endTold);
   }
 
   get hasUnacknowledged(): boolean {
