@@ -19,6 +19,8 @@ export const limits = {
   // Flows.
   flow_window_bytes_initial: 256 * KIB,
   flow_window_bytes_max: 16 * MIB,
+  /** For what rate a window that begins wide is made: 1 Gbit/s. */
+  flow_wide_bytes_per_ms: 125_000,
   flow_send_queue_bytes_max: 1 * MIB,
   /** What all flows of a channel may have of windows beyond their initial ones, each way. */
   channel_window_bytes_extra_max: 64 * MIB,

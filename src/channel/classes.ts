@@ -15,7 +15,7 @@ export interface ClassRow {
   readonly bulk: boolean;
   /** A person waits for it: while such a flow is open (and shortly after), the governor is on. */
   readonly interactive: boolean;
-  /** Its sender holds back by itself what would be late: the receiver's credit is only about memory, and wide from the first acknowledgement on. */
+  /** Its sender holds back by itself what would be late: the receiver's credit is only about memory, and as wide as a long path needs from the first acknowledgement on. */
   readonly wide?: boolean;
   readonly kinds: readonly FlowKind[];
 }
