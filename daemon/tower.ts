@@ -108,6 +108,7 @@ async function start(
   });
   closers.add(() => host.close());
   tower.onChange(({ everybody = false, site, nodes }) => host.mesh.revalidate((peer) => everybody || peer.site === site || nodes.includes(peer.node)));
+  closers.add(tower.onRevoked((node) => host.mesh.revalidate((peer) => peer.node === node)));
   serveEcho(host.mesh);
   const inbox = await serveFiles(host.mesh, { inbox: join(state, 'inbox'), timers: systemTimers });
   closers.add(() => inbox.close());

@@ -178,9 +178,17 @@ async function issue({ subject, publicKey, issuer, days, extensions, now_ms, ran
 }
 
 function issuerOf(certificate: Uint8Array, signer: Signer): Issuer {
-  const { subject, validity } = decodeDer(certificate, Certificate).tbsCertificate;
-  return { name: subject, signer, notAfter_ms: validity.notAfter.getTime().getTime() };
+  let read = readIssuers.get(certificate);
+  if (read === undefined) {
+    const { subject, validity } = decodeDer(certificate, Certificate).tbsCertificate;
+    read = { name: subject, notAfter_ms: validity.notAfter.getTime().getTime() };
+    readIssuers.set(certificate, read);
+  }
+  return { ...read, signer };
 }
+
+/** An authority issues with one certificate for two years: it is read once. */
+const readIssuers = new WeakMap<Uint8Array, Required<Omit<Issuer, 'signer'>>>();
 
 function authorityExtensions(pathLenConstraint: number, usage: number): Extension[] {
   return [

@@ -62,6 +62,9 @@ export interface Touched {
   readonly nodes: readonly string[];
 }
 
+/** A node that may have no channel from now on. */
+export type RevocationListener = (node: string) => void;
+
 export type ChangeListener = (touched: Touched) => void;
 
 export class Tower {
@@ -81,6 +84,7 @@ export class Tower {
   readonly #recorded: RecordedFingerprints;
   readonly #trust: Snapshot['trust'];
   readonly #listeners = new Set<ChangeListener>();
+  readonly #revocationListeners = new Set<RevocationListener>();
 
   private constructor(parts: TowerParts) {
     this.#store = parts.store;
@@ -129,6 +133,12 @@ export class Tower {
   /** For `verifyPeer`; always the state of now. */
   get recordedFingerprint(): RecordedFingerprints['of'] {
     return this.#recorded.of;
+  }
+
+  /** Told before anybody else, once the directory refuses the node: its live channels are to end. The returned function ends it. */
+  onRevoked(listener: RevocationListener): () => void {
+    this.#revocationListeners.add(listener);
+    return () => this.#revocationListeners.delete(listener);
   }
 
   /** Told after a change is on disk and in the directory. The returned function ends it. */
@@ -262,6 +272,7 @@ export class Tower {
   async close(): Promise<void> {
     this.#listeners.clear();
     await this.#enrollment.close();
+    this.#revocationListeners.clear();
     await this.#authority.signer.close();
     await this.#store.close();
   }
@@ -269,6 +280,7 @@ export class Tower {
   /** Puts a committed row into the directory, then tells its site and whoever shares an app network with the node. */
   async #changed(row: NodeRow): Promise<NodeRow> {
     this.#recorded.set(row);
+    if (row.fingerprint === null || row.disabled) for (const listener of this.#revocationListeners) listener(row.id);
     this.#tell({ site: row.site, nodes: await this.#store.app.sharers(row.id) });
     return row;
   }
