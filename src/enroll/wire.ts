@@ -14,7 +14,8 @@ import { closed, Label, NodeId, Port } from './shapes.ts';
 const certificate_base64_chars_max = Math.ceil(limits.certificate_bytes_max / 3) * 4;
 const BASE64 = '^[A-Za-z0-9+/]+={0,2}$';
 const base64 = (chars_max: number) => Type.String({ minLength: 4, maxLength: chars_max, pattern: BASE64 });
-const Certificate = base64(certificate_base64_chars_max);
+export const CertificateText = base64(certificate_base64_chars_max);
+export const CsrText = base64(Math.ceil(limits.csr_bytes_max / 3) * 4);
 
 const Sha256Hex = Type.String({ pattern: '^[0-9a-f]{64}$' });
 const Version = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
@@ -47,7 +48,7 @@ export const EnrollRequestSchema = closed({
     { kind: Type.Enum([...proofKinds]), nonce: Type.Optional(Type.String({ maxLength: limits.enroll_nonce_chars_max })) },
     { additionalProperties: true },
   ),
-  csr: base64(Math.ceil(limits.csr_bytes_max / 3) * 4),
+  csr: CsrText,
   name: Label,
   site: Type.Optional(Label),
   listen: EndpointsSchema,
@@ -60,13 +61,13 @@ export type EnrollRequest = Omit<Proved, 'proof'> & { proof: Proved['proof'] & R
 export const EnvelopeSchema = closed({
   payload: base64(limits.snapshot_envelope_bytes_max),
   signature: base64(512),
-  chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
+  chain: Type.Array(CertificateText, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
 });
 export type Envelope = Static<typeof EnvelopeSchema>;
 
 export const TrustSchema = closed({
   version: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
-  roots: Type.Array(Certificate, { minItems: 1, maxItems: limits.trust_roots_max }),
+  roots: Type.Array(CertificateText, { minItems: 1, maxItems: limits.trust_roots_max }),
 });
 
 export const EnrollAnswerSchema = closed({
@@ -75,7 +76,7 @@ export const EnrollAnswerSchema = closed({
   site: Label,
   tenant: Type.Union([Label, Type.Null()]),
   cluster: Label,
-  chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
+  chain: Type.Array(CertificateText, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
   trust: TrustSchema,
   snapshot: EnvelopeSchema,
 });
