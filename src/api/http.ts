@@ -124,6 +124,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   platform_unavailable: 503,
   grant_exists: 409,
   not_found: 404,
+  unseal_generation_unknown: 404,
   not_member: 404,
   namespace_missing: 404,
   timeout: 408,

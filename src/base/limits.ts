@@ -209,6 +209,20 @@ export const limits = {
   sealed_store_entries_max: 1_024,
   sealed_store_name_bytes_max: 128,
   unseal_file_bytes_max: 4 * KIB,
+  /** Of a site's token, by each of its nodes: the newest, and the one before it, with which a node that is just away may be sealed. */
+  site_token_generations_kept: 2,
+  /** By the tower, while a node's store is sealed with them. */
+  site_token_generations_max: 64,
+  site_token_ms_max: 30 * 86_400_000,
+  site_reports_per_minute_max: 30,
+  boot_file_bytes_max: 128 * KIB,
+  /** Nodes of the site that a node remembers for its next start. */
+  boot_peers_max: 32,
+  unseal_per_node_per_minute_max: 12,
+  api_unseal_per_address_per_minute_max: 120,
+  unseal_peers_per_round_max: 8,
+  unseal_request_ms_max: 3_000,
+  unseal_backoff_ms_max: 10_000,
   scrypt_cost_log2_max: 17,
   scrypt_passes_max: 8,
 

@@ -30,6 +30,7 @@ import {
 import { OctetString } from '@peculiar/asn1-schema';
 import { assert } from '../base/errors.ts';
 import {
+  bootUri,
   checkLabel,
   isNodeId,
   isOperatorId,
@@ -56,6 +57,8 @@ export const INTERMEDIATE_DAYS = 730;
 export const LEAF_DAYS = 30;
 /** Spec 2.5. */
 export const OPERATOR_DAYS = 365;
+/** A host may be switched off for most of it and still come back by itself; revoking ends it at once. */
+export const BOOT_DAYS = 365;
 /** A clock that is a little behind still finds a fresh certificate valid. */
 export const BACKDATE_MS = 5 * 60_000;
 
@@ -140,6 +143,15 @@ export function issueOperatorLeaf({ identity, publicKey, issuer, signer, days = 
   assert(isOperatorId(identity.operator), 'an operator leaf is issued to an operator id');
   const extensions = leafExtensions(operatorUri(identity), 'operator');
   return issue({ ...issuing, subject: commonName(`operator ${identity.operator}`), publicKey, issuer: issuerOf(issuer, signer), days, extensions });
+}
+
+/** The boot identity of a node (verify-boot.ts): a name of a third form, and client alone. @throws argument_invalid */
+export function issueBootLeaf({ identity, publicKey, issuer, signer, days = BOOT_DAYS, ...issuing }: LeafRequest): Promise<Uint8Array> {
+  checkLabel('cluster', identity.cluster);
+  checkLabel('site', identity.site);
+  assert(isNodeId(identity.node) && identity.node !== TOWER_ID, 'a boot leaf is issued to a node');
+  const extensions = leafExtensions(bootUri(identity), 'boot');
+  return issue({ ...issuing, subject: commonName(`boot ${identity.node}`), publicKey, issuer: issuerOf(issuer, signer), days, extensions });
 }
 
 interface Issuer {

@@ -27,6 +27,7 @@ import { Nonces } from './nonces.ts';
 import { PlatformHosts } from './platform-hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
+import { Unsealing } from './unseal/unsealing.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
 import { Resources } from './resources/resources.ts';
 import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
@@ -40,6 +41,8 @@ export interface TowerParts {
   /** Leaf, intermediate, root (who calls home looks for the pinned root in it), and the key of the leaf. */
   readonly credentials: Credentials;
   readonly row: ClusterRow;
+  /** Under which the tokens of sites are sealed in the store: 32 octets. */
+  readonly siteTokenKey: Uint8Array;
   readonly clock: Clock;
   readonly random: Random;
   /** Further kinds of proof than those that need nothing but the tower. */
@@ -74,6 +77,7 @@ export class Tower {
   readonly rootFingerprint: Uint8Array;
   readonly credentials: Credentials;
   readonly app: AppNetworks;
+  readonly unsealing: Unsealing;
   readonly access: TowerAccess;
   readonly platformHosts: PlatformHosts;
   readonly resources: Resources;
@@ -99,6 +103,16 @@ export class Tower {
     this.rootFingerprint = fingerprint(parts.authority.root);
     const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.authority.root] });
     this.#trust = { version, roots: [...roots] };
+    this.unsealing = new Unsealing({
+      cluster: this.cluster,
+      store: parts.store,
+      authority: parts.authority,
+      key: parts.siteTokenKey,
+      clock: parts.clock,
+      random: parts.random,
+      roots: () => this.roots,
+      onBoot: (site) => this.#tell({ site, nodes: [] }),
+    });
     this.app = new AppNetworks({ store: parts.store, clock: parts.clock, tell: (nodes) => this.#tell({ site: null, nodes }) });
     this.platformHosts = new PlatformHosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
@@ -208,11 +222,12 @@ export class Tower {
     // The version first: what changes in between is then told again, never missed.
     const version = await this.#store.scopeVersion(node);
     const siteNodes = await this.#store.nodes({ site: node.site });
+    const boots = await this.#store.unseal.boots(node.site);
     const view = await this.#store.app.view(id);
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(id, view);
-    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust, app });
+    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, boots, trust: this.#trust, app });
   }
 
   async nodes(): Promise<readonly NodeRow[]> {
@@ -248,7 +263,10 @@ export class Tower {
 
   /** Takes the recorded fingerprint away: the node's next handshake fails, here and, with their next snapshot, at its peers. @throws not_found */
   async revokeNode(id: string): Promise<NodeRow> {
-    return await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall()));
+    const row = await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall()));
+    // The node knew the token; what it knew is to open nothing for ever.
+    await this.unsealing.renewToken(row.site);
+    return row;
   }
 
   /** Records another leaf (DER) in the place of the node's. @throws not_found */
@@ -284,8 +302,8 @@ export class Tower {
   /** Idempotent. */
   async close(): Promise<void> {
     this.#listeners.clear();
-    await this.#enrollment.close();
     this.#revocationListeners.clear();
+    await this.#enrollment.close();
     await this.#authority.signer.close();
     await this.#store.close();
   }
@@ -294,8 +312,8 @@ export class Tower {
   async #changed(row: NodeRow): Promise<NodeRow> {
     this.#recorded.set(row);
     if (row.fingerprint === null || row.disabled) {
-      this.access.live.cut([`node:${row.id}`]);
       for (const listener of this.#revocationListeners) listener(row.id);
+      this.access.live.cut([`node:${row.id}`]);
     }
     this.#tell({ site: row.site, nodes: await this.#store.app.sharers(row.id) });
     return row;

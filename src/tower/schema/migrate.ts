@@ -10,6 +10,7 @@ import { first } from './first.ts';
 import { grants } from './grants.ts';
 import { resources } from './resources.ts';
 import type { Tables } from './tables.ts';
+import { unseal } from './unseal.ts';
 
 type Migration = (db: Transaction<Tables>) => Promise<void>;
 
@@ -20,6 +21,7 @@ const migrations: readonly Migration[] = [
   (db) => resources(db as unknown as Parameters<typeof resources>[0]),
   (db) => grants(db as unknown as Parameters<typeof grants>[0]),
   (db) => access(db as unknown as Parameters<typeof access>[0]),
+  unseal,
 ];
 
 /** Brings the schema to what this program knows, in one transaction. @throws store_damaged on a schema of a newer program */
