@@ -13,7 +13,7 @@ const quiet = {
   log: () => {},
   nameOf: (node: string) => node,
   versions: () => ({ directory: 1, trust: 1 }),
-  revocation: () => null,
+  judgeAgain: () => {},
   mayBegin: () => null,
   isGoverned: true,
 };

@@ -135,7 +135,8 @@ async function start(
     onChange: () => undefined,
   });
   closers.add(() => host.close());
-  closers.add(tower.onRevoked((node) => host.mesh.cutRevoked(node)));
+  tower.onChange(({ everybody = false, site, nodes }) => host.mesh.revalidate((peer) => everybody || peer.site === site || nodes.includes(peer.node)));
+  closers.add(tower.onRevoked((node) => host.mesh.revalidate((peer) => peer.node === node)));
   serveEcho(host.mesh);
   const inbox = await serveFiles(host.mesh, { inbox: join(state, 'inbox'), timers: systemTimers });
   closers.add(() => inbox.close());

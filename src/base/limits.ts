@@ -19,6 +19,8 @@ export const limits = {
   // Flows.
   flow_window_bytes_initial: 256 * KIB,
   flow_window_bytes_max: 16 * MIB,
+  /** For what rate a window that begins wide is made: 1 Gbit/s. */
+  flow_wide_bytes_per_ms: 125_000,
   flow_send_queue_bytes_max: 1 * MIB,
   /** What all flows of a channel may have of windows beyond their initial ones, each way. */
   channel_window_bytes_extra_max: 64 * MIB,
@@ -61,6 +63,10 @@ export const limits = {
   tcp_bulk_unsent_bytes_max: 256 * KIB,
   /** Of octets that came in on a connection and were not yet taken here; with so many, no more is read of it. */
   tcp_inbox_bytes_max: 256 * KIB,
+  /** Less than this in such a time is a trickle; and nothing else for so long is a pause. */
+  tcp_trickle_bytes_max: 16 * KIB,
+  tcp_trickle_ms: 1_000,
+  tcp_pause_ms: 3_000,
 
   // Dialing and reconnecting.
   quic_head_start_ms: 300,
@@ -87,7 +93,9 @@ export const limits = {
   heartbeat_retries_max: 3,
   heartbeat_unanswered_ms_max: 20_000,
 
-  // Channels.
+  // Channels. Each is judged again so often, before jitter, and whenever what is known of its peer changes.
+  revalidation_ms: 60_000,
+  revalidation_jitter_part: 0.2,
   channels_max: 20_000,
   channel_directory_peers_max: 10_000,
 
@@ -306,6 +314,7 @@ export const limits = {
   carry_acknowledge_ms: 25,
   carry_window_bytes_initial: 128 * KIB,
   carry_window_bytes_min: 32 * KIB,
+  /** Also the credit of such a flow, so that the sender's window is what bounds it. */
   carry_window_bytes_max: 8 * MIB,
   /** Packets wait for their acknowledgement in blocks of this size; so many empty ones are kept. */
   carry_block_bytes: 256 * KIB,

@@ -119,13 +119,6 @@ function revokedWhy(recorded: Exclude<RecordedFingerprint, 'any'>, found: Uint8A
   return `it has ${formatFingerprint(found)}, recorded is ${formatFingerprint(recorded)}`;
 }
 
-/** Why a peer that was accepted once may stay no longer: it was revoked, or is no peer any more. Null: it may; which of its leaves it has shown is the next handshake's to ask. */
-export function revocationOf(identity: NodeIdentity, recordedFingerprint: (identity: NodeIdentity) => RecordedFingerprint): SelvedgeError | null {
-  const recorded = recordedFingerprint(identity);
-  if (recorded !== 'revoked' && recorded !== 'unknown') return null;
-  return new SelvedgeError('certificate_revoked', { peer: identity.node, why: revokedWhy(recorded, new Uint8Array()) });
-}
-
 /**
  * The refusal of a chain that does not lead to a root, in words that help most: what the leaf says of itself is looked at only here,
  * after the decision, and never makes anything acceptable.

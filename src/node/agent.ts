@@ -127,8 +127,8 @@ export class Agent {
 
   #follow(host: Host): void {
     this.#expiry.follow();
-    host.mesh.cutRevoked();
     host.mesh.setCandidates(candidatesOf(this.state.snapshot, this.state.identity.node, this.state.identity.tower, this.#options.listen !== null));
+    host.mesh.revalidate();
     void this.#apps?.follow(this.state.snapshot.app ?? null);
     void this.#keepBoot();
   }

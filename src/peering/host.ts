@@ -5,7 +5,7 @@
 import type { TLSSocket } from 'node:tls';
 import type { SelvedgeError } from '../base/errors.ts';
 import type { NodeIdentity } from '../base/ids.ts';
-import { type RecordedFingerprint, revocationOf, type VerifiedPeer, verifyPeer } from '../identity/verify.ts';
+import { type RecordedFingerprint, type VerifiedPeer, verifyPeer } from '../identity/verify.ts';
 import { Dialer } from '../transport/dialer.ts';
 import { type Listener, listen } from '../transport/listener.ts';
 import { listenQuic, QuicTransport } from '../transport/quic.ts';
@@ -61,7 +61,7 @@ export class Host {
         noteSilent: (candidate, transport) => dialer.noteSilent(destinationOf(candidate), transport),
       },
       judge: (session) => judge(options, session, 'client'),
-      revocation: (peer) => revocationOf(peer, options.recordedFingerprint),
+      judgeAgain: (peer, peerChain, usage) => void judge({ ...options, recordedFingerprint: (of) => stillThere(options, of) }, { peerChain }, usage, peer),
       mayBegin: options.mayBegin ?? (() => null),
       versions: options.versions,
       nameOf: options.nameOf,
@@ -111,8 +111,14 @@ function judgeDialed(options: HostOptions, candidate: Candidate): (session: Sess
   return (session) => judge(options, session, 'server', candidate.identity);
 }
 
+/** For a channel that is there: whether its node is, by whichever leaf. */
+function stillThere({ recordedFingerprint }: HostOptions, identity: NodeIdentity): RecordedFingerprint {
+  const recorded = recordedFingerprint(identity);
+  return recorded instanceof Uint8Array ? 'any' : recorded;
+}
+
 /** The one chain decision, for every transport and both directions. */
-function judge(options: HostOptions, session: Session, usage: 'client' | 'server', expected?: NodeIdentity): VerifiedPeer {
+function judge(options: HostOptions, session: Pick<Session, 'peerChain'>, usage: 'client' | 'server', expected?: NodeIdentity): VerifiedPeer {
   return verifyPeer({
     chain: session.peerChain,
     roots: options.roots(),

@@ -32,7 +32,7 @@ async function fabricOf(t: Test, tower: Tower): Promise<Host> {
     onChange: () => undefined,
   });
   t.teardown(() => host.close());
-  t.teardown(tower.onRevoked((node) => host.mesh.cutRevoked(node)));
+  t.teardown(tower.onRevoked((node) => host.mesh.revalidate((peer) => peer.node === node)));
   const snapshots = serveSnapshots(host.mesh, tower, systemTimers);
   t.teardown(() => snapshots.close());
   return host;
