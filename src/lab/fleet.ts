@@ -80,6 +80,8 @@ export class Fleet {
   readonly #lab: Lab;
   readonly #signal: AbortSignal;
   readonly #running = new Map<string, LabProcess>();
+  /** Nodes whose store takes no key file any more. */
+  readonly #sealedBySite = new Set<string>();
   #fingerprint = '';
 
   /** @throws lab_failed unless the topology has one tower with an address, and a node */
@@ -141,10 +143,10 @@ export class Fleet {
     await this.#start(this.tower.name, [...program('tower'), 'run', ...this.#stateArguments(this.tower.name), ...address], 'tower.sock');
   }
 
-  async startNode(node: string, extra: readonly string[] = []): Promise<void> {
+  async startNode(node: string, extra: readonly string[] = [], onLine?: (line: string) => void): Promise<void> {
     const address = this.#address(node);
     const listen = address === null ? [] : ['--listen', address, '--port', PORT];
-    await this.#start(node, [...program('selvedged'), ...this.#stateArguments(node), ...listen, ...extra], 'selvedged.sock');
+    await this.#start(node, [...program('selvedged'), ...this.#stateArguments(node), ...listen, ...extra], 'selvedged.sock', onLine);
   }
 
   /** `selvedge …` at the tower, with `--json`. */
@@ -155,6 +157,69 @@ export class Fleet {
   /** `selvedge …` at a node, with `--json`. */
   async atNode(node: string, args: readonly string[]): Promise<Answer> {
     return this.#call(node, 'selvedge', [...args, '--state', this.stateOf(node), '--json']);
+  }
+
+  /** Waits until the node holds its site's token and a boot identity, so that it could start without anything else. @throws lab_failed */
+  async holdsSiteToken(node: string, within_ms: number): Promise<void> {
+    const until = performance.now() + within_ms;
+    for (;;) {
+      const answer = await this.atNode(node, ['status']);
+      const boot = await readFile(join(this.stateOf(node), 'boot.json'), 'utf8').catch(() => '');
+      if (
+        Number((answer.facts.self as Record<string, unknown> | undefined)?.site_generation ?? 0) > 0 &&
+        (parseFacts(boot.replaceAll('\n', ''))?.identity ?? null) !== null
+      )
+        return;
+      if (performance.now() > until) throw new SelvedgeError('lab_failed', { why: `${node} holds no token of its site` });
+      await pause(POLL_MS, undefined, { signal: this.#signal });
+    }
+  }
+
+  /** Stops the node and seals its store with its site's token; from then on it is started without a key. @throws lab_failed */
+  async resealToSite(node: string): Promise<void> {
+    await this.stop(node);
+    const answer = await this.#call(node, 'selvedge', ['store', 'reseal', '--to', 'site', ...this.#stateArguments(node), '--json']);
+    if (!answer.ok) throw new SelvedgeError('lab_failed', { why: `store reseal of ${node}: ${answer.text}` });
+    this.#sealedBySite.add(node);
+  }
+
+  /** Starts a node whose store is sealed with its site's token, and tells who said the key. */
+  async restart(node: string): Promise<{ readonly unsealed_by: string; readonly after_ms: number }> {
+    let told = { unsealed_by: '', after_ms: 0 };
+    await this.startNode(node, [], (line) => {
+      const facts = parseFacts(line);
+      if (facts?.msg === 'the store is unsealed') told = { unsealed_by: String(facts.unsealed_by), after_ms: Number(facts.after_ms) };
+    });
+    return told;
+  }
+
+  /** Starts a node that is to be told no key, and ends it: the code with which the tower (or, null, a node of the site) refused. `none` if nobody did in time. */
+  async refusedStart(node: string, by: string | null, within_ms: number): Promise<string> {
+    const refused = Promise.withResolvers<string>();
+    const daemon = this.#lab.spawn(node, [...program('selvedged'), ...this.#stateArguments(node)], {
+      name: node,
+      onLine: (line) => {
+        const facts = parseFacts(line);
+        if (facts?.msg === 'no key for the store' && facts.code !== 'network_unreachable' && (facts.by === 'tower') === (by !== null))
+          refused.resolve(String(facts.code));
+        if (facts?.msg === 'node runs') refused.resolve('started');
+      },
+    });
+    const timer = setTimeout(() => refused.resolve('none'), within_ms);
+    void daemon.ended.then(() => refused.resolve('ended'));
+    const code = await refused.promise;
+    clearTimeout(timer);
+    await daemon.stop();
+    return code;
+  }
+
+  /** Waits until the peer has been told that the node is not one of its site any more. @throws lab_failed */
+  async forgets(peer: string, node: string, within_ms: number): Promise<void> {
+    const until = performance.now() + within_ms;
+    while ((await this.channels(peer)).some((channel) => channel.name === node)) {
+      if (performance.now() > until) throw new SelvedgeError('lab_failed', { why: `${peer} still knows ${node}` });
+      await pause(POLL_MS, undefined, { signal: this.#signal });
+    }
   }
 
   /** SIGKILL: nothing is said to anybody. */
@@ -285,12 +350,12 @@ export class Fleet {
   }
 
   #stateArguments(host: string): string[] {
-    return ['--state', this.stateOf(host), '--key-file', this.keyFileOf(host)];
+    return ['--state', this.stateOf(host), ...(this.#sealedBySite.has(host) ? [] : ['--key-file', this.keyFileOf(host)])];
   }
 
   /** Starts a daemon and waits until its local socket answers. */
-  async #start(host: string, argv: readonly string[], socket: string): Promise<void> {
-    const daemon = this.#lab.spawn(host, argv, { name: host });
+  async #start(host: string, argv: readonly string[], socket: string, onLine?: (line: string) => void): Promise<void> {
+    const daemon = this.#lab.spawn(host, argv, { name: host, ...(onLine && { onLine }) });
     this.#running.set(host, daemon);
     const until = performance.now() + START_MS_MAX;
     while (!(await accepts(join(this.stateOf(host), socket)))) {
