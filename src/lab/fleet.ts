@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { type ErrorCode, isErrorCode, SelvedgeError } from '../base/errors.ts';
 import type { Lab } from './lab.ts';
 import type { LabProcess } from './lab-process.ts';
+import { askSocket } from './local-api.ts';
 import type { RttSample } from './measure.ts';
 import { addressOf } from './paths.ts';
 import type { Host } from './topology.ts';
@@ -128,6 +129,11 @@ export class Fleet {
     return (await Promise.all([...this.#running].map(tail))).flat();
   }
 
+  /** Of a node that joined later: its token, which it has used. */
+  tokenFileOf(host: string): string {
+    return join(this.#lab.directory, `token-${host}`);
+  }
+
   get inbox(): string {
     return join(this.stateOf(this.tower.name), 'inbox');
   }
@@ -222,6 +228,11 @@ export class Fleet {
     }
   }
 
+  /** What the local API of a host's daemon answers. @throws lab_failed */
+  ask(host: string, method: 'GET' | 'DELETE', path: string): Promise<Readonly<Record<string, unknown>>> {
+    return askSocket(join(this.stateOf(host), host === this.tower.name ? 'tower.sock' : 'selvedged.sock'), method, path);
+  }
+
   /** SIGKILL: nothing is said to anybody. */
   async kill(host: string): Promise<void> {
     const daemon = this.#running.get(host);
@@ -249,7 +260,7 @@ export class Fleet {
     if (host?.role !== 'node') throw new SelvedgeError('lab_failed', { why: `${name} is no node of this topology` });
     if (!host.isLate || this.#running.has(name)) return;
     const token = await this.createToken(1);
-    const tokenFile = join(this.#lab.directory, `token-${name}`);
+    const tokenFile = this.tokenFileOf(name);
     await writeFile(tokenFile, `${String(token.facts.token)}\n`, { mode: 0o600 });
     const joined = await this.join(name, tokenFile, name, host.site ?? 'none', this.stateOf(name));
     if (!joined.ok) throw new SelvedgeError('lab_failed', { why: `join of ${name}: ${joined.text || joined.code || 'no message'}` });
