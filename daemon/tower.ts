@@ -13,6 +13,7 @@ import { serveFiles } from '../src/services/file-receive.ts';
 import { adminApi, publicApi } from '../src/tower/api.ts';
 import { serveApp } from '../src/tower/app-fabric.ts';
 import { serveCarry } from '../src/tower/carry.ts';
+import { serveRenewals } from '../src/tower/renew-fabric.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
 import { checkMade, DEFAULT_VTEP_RANGE, initTower, openTower } from '../src/tower/init.ts';
 import type { Tower } from '../src/tower/tower.ts';
@@ -97,6 +98,10 @@ async function start(
     versions: () => ({ directory: 0, trust: 1 }),
     nameOf: (node) => names.get(node) ?? node,
     listen: { host: listen, tcpPort: port, udpPort },
+    onPeer: ({ identity, fingerprint }) =>
+      void tower.renewals
+        .seen(identity, fingerprint)
+        .catch((error: unknown) => log('renewed certificate not recorded', { node: identity.node, reason: String(error) })),
     onHttp: (socket) => api.server.emit('connection', socket),
     statelessResetKey: resetKey(tower),
     isGoverned: governor,
@@ -111,6 +116,10 @@ async function start(
     log('snapshot flow ended', { node, code: error.code, reason: error.message }),
   );
   closers.add(() => snapshots.close());
+  const renewals = serveRenewals(host.mesh, tower.renewals, systemTimers, (error, node) =>
+    log('certificate not renewed', { node, code: error.code, reason: error.message }),
+  );
+  closers.add(() => renewals.close());
   const app = serveApp(host.mesh, tower.app, systemTimers, (error, node) =>
     log('request of an app network failed', { node, code: error.code, reason: error.message }),
   );

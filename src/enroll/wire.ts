@@ -12,10 +12,10 @@ import { closed, Label, NodeId, Port } from './shapes.ts';
 
 const certificate_base64_chars_max = Math.ceil(limits.certificate_bytes_max / 3) * 4;
 const BASE64 = '^[A-Za-z0-9+/]+={0,2}$';
-const base64 = (chars_max: number) => Type.String({ minLength: 4, maxLength: chars_max, pattern: BASE64 });
-const Certificate = base64(certificate_base64_chars_max);
+export const base64 = (chars_max: number) => Type.String({ minLength: 4, maxLength: chars_max, pattern: BASE64 });
+export const CertificateText = base64(certificate_base64_chars_max);
 
-const Sha256Hex = Type.String({ pattern: '^[0-9a-f]{64}$' });
+export const Sha256Hex = Type.String({ pattern: '^[0-9a-f]{64}$' });
 const Version = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 
 export const EndpointSchema = closed({
@@ -41,13 +41,13 @@ export type EnrollRequest = Static<typeof EnrollRequestSchema>;
 export const EnvelopeSchema = closed({
   payload: base64(limits.snapshot_envelope_bytes_max),
   signature: base64(512),
-  chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
+  chain: Type.Array(CertificateText, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
 });
 export type Envelope = Static<typeof EnvelopeSchema>;
 
 export const TrustSchema = closed({
   version: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
-  roots: Type.Array(Certificate, { minItems: 1, maxItems: limits.trust_roots_max }),
+  roots: Type.Array(CertificateText, { minItems: 1, maxItems: limits.trust_roots_max }),
 });
 
 export const EnrollAnswerSchema = closed({
@@ -55,11 +55,14 @@ export const EnrollAnswerSchema = closed({
   name: Label,
   site: Label,
   cluster: Label,
-  chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
+  chain: Type.Array(CertificateText, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
   trust: TrustSchema,
   snapshot: EnvelopeSchema,
 });
 export type EnrollAnswer = Static<typeof EnrollAnswerSchema>;
+
+/** Leaves that are accepted beside a peer's own while that is being renewed. */
+const AlsoSchema = Type.Array(Sha256Hex, { minItems: 1, maxItems: 1 + limits.leaf_old_max });
 
 export const SnapshotSchema = closed({
   version: Version,
@@ -68,7 +71,9 @@ export const SnapshotSchema = closed({
   ttl_s: Type.Integer({ minimum: 1 }),
   node: closed({ id: NodeId, name: Label, site: Label }),
   tower: closed({ id: Type.Literal('tower'), fingerprint: Sha256Hex, endpoints: EndpointsSchema }),
-  peers: Type.Array(closed({ id: NodeId, name: Label, site: Label, fingerprint: Sha256Hex, endpoints: EndpointsSchema }), { maxItems: limits.site_nodes_max }),
+  peers: Type.Array(closed({ id: NodeId, name: Label, site: Label, fingerprint: Sha256Hex, also: Type.Optional(AlsoSchema), endpoints: EndpointsSchema }), {
+    maxItems: limits.site_nodes_max,
+  }),
   trust: TrustSchema,
   app: Type.Optional(AppSchema),
 });

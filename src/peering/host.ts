@@ -27,6 +27,8 @@ export interface HostOptions {
   readonly nameOf: (node: string) => string;
   /** Null: a host that only dials. */
   readonly listen: { readonly host: string; readonly tcpPort: number; readonly udpPort: number | null } | null;
+  /** Somebody who dialed has proved to be this peer. */
+  readonly onPeer?: (peer: VerifiedPeer) => void;
   readonly onHttp: ((socket: TLSSocket) => void) | null;
   readonly statelessResetKey?: Uint8Array;
   readonly isGoverned: boolean;
@@ -36,11 +38,13 @@ export interface HostOptions {
 
 export class Host {
   readonly mesh: PeerMesh;
+  readonly #options: HostOptions;
   readonly #quic: QuicTransport;
   readonly #tcp: TcpTransport;
   #listener: Listener | null = null;
 
-  private constructor(mesh: PeerMesh, quic: QuicTransport, tcp: TcpTransport) {
+  private constructor(options: HostOptions, mesh: PeerMesh, quic: QuicTransport, tcp: TcpTransport) {
+    this.#options = options;
     this.mesh = mesh;
     this.#quic = quic;
     this.#tcp = tcp;
@@ -60,7 +64,11 @@ export class Host {
         probe: (candidate, signal) => dialer.probe(destinationOf(candidate), options.credentials(), judgeDialed(options, candidate), signal),
         noteSilent: (candidate, transport) => dialer.noteSilent(destinationOf(candidate), transport),
       },
-      judge: (session) => judge(options, session, 'client'),
+      judge: (session) => {
+        const peer = judge(options, session, 'client');
+        options.onPeer?.(peer);
+        return peer;
+      },
       mayBegin: options.mayBegin ?? (() => null),
       versions: options.versions,
       nameOf: options.nameOf,
@@ -68,7 +76,7 @@ export class Host {
       log: options.log,
       onChange: options.onChange,
     });
-    const host = new Host(mesh, quic, tcp);
+    const host = new Host(options, mesh, quic, tcp);
     try {
       if (options.listen) await host.#listen(options, options.listen);
       return host;
@@ -88,6 +96,12 @@ export class Host {
       listenQuic,
       ...(options.statelessResetKey === undefined ? {} : { statelessResetKey: options.statelessResetKey }),
     });
+  }
+
+  /** `credentials` answers with others from now on: new sessions show them, and the channels that this host dialed move over to such. */
+  renewed(): Promise<{ readonly moved: number; readonly of: number }> {
+    this.#listener?.setCredentials(this.#options.credentials());
+    return this.mesh.refresh();
   }
 
   get listener(): Listener | null {

@@ -4,6 +4,7 @@
  */
 import { type Kysely, type Transaction, sql } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
+import { leafRenewals } from './schema/leaf-renewals.ts';
 
 export interface Tables {
   schema_version: { version: number };
@@ -29,6 +30,8 @@ export interface Tables {
     disabled: number;
     created_ms: number;
     seen_ms: number | null;
+    /** JSON: leaves that are accepted beside the one in use. */
+    renewal: string | null;
   };
   tokens: { id: string; hash: string; uses: number; uses_max: number; site: string | null; expires_ms: number; revoked_ms: number | null; created_ms: number };
   enrollments: { token_id: string; csr_hash: string; node_id: string; at_ms: number };
@@ -52,7 +55,7 @@ export interface Tables {
 
 type Migration = (db: Transaction<Tables>) => Promise<void>;
 
-const migrations: readonly Migration[] = [first, appNetworks];
+const migrations: readonly Migration[] = [first, appNetworks, leafRenewals];
 
 /** Brings the schema to what this program knows, in one transaction. @throws store_damaged on a schema of a newer program */
 export async function migrate(db: Kysely<Tables>, path: string): Promise<void> {

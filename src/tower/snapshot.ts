@@ -2,6 +2,7 @@
 import { limits } from '../base/limits.ts';
 import type { AppPart } from '../enroll/app-wire.ts';
 import type { Endpoint, Snapshot } from '../enroll/wire.ts';
+import { otherLeaves } from './renewal.ts';
 import type { NodeRow } from './store.ts';
 
 export interface SnapshotInput {
@@ -19,9 +20,10 @@ export interface SnapshotInput {
 
 export function buildSnapshot({ version, issued_ms, cluster, node, tower, siteNodes, trust, app }: SnapshotInput): Snapshot {
   const peers: Snapshot['peers'] = [];
-  for (const { id, name, site, fingerprint, disabled, endpoints } of siteNodes) {
+  for (const { id, name, site, fingerprint, renewal, disabled, endpoints } of siteNodes) {
     if (id === node.id || site !== node.site || fingerprint === null || disabled) continue;
-    peers.push({ id, name, site, fingerprint, endpoints: [...endpoints] });
+    const also = otherLeaves(renewal);
+    peers.push({ id, name, site, fingerprint, ...(also.length > 0 && { also }), endpoints: [...endpoints] });
   }
   peers.sort((left, right) => (left.id < right.id ? -1 : 1));
   return {

@@ -3,6 +3,7 @@ import type { Selectable, Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
 import type { Endpoint } from '../enroll/wire.ts';
 import type { Tables } from './migrations.ts';
+import type { Renewal } from './renewal.ts';
 import type { NodeRow } from './store.ts';
 
 /** @throws not_found */
@@ -23,6 +24,7 @@ export function nodeRow(row: Selectable<Tables['nodes']>): NodeRow {
     leaf: row.leaf,
     csrHash: row.csr_hash,
     spkiHash: row.spki_hash,
+    renewal: row.renewal === null ? null : (JSON.parse(row.renewal) as Renewal),
     endpoints: JSON.parse(row.endpoints) as Endpoint[],
     disabled: row.disabled !== 0,
     created_ms: Number(row.created_ms),

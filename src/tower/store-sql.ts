@@ -12,6 +12,7 @@ import type { AppStore } from './app-store.ts';
 import { auditBreak } from './audit.ts';
 import type { Tables } from './migrations.ts';
 import { mustFind, nodeRow } from './store-sql-nodes.ts';
+import { offerLeaf, retireLeaves, useLeaf } from './store-sql-renewal.ts';
 import { appScopesOf, recordChange, SCOPE_ALL, SCOPE_EVERYBODY, scopeOfNode, scopeOfSite, versionOf } from './store-sql-change.ts';
 import { SqlAppStore } from './store-sql-app.ts';
 import type { Admission, AuditRow, ClusterRow, NewNode, NewToken, NodeRow, Store, TokenProof, TokenRow } from './store.ts';
@@ -109,7 +110,7 @@ export class SqlStore implements Store {
       await takeUse(tx, token, node.site, at_ms);
       await checkRoom(tx, 'nodes', limits.tower_nodes_max);
       await checkRoom(tx, 'nodes', limits.site_nodes_max, node.site);
-      const made: NodeRow = { ...node, disabled: false, created_ms: at_ms, seen_ms: null };
+      const made: NodeRow = { ...node, renewal: null, disabled: false, created_ms: at_ms, seen_ms: null };
       await insertNode(tx, made);
       await tx.insertInto('enrollments').values({ token_id: token.id, csr_hash: node.csrHash, node_id: node.id, at_ms }).execute();
       const detail = { name: node.name, site: node.site, fingerprint: node.fingerprint, token: token.id };
@@ -145,16 +146,32 @@ export class SqlStore implements Store {
     });
   }
 
+  offerLeaf(...[id, next, holding, at_ms]: Parameters<Store['offerLeaf']>): Promise<NodeRow> {
+    return this.#write((tx) => offerLeaf(tx, id, next, holding, at_ms));
+  }
+
+  useLeaf(id: string, fingerprint: string, at_ms: number): Promise<NodeRow> {
+    return this.#write((tx) => useLeaf(tx, id, fingerprint, at_ms));
+  }
+
+  retireLeaves(at_ms: number): Promise<readonly NodeRow[]> {
+    return this.#write((tx) => retireLeaves(tx, at_ms));
+  }
+
   setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number): Promise<NodeRow> {
     const columns = leaf === null ? { fingerprint: null, leaf: null } : { fingerprint: leaf.fingerprint, leaf: leaf.leaf };
     return this.#write(async (tx) => {
       const found = await mustFind(tx, id);
-      if (found.fingerprint === columns.fingerprint) return found;
-      await tx.updateTable('nodes').set(columns).where('id', '=', id).execute();
+      if (found.fingerprint === columns.fingerprint && found.renewal === null) return found;
+      await tx
+        .updateTable('nodes')
+        .set({ ...columns, renewal: null })
+        .where('id', '=', id)
+        .execute();
       const action = leaf === null ? 'node.revoke' : 'node.leaf';
       const detail = { before: found.fingerprint, now: columns.fingerprint };
       await recordChange(tx, { at_ms, actor: 'admin', action, subject: id, detail, scopes: await scopesOf(tx, found) });
-      return { ...found, ...columns };
+      return { ...found, ...columns, renewal: null };
     });
   }
 
@@ -288,6 +305,7 @@ async function insertNode(tx: Transaction<Tables>, node: NodeRow): Promise<void>
     disabled: 0,
     created_ms,
     seen_ms,
+    renewal: null,
   };
   const done = await tx
     .insertInto('nodes')

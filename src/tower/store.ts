@@ -9,6 +9,7 @@
  */
 import type { Endpoint } from '../enroll/wire.ts';
 import type { AppStore } from './app-store.ts';
+import type { LeafRow, Renewal } from './renewal.ts';
 
 /** What the tower says of itself: made once, endpoints and leaf change. */
 export interface ClusterRow {
@@ -34,6 +35,8 @@ export interface NodeRow {
   /** SHA-256 of the certificate request and of the public key, hex. */
   readonly csrHash: string;
   readonly spkiHash: string;
+  /** Leaves that are accepted beside that one; null: none. */
+  readonly renewal: Renewal | null;
   readonly endpoints: readonly Endpoint[];
   readonly disabled: boolean;
   readonly created_ms: number;
@@ -127,6 +130,14 @@ export interface Store {
   nodes(filter?: { site: string }): Promise<readonly NodeRow[]>;
   /** Nothing happens, no version moves, where they are the same. @throws not_found */
   setEndpoints(id: string, endpoints: readonly Endpoint[], at_ms: number): Promise<boolean>;
+  /**
+   * Records the successor of the leaf `holding` beside it. @throws not_found, certificate_revoked (the node's leaf is another), csr_invalid (the key is known already)
+   */
+  offerLeaf(id: string, next: LeafRow, holding: string, at_ms: number): Promise<NodeRow>;
+  /** The node was seen with that successor. Nothing happens, no version moves, where it is no such. @throws not_found */
+  useLeaf(id: string, fingerprint: string, at_ms: number): Promise<NodeRow>;
+  /** Takes away old leaves whose time is over; the rows that changed. */
+  retireLeaves(at_ms: number): Promise<readonly NodeRow[]>;
   /** Records another leaf, or none: with none the node is revoked. @throws not_found */
   setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number): Promise<NodeRow>;
   /** @throws not_found */

@@ -23,6 +23,7 @@ import { appPart } from './app-snapshot.ts';
 import { checkLive } from './live.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
+import { LeafRenewals } from './leaf-renewals.ts';
 import type { ClusterRow, NodeRow, Store, TokenRow } from './store.ts';
 
 /** Site of a node that names none, with a token that names none. */
@@ -75,6 +76,8 @@ export class Tower {
   readonly rootFingerprint: Uint8Array;
   readonly credentials: Credentials;
   readonly app: AppNetworks;
+  /** Of nodes' leaves. */
+  readonly renewals: LeafRenewals;
   readonly #row: ClusterRow;
   readonly #store: Store;
   readonly #authority: Authority;
@@ -96,6 +99,15 @@ export class Tower {
     const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.authority.root] });
     this.#trust = { version, roots: [...roots] };
     this.app = new AppNetworks({ store: parts.store, clock: parts.clock, tell: (nodes) => this.#tell({ site: null, nodes }) });
+    this.renewals = new LeafRenewals({
+      cluster: this.cluster,
+      store: parts.store,
+      authority: parts.authority,
+      clock: parts.clock,
+      random: parts.random,
+      isNext: (identity, leaf) => this.#recorded.isNext(identity, leaf),
+      changed: (row) => this.#changed(row),
+    });
     this.#recorded = new RecordedFingerprints(this.cluster, fromHex(parts.row.towerFingerprint) ?? new Uint8Array());
   }
 
