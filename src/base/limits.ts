@@ -158,6 +158,8 @@ export const limits = {
   /** A leaf that was followed by another is accepted for so long after that one was first seen, and so many of a node at once. */
   leaf_overlap_ms: 15 * 60_000,
   leaf_old_max: 2,
+  /** Until what the tower recorded has reached the peers, by their snapshots. */
+  leaf_publish_ms: 2_000,
   leaf_retire_look_ms: 60_000,
   /** A peer's channel moves over to its new leaf within so long: below `leaf_overlap_ms`, and spread, since many may have to. */
   leaf_refresh_ms_max: 5 * 60_000,

@@ -95,8 +95,8 @@ export class NodeState {
     await this.secrets.update({ [nodeSecrets.renewal]: null });
   }
 
-  /** These in the place of the ones before, on disk in one step and then here: a kill leaves either. @throws disk_full */
-  async takeCredentials(credentials: Credentials): Promise<void> {
+  /** These in the place of the ones before on disk, in one step: a kill leaves either. `useCredentials` makes them count here. @throws disk_full */
+  async keepCredentials(credentials: Credentials): Promise<void> {
     const [leaf, intermediate] = credentials.chain;
     if (leaf === undefined || intermediate === undefined) throw new Error('a verified chain has leaf and intermediate');
     await this.secrets.update({
@@ -105,6 +105,9 @@ export class NodeState {
       [nodeSecrets.intermediate]: intermediate,
       [nodeSecrets.renewal]: null,
     });
+  }
+
+  useCredentials(credentials: Credentials): void {
     this.#credentials = credentials;
   }
 

@@ -117,7 +117,11 @@ export class LeafRenewal {
     const { state, log, onRenewed } = this.#options;
     const before = fingerprint(state.credentials.chain[0] ?? new Uint8Array());
     try {
-      await state.takeCredentials(await this.#fetch(before));
+      const credentials = await this.#fetch(before);
+      await state.keepCredentials(credentials);
+      // Peers refuse a leaf that they have not heard of.
+      await this.#wait(limits.leaf_publish_ms);
+      state.useCredentials(credentials);
     } catch (error) {
       const failure = asSelvedgeError(error, 'internal_error', { what: 'renewing the certificate' });
       this.#failures++;
@@ -133,6 +137,10 @@ export class LeafRenewal {
     const { moved, of } = await onRenewed();
     log('certificate renewed', { ...facts, channels_moved: moved, channels: of });
     return { ...facts, channels_moved: moved, channels: of };
+  }
+
+  #wait(ms: number): Promise<void> {
+    return new Promise((resolve) => void this.#options.timers.after(ms, resolve));
   }
 
   async #fetch(before: Uint8Array): Promise<Credentials> {

@@ -8,6 +8,7 @@ import t, { type Test } from 'tap';
 import type { Store } from '../../src/tower/store.ts';
 import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
 import { appStoreCompliance } from './app-store.ts';
+import { renewalStoreCompliance } from './renewal-store.ts';
 import { clusterNamed, freshDirectory, nodeNamed, rejectsWith, type StoreMaker, storeCompliance, tokenNamed } from './store.ts';
 
 // Each commit waits for the disk, which others may be using.
@@ -26,6 +27,7 @@ const fileIn = (t: Test) => join(freshDirectory(t), 'tower.db');
 const maker: StoreMaker = { make: (t) => open(t, fileIn(t)), reopen: (t, store) => open(t, store.path) };
 storeCompliance(t, maker);
 appStoreCompliance(t, maker);
+renewalStoreCompliance(t, maker);
 
 t.test('a file that is no database, a damaged one and one of a newer program are refused by name', async (t) => {
   const path = fileIn(t);
