@@ -3,10 +3,11 @@
 import { createHmac } from 'node:crypto';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import type { Api } from '../src/api/http.ts';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
 import { TOWER_ID, TOWER_SITE, toHex } from '../src/base/ids.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
-import { registerControl } from '../src/node/control-routes.ts';
+import { registerControl, registerSend } from '../src/node/control-routes.ts';
 import { Host } from '../src/peering/host.ts';
 import { serveEcho } from '../src/services/echo.ts';
 import { serveFiles } from '../src/services/file-receive.ts';
@@ -85,10 +86,8 @@ async function start(
   const endpoints = hosts.map((host) => ({ host, tcp: port, udp: udpPort }));
   const tower = await openTower({ state, unseal, ...(endpoints.length > 0 && { endpoints }), clock: systemClock, random: systemRandom });
   closers.add(() => tower.close());
-  const api = await publicApi(tower, { clock: systemClock });
-  await api.ready();
-  closers.add(() => api.close());
-
+  // Connections that come before the API is made wait for it; the host ends them if it never is.
+  const api = Promise.withResolvers<Api>();
   const names = await followNames(tower);
   const host = await Host.start({
     self: { cluster: tower.cluster, site: TOWER_SITE, node: TOWER_ID },
@@ -102,7 +101,7 @@ async function start(
       void tower.renewals
         .seen(identity, fingerprint)
         .catch((error: unknown) => log('renewed certificate not recorded', { node: identity.node, reason: String(error) })),
-    onHttp: (socket) => api.server.emit('connection', socket),
+    onHttp: (socket) => void api.promise.then(({ server }) => server.emit('connection', socket)),
     statelessResetKey: resetKey(tower),
     isGoverned: governor,
     log,
@@ -127,8 +126,15 @@ async function start(
   const carry = serveCarry({ mesh: host.mesh, timers: systemTimers, log }, tower);
   closers.add(() => carry.close());
 
+  const control = { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster }) };
+  const open = await publicApi(tower, { clock: systemClock, register: (routes) => registerControl(routes, control) });
+  closers.add(() => open.close());
+  api.resolve(open);
   const admin = await adminApi(tower, socket, {
-    register: (routes) => registerControl(routes, { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster }) }),
+    register: (routes) => {
+      registerControl(routes, control);
+      registerSend(routes, control);
+    },
   });
   closers.add(() => admin.close());
   return tower;

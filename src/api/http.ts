@@ -6,10 +6,11 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Socket } from 'node:net';
 import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import fastify, { type FastifyBaseLogger, type FastifyError, type FastifyInstance, type RawServerDefault } from 'fastify';
+import fastify, { type FastifyBaseLogger, type FastifyError, type FastifyInstance, type RawServerDefault, type RouteOptions } from 'fastify';
 import { Type } from 'typebox';
-import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
+import { asSelvedgeError, type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
+import { type Access, anyScope, guard } from './access.ts';
 import { TakenAnswers } from './taken-answers.ts';
 
 export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>;
@@ -20,9 +21,11 @@ export type FailureListener = (error: unknown, where: string) => void;
 export interface ApiOptions {
   readonly title: string;
   readonly onFailure?: FailureListener;
-  /** Called before anything of a request but its head was read. A throw refuses it. */
-  readonly admit?: (address: string) => void;
+  /** Who may ask what; absent where the socket itself says that, and every caller is the same. Judged before anything of a request but its head was read. */
+  readonly access?: Access;
   readonly routes: (scope: FastifyInstance) => void;
+  /** Told of each route that there is, for whoever walks the table. */
+  readonly onRoute?: (route: RouteOptions) => void;
   /** For tests; `limits.api_answer_ms_max` unless told. */
   readonly answer_ms_max?: number;
 }
@@ -35,7 +38,7 @@ export const ErrorSchema = Type.Object({
 });
 
 /** A server of these routes, ready: listen on it, or hand it sockets with `api.server.emit('connection', socket)`. */
-export async function makeApi({ title, onFailure, admit, routes, answer_ms_max = limits.api_answer_ms_max }: ApiOptions): Promise<Api> {
+export async function makeApi({ title, onFailure, access, routes, onRoute, answer_ms_max = limits.api_answer_ms_max }: ApiOptions): Promise<Api> {
   const api: Api = fastify({
     serverFactory: (handler) => boundedServer(handler, answer_ms_max),
     // Fastify's own would destroy the socket while the answer is still being written.
@@ -43,10 +46,13 @@ export async function makeApi({ title, onFailure, admit, routes, answer_ms_max =
     bodyLimit: limits.api_body_bytes_max,
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 64 },
+    // What is asked is what is declared, and nothing beside it.
+    exposeHeadRoutes: false,
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: false } },
   }).withTypeProvider<TypeBoxTypeProvider>();
-  api.addHook('onRequest', async ({ ip, headers }) => {
-    admit?.(ip);
+  if (onRoute !== undefined) api.addHook('onRoute', onRoute);
+  if (access !== undefined) guard(api, access);
+  api.addHook('onRequest', async ({ headers }) => {
     if (headers.host === undefined) throw new SelvedgeError('request_invalid', { path: '/headers/host', why: 'missing' });
   });
   api.setErrorHandler(async (error: FastifyError, request, reply) => {
@@ -66,9 +72,13 @@ export async function makeApi({ title, onFailure, admit, routes, answer_ms_max =
   });
   await api.register(swagger, { openapi: { openapi: '3.1.0', info: { title, version: '1' } } });
   await api.register((scope, _options, done) => {
-    routes(scope);
-    scope.get('/v1/openapi.json', { schema: { hide: true } }, async () => api.swagger());
-    done();
+    try {
+      routes(scope);
+      scope.get('/v1/openapi.json', { ...anyScope, schema: { hide: true } }, async () => api.swagger());
+      done();
+    } catch (error) {
+      done(asSelvedgeError(error, 'internal_error', { what: 'the routes of an API' }));
+    }
   });
   await api.ready();
   return api;
@@ -80,6 +90,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   argument_invalid: 400,
   csr_invalid: 400,
   unauthorized: 401,
+  scope_denied: 403,
   wrong_cluster: 403,
   token_invalid: 403,
   token_expired: 403,
@@ -96,6 +107,9 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   address_pool_full: 409,
   subnet_overlaps: 409,
   policy_denied: 403,
+  resource_exists: 409,
+  resource_in_use: 409,
+  changed_meanwhile: 412,
   body_too_large: 413,
   rate_limited: 429,
   handle_closed: 503,

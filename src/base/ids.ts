@@ -43,6 +43,32 @@ export function parseSpiffeUri(uri: string): NodeIdentity | null {
   return isLabel(cluster) && isLabel(site) && isNodeId(node) ? { cluster, site, node } : null;
 }
 
+/** Operators are people or programs, not hosts: their certificates have a name of another form, which no channel accepts. */
+export interface OperatorIdentity {
+  readonly cluster: string;
+  /** As `NODE_ID`, but never the tower's. */
+  readonly operator: string;
+}
+
+const OPERATOR_ID = /^[0-9a-f]{12}$/;
+
+export function isOperatorId(text: string): boolean {
+  return OPERATOR_ID.test(text);
+}
+
+/** `spiffe://CLUSTER/operator/ID`. */
+export function operatorUri({ cluster, operator }: OperatorIdentity): string {
+  return `spiffe://${cluster}/operator/${operator}`;
+}
+
+/** The operator in a URI SAN, or null if the URI is anything but exactly that form. */
+export function parseOperatorUri(uri: string): OperatorIdentity | null {
+  const match = /^spiffe:\/\/([^/]+)\/operator\/([^/]+)$/.exec(uri);
+  if (!match) return null;
+  const [, cluster, operator] = match as unknown as [string, string, string];
+  return isLabel(cluster) && isOperatorId(operator) ? { cluster, operator } : null;
+}
+
 const HEX = Array.from({ length: 256 }, (_, octet) => octet.toString(16).padStart(2, '0'));
 
 export function toHex(bytes: Uint8Array): string {

@@ -120,6 +120,21 @@ export const limits = {
   enroll_attempts_max: 8,
   identity_file_bytes_max: 64 * KIB,
 
+  // What operators say of a cluster.
+  tenants_max: 1_024,
+  sites_max: 10_000,
+  roles_max: 256,
+  policies_max: 1_024,
+  routes_max: 1_024,
+  services_max: 4_096,
+  selector_names_max: 64,
+  route_via_max: 8,
+  rule_priority_max: 10_000,
+  node_roles_max: 16,
+  description_chars_max: 256,
+  page_items_max: 500,
+  page_items_default: 100,
+
   // App networks. What one node may be told is bounded so that its snapshot stays below `snapshot_bytes_max`.
   app_networks_max: 1_024,
   app_networks_per_node_max: 256,

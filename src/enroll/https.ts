@@ -12,6 +12,7 @@ import { equalBytes, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
 import { verifyPeer } from '../identity/verify.ts';
+import { chainOf } from '../transport/peer-chain.ts';
 
 export interface TowerAddress {
   readonly host: string;
@@ -94,19 +95,6 @@ async function judge(tower: PinnedTower, socket: TLSSocket, now_ms: () => number
     if (error instanceof SelvedgeError && error.code === 'certificate_invalid') await checkClock(tower, socket, now_ms, signal);
     throw error;
   }
-}
-
-function chainOf(socket: TLSSocket): Uint8Array[] {
-  const chain: Uint8Array[] = [];
-  let next = socket.getPeerX509Certificate();
-  // The root of a chain is its own issuer.
-  while (next !== undefined && chain.length < limits.certificate_chain_certs_max) {
-    const der = new Uint8Array(next.raw);
-    if (chain.some((known) => equalBytes(known, der))) break;
-    chain.push(der);
-    next = next.issuerCertificate;
-  }
-  return chain;
 }
 
 /** Asks the time of an end that is not believed: what it says is used for an error message only. @throws clock_skew */

@@ -29,12 +29,23 @@ import {
 } from '@peculiar/asn1-x509';
 import { OctetString } from '@peculiar/asn1-schema';
 import { assert } from '../base/errors.ts';
-import { checkLabel, isNodeId, type NodeIdentity, spiffeUri, TOWER_ID, TOWER_SITE, toHex } from '../base/ids.ts';
+import {
+  checkLabel,
+  isNodeId,
+  isOperatorId,
+  type NodeIdentity,
+  type OperatorIdentity,
+  operatorUri,
+  spiffeUri,
+  TOWER_ID,
+  TOWER_SITE,
+  toHex,
+} from '../base/ids.ts';
 import type { Random } from '../base/seam.ts';
 import { decodeDer, ECDSA_WITH_SHA256, encodeDer, toArrayBuffer } from './der.ts';
 import { p256Objection } from './keys.ts';
 import { authorityName, commonName } from './names.ts';
-import { extensionOids, keyPurposeOids } from './profile.ts';
+import { extensionOids, type LeafKind, leafPurposes } from './profile.ts';
 import type { Signer } from './signer.ts';
 
 const DAY_MS = 86_400_000;
@@ -43,6 +54,8 @@ const DAY_MS = 86_400_000;
 export const ROOT_DAYS = 3_652;
 export const INTERMEDIATE_DAYS = 730;
 export const LEAF_DAYS = 30;
+/** Spec 2.5. */
+export const OPERATOR_DAYS = 365;
 /** A clock that is a little behind still finds a fresh certificate valid. */
 export const BACKDATE_MS = 5 * 60_000;
 
@@ -107,7 +120,26 @@ export function issueLeaf({ identity, publicKey, issuer, signer, days = LEAF_DAY
   checkLabel('site', identity.site);
   assert(isNodeId(identity.node), 'a leaf is issued to a node id');
   assert((identity.node === TOWER_ID) === (identity.site === TOWER_SITE), 'the tower alone is at its site');
-  return issue({ ...issuing, subject: commonName(identity.node), publicKey, issuer: issuerOf(issuer, signer), days, extensions: leafExtensions(identity) });
+  return issue({
+    ...issuing,
+    subject: commonName(identity.node),
+    publicKey,
+    issuer: issuerOf(issuer, signer),
+    days,
+    extensions: leafExtensions(spiffeUri(identity), 'host'),
+  });
+}
+
+export interface OperatorLeafRequest extends Omit<LeafRequest, 'identity'> {
+  readonly identity: OperatorIdentity;
+}
+
+/** An operator's certificate: one URI SAN of another form than a host's, and client alone. @throws argument_invalid */
+export function issueOperatorLeaf({ identity, publicKey, issuer, signer, days = OPERATOR_DAYS, ...issuing }: OperatorLeafRequest): Promise<Uint8Array> {
+  checkLabel('cluster', identity.cluster);
+  assert(isOperatorId(identity.operator), 'an operator leaf is issued to an operator id');
+  const extensions = leafExtensions(operatorUri(identity), 'operator');
+  return issue({ ...issuing, subject: commonName(`operator ${identity.operator}`), publicKey, issuer: issuerOf(issuer, signer), days, extensions });
 }
 
 interface Issuer {
@@ -157,12 +189,12 @@ function authorityExtensions(pathLenConstraint: number, usage: number): Extensio
   ];
 }
 
-function leafExtensions(identity: NodeIdentity): Extension[] {
+function leafExtensions(uri: string, kind: LeafKind): Extension[] {
   return [
     extension(extensionOids.basicConstraints, true, new BasicConstraints({ cA: false })),
     extension(extensionOids.keyUsage, true, new KeyUsage(KeyUsageFlags.digitalSignature)),
-    extension(extensionOids.extendedKeyUsage, false, new ExtendedKeyUsage([keyPurposeOids.clientAuth, keyPurposeOids.serverAuth])),
-    extension(extensionOids.subjectAltName, false, new SubjectAlternativeName([new GeneralName({ uniformResourceIdentifier: spiffeUri(identity) })])),
+    extension(extensionOids.extendedKeyUsage, false, new ExtendedKeyUsage([...leafPurposes[kind]])),
+    extension(extensionOids.subjectAltName, false, new SubjectAlternativeName([new GeneralName({ uniformResourceIdentifier: uri })])),
   ];
 }
 

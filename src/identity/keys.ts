@@ -44,6 +44,20 @@ export function importPrivateKey(privateKey: Uint8Array): { key: KeyObject; publ
   return { key, publicKey };
 }
 
+/** The uncompressed point (65 octets) of a public key in its canonical form. */
+export function pointOf(publicKey: Uint8Array): Uint8Array {
+  return publicKey.subarray(P256_SPKI_HEAD.length - 1);
+}
+
+/** The other way. Whether the point is on the curve shows when the key is imported. */
+export function publicKeyOf(point: Uint8Array): Uint8Array {
+  const head = P256_SPKI_HEAD.subarray(0, -1);
+  const publicKey = new Uint8Array(head.length + point.length);
+  publicKey.set(head);
+  publicKey.set(point, head.length);
+  return publicKey;
+}
+
 /** SEQUENCE { SEQUENCE { id-ecPublicKey, prime256v1 }, BIT STRING 04 …}: the same 27 octets before every such point (RFC 5480). */
 const P256_SPKI_HEAD = new Uint8Array(Buffer.from('3059301306072a8648ce3d020106082a8648ce3d03010703420004', 'hex'));
 const P256_SPKI_BYTES = P256_SPKI_HEAD.length + 64;

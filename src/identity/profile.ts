@@ -26,13 +26,20 @@ export const keyPurposeOids = {
 /** Root, intermediate, leaf. */
 export const PATH_CERTS = 3;
 
+/** What a leaf may be used for, exactly: a host's both ends of a connection, an operator's asking alone. */
+export const leafPurposes = {
+  host: [keyPurposeOids.clientAuth, keyPurposeOids.serverAuth],
+  operator: [keyPurposeOids.clientAuth],
+} as const;
+export type LeafKind = keyof typeof leafPurposes;
+
 /** Why a leaf, already verified up to a root, is not of our profile; null if it is. */
-export function leafObjection(facts: ChainFacts): string | null {
+export function leafObjection(facts: ChainFacts, kind: LeafKind = 'host'): string | null {
   if (facts.version !== 3) return `it is X.509 version ${facts.version}, not 3`;
   if (facts.keyAlgorithm !== EC_PUBLIC_KEY || facts.keyCurve !== CURVE_P256) return 'its key is not of P-256, the only kind accepted';
   if (facts.signatureAlgorithm !== ECDSA_WITH_SHA256) return 'it is not signed with ECDSA and SHA-256';
   if (facts.isCa) return 'it is a CA certificate, shown as a leaf';
-  return extensionObjection(facts.extensions) ?? usageObjection(facts) ?? nameObjection(facts);
+  return extensionObjection(facts.extensions) ?? usageObjection(facts, leafPurposes[kind]) ?? nameObjection(facts);
 }
 
 /**
@@ -53,7 +60,6 @@ const EC_PUBLIC_KEY = '1.2.840.10045.2.1';
 const CURVE_P256 = '1.2.840.10045.3.1.7';
 const DIGITAL_SIGNATURE = 1;
 const knownExtensions: ReadonlySet<string> = new Set(Object.values(extensionOids));
-const leafPurposes: ReadonlySet<string> = new Set(Object.values(keyPurposeOids));
 
 /** A cluster has one intermediate, during its renewal two: the verdict on it is kept, by its SHA-256. */
 const judgedIntermediates = new Map<string, string | null>();
@@ -64,13 +70,17 @@ function extensionObjection(extensions: ChainFacts['extensions']): string | null
   return stranger === undefined ? null : `it has an extension ${stranger.oid}, which is not of the profile`;
 }
 
-function usageObjection({ keyUsage, eku, extensions }: ChainFacts): string | null {
+function usageObjection({ keyUsage, eku, extensions }: ChainFacts, purposes: readonly string[]): string | null {
   if (keyUsage !== DIGITAL_SIGNATURE) return 'its key usage is not exactly digitalSignature';
   if (!extensions.some(({ oid, critical }) => oid === extensionOids.keyUsage && critical)) return 'its key usage is not critical';
-  if (eku === null || new Set(eku).size !== leafPurposes.size || !eku.every((oid) => leafPurposes.has(oid))) {
-    return 'its extended key usage is not exactly clientAuth and serverAuth';
+  if (eku === null || new Set(eku).size !== purposes.length || !eku.every((oid) => purposes.includes(oid))) {
+    return `its extended key usage is not exactly ${purposes.map(purposeName).join(' and ')}`;
   }
   return null;
+}
+
+function purposeName(oid: string): string {
+  return Object.entries(keyPurposeOids).find(([, known]) => known === oid)?.[0] ?? oid;
 }
 
 function nameObjection({ uriNames, dnsNames, otherNames }: ChainFacts): string | null {

@@ -12,7 +12,7 @@ import { equalBytes, type NodeIdentity, parseSpiffeUri, TOWER_ID, TOWER_SITE } f
 import { limits } from '../base/limits.ts';
 import { type ChainFacts, verifyChain } from '../native.ts';
 import { formatFingerprint } from './fingerprint.ts';
-import { intermediateObjection, leafObjection, PATH_CERTS } from './profile.ts';
+import { intermediateObjection, type LeafKind, leafObjection, PATH_CERTS } from './profile.ts';
 
 /**
  * What the directory has recorded for a node: the fingerprint of its leaf (several while it is being renewed, the one in use first), or why there is none;
@@ -35,6 +35,8 @@ export interface VerifyInput {
   readonly recordedFingerprint?: (identity: NodeIdentity) => RecordedFingerprint;
 }
 
+export type ProfileInput = Pick<VerifyInput, 'chain' | 'roots' | 'cluster' | 'now_ms' | 'usage' | 'expectedNode'>;
+
 export interface VerifiedPeer {
   readonly identity: NodeIdentity;
   /** SHA-256 of the leaf. */
@@ -49,9 +51,7 @@ export interface VerifiedPeer {
 
 /** @throws certificate_invalid, certificate_revoked, wrong_cluster, wrong_node */
 export function verifyPeer(input: VerifyInput): VerifiedPeer {
-  const facts = checkPath(input);
-  const objection = leafObjection(facts) ?? shapeObjection(input, facts);
-  if (objection !== null) throw invalid(input, objection);
+  const facts = verifyProfile(input, 'host');
   const identity = identityOf(input, facts);
   checkExpectations(input, identity);
   checkRecorded(input, identity, facts.fingerprint);
@@ -59,7 +59,19 @@ export function verifyPeer(input: VerifyInput): VerifiedPeer {
   return { identity, fingerprint, spkiHash, serial, notBefore_ms, notAfter_ms };
 }
 
-function checkPath(input: VerifyInput): ChainFacts {
+/**
+ * What every decision about a chain begins with, whatever the form of the name in it: the path to a root, and our profile. It says nothing of whose chain it
+ * is; `verifyPeer` does for hosts, verify-operator.ts for operators, and neither takes the other's.
+ * @throws certificate_invalid, wrong_cluster
+ */
+export function verifyProfile(input: ProfileInput, kind: LeafKind): ChainFacts {
+  const facts = checkPath(input);
+  const objection = leafObjection(facts, kind) ?? shapeObjection(input, facts);
+  if (objection !== null) throw invalid(input, objection);
+  return facts;
+}
+
+function checkPath(input: ProfileInput): ChainFacts {
   try {
     return verifyChain(input);
   } catch (error) {
@@ -69,7 +81,7 @@ function checkPath(input: VerifyInput): ChainFacts {
 }
 
 /** The chain is leaf, intermediate, perhaps root: nothing beside the path, so that it is known which certificates were judged. */
-function shapeObjection({ chain, roots }: VerifyInput, { pathCerts }: ChainFacts): string | null {
+function shapeObjection({ chain, roots }: ProfileInput, { pathCerts }: ChainFacts): string | null {
   const [, intermediate, root, ...surplus] = chain;
   if (pathCerts !== PATH_CERTS || intermediate === undefined) return `its path to the root has ${pathCerts} certificates, expected leaf, intermediate and root`;
   if (surplus.length > 0 || (root !== undefined && !roots.some((trusted) => equalBytes(trusted, root))))
@@ -116,7 +128,7 @@ function listOf(recorded: Exclude<RecordedFingerprint, string>): readonly Uint8A
  * The refusal of a chain that does not lead to a root, in words that help most: what the leaf says of itself is looked at only here,
  * after the decision, and never makes anything acceptable.
  */
-function explain(input: VerifyInput, why: string): SelvedgeError {
+function explain(input: ProfileInput, why: string): SelvedgeError {
   const claim = readClaim(input.chain[0]);
   if (claim === null) return invalid(input, why);
   if (claim.identity !== null && claim.identity.cluster !== input.cluster) {
@@ -146,7 +158,7 @@ function readClaim(leaf: Uint8Array | undefined): Claim | null {
   }
 }
 
-function invalid({ expectedNode }: VerifyInput, why: string): SelvedgeError {
+function invalid({ expectedNode }: Pick<VerifyInput, 'expectedNode'>, why: string): SelvedgeError {
   return new SelvedgeError('certificate_invalid', { peer: expectedNode ?? 'the peer', why });
 }
 

@@ -1,6 +1,6 @@
 /**
- * The routes of the local control API, by which the CLI asks a daemon about its channels and has it ping and send: mounted on the node's
- * own socket (control-server.ts) and on the tower's. Who may open the socket may use them; they check and pass on.
+ * The routes of the control API, by which the CLI asks a daemon about its channels and has it ping and send: mounted on the node's
+ * own socket (control-server.ts), where who may open it may use them, and in the tower's API. They check and pass on.
  *
  * What takes time answers in lines of JSON (NDJSON) as it happens; an error after the first line is a line `{error}`.
  */
@@ -8,6 +8,7 @@ import { isAbsolute } from 'node:path';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
+import { management } from '../api/access.ts';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { type TrafficClass, trafficClassNames } from '../channel/classes.ts';
@@ -51,16 +52,21 @@ const SendBody = Type.Object(
 
 export function registerControl(scope: FastifyInstance, { mesh, timers, facts }: Control): void {
   const api = scope.withTypeProvider<TypeBoxTypeProvider>();
-  api.get('/v1/channels', async () => ({ self: facts(), channels: mesh.status() }));
-  api.get('/v1/peers', async () => ({ peers: mesh.status().map(({ peer, name, site, state, remote }) => ({ peer, name, site, state, remote })) }));
-  api.post('/v1/ping', { schema: { body: PingBody } }, (request, reply) => {
+  api.get('/v1/channels', management, async () => ({ self: facts(), channels: mesh.status() }));
+  api.get('/v1/peers', management, async () => ({ peers: mesh.status().map(({ peer, name, site, state, remote }) => ({ peer, name, site, state, remote })) }));
+  api.post('/v1/ping', { ...management, schema: { body: PingBody } }, (request, reply) => {
     const { node, class: cls = 'input', count = null, interval_ms = 1_000, size_bytes = 64 } = request.body;
     return streamLines(request, reply, async (signal, emit) => {
       const onSample = (sample: object) => emit(sample);
       return { ...(await ping(mesh, timers, { node, class: asClass(cls), count, interval_ms, size_bytes, signal, onSample })), done: true };
     });
   });
-  api.post('/v1/send', { schema: { body: SendBody } }, (request, reply) => {
+}
+
+/** For local sockets alone: it reads whatever file of this host the daemon may read. */
+export function registerSend(scope: FastifyInstance, { mesh, timers }: Pick<Control, 'mesh' | 'timers'>): void {
+  const api = scope.withTypeProvider<TypeBoxTypeProvider>();
+  api.post('/v1/send', { ...management, schema: { body: SendBody } }, (request, reply) => {
     const { node, path, class: cls = 'file_transfer', patience_ms } = request.body;
     if (!isAbsolute(path))
       throw new SelvedgeError('request_invalid', { path: '/body/path', why: 'must be absolute: the daemon has another working directory' });

@@ -4,7 +4,7 @@ import { listenOnSocket } from '../api/local-socket.ts';
 import type { AppNetworks } from '../overlay/app-networks.ts';
 import { registerApps } from './app-routes.ts';
 import type { Renewed } from './leaf-renewal.ts';
-import { type Control, registerControl } from './control-routes.ts';
+import { type Control, registerControl, registerSend } from './control-routes.ts';
 
 export interface NodeControl extends Control {
   readonly apps?: AppNetworks;
@@ -23,6 +23,7 @@ export async function controlServer(socketPath: string, control: NodeControl): P
         const { renew } = control;
         scope.post('/v1/renew', async () => renew());
       }
+      registerSend(scope, control);
       if (control.apps) registerApps(scope, control.apps, control.timers);
     },
   });

@@ -1,20 +1,21 @@
 /**
- * The tower's two APIs, described by their schemas: the public one over TLS (health, enroll), where nobody is known and every address has its
- * rate, and the local one over a Unix socket (tokens, nodes, status, and app networks: app-api.ts), whose file mode is its authorization. Routes only check and
- * pass on; what they mean is in tower.ts.
+ * The tower's API, described by its schemas, and mounted twice: on the public port over TLS, where access/ says who asks, and on a Unix
+ * socket, whose file mode is its authorization. Routes only check and pass on; what they mean is in tower.ts.
  */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import { type Api, ErrorSchema, type FailureListener, makeApi } from '../api/http.ts';
+import { localAccess, management } from '../api/access.ts';
+import { type Api, type ApiOptions, ErrorSchema, makeApi } from '../api/http.ts';
 import { listenOnSocket } from '../api/local-socket.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock } from '../base/seam.ts';
 import { Label, NodeId } from '../enroll/shapes.ts';
 import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema } from '../enroll/wire.ts';
-import { addressGroup } from '../transport/address-group.ts';
+import { PublicAccess } from './access/access.ts';
+import { openRoutes } from './access/open-routes.ts';
 import { appRoutes } from './app-api.ts';
-import { RateLimit } from './rate-limit.ts';
+import { resourceRoutes } from './resource-api.ts';
 import type { NodeRow } from './store.ts';
 import type { TokenView, Tower } from './tower.ts';
 
@@ -62,59 +63,64 @@ const StatusSchema = Type.Object({
   certificate_not_after_ms: Time,
 });
 
-export interface PublicApiOptions {
+export interface TowerApiOptions extends Pick<ApiOptions, 'onFailure' | 'onRoute'> {
+  /** Further routes, such as those of the mesh. */
+  readonly register?: (routes: FastifyInstance) => void;
+}
+
+export interface PublicApiOptions extends TowerApiOptions {
   readonly clock: Clock;
-  readonly onFailure?: FailureListener;
   /** For tests; `limits.api_enroll_per_address_per_minute_max` unless told. */
   readonly per_minute_max?: number;
 }
 
 /** Ready for sockets: `api.server.emit('connection', tlsSocket)`. Close it with `api.close()`. */
-export async function publicApi(
-  tower: Tower,
-  { clock, onFailure, per_minute_max = limits.api_enroll_per_address_per_minute_max }: PublicApiOptions,
-): Promise<Api> {
-  const rate = new RateLimit({ clock, per_minute: per_minute_max });
-  const routes = (scope: FastifyInstance) => {
-    const api = scope.withTypeProvider<TypeBoxTypeProvider>();
-    api.get('/v1/health', { schema: { response: { 200: HealthSchema } } }, async () => ({ ok: true as const, cluster: tower.cluster }));
-    const schema = { body: EnrollRequestSchema, response: { 200: EnrollAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
-    api.post('/v1/enroll', { schema }, (request) => tower.enroll(request.body));
-  };
-  return await makeApi({ title: 'Selvedge tower, public', routes, admit: (address) => rate.take(addressGroup(address)), ...(onFailure && { onFailure }) });
-}
-
-export interface AdminApiOptions {
-  readonly onFailure?: FailureListener;
-  /** Further routes on the same socket, such as those of the mesh. */
-  readonly register?: (routes: FastifyInstance) => void;
+export async function publicApi(tower: Tower, { clock, per_minute_max, ...options }: PublicApiOptions): Promise<Api> {
+  const access = new PublicAccess(tower, { clock, ...(per_minute_max !== undefined && { per_minute_max }) });
+  return await makeApi({ title: 'Selvedge tower', ...towerRoutes(tower, options), access });
 }
 
 /** Listens on the Unix socket, which only its owner may open. @throws state_in_use, argument_invalid, permission_denied, file_exists */
-export async function adminApi(tower: Tower, socketPath: string, { onFailure, register }: AdminApiOptions = {}): Promise<Api> {
+export async function adminApi(tower: Tower, socketPath: string, options: TowerApiOptions = {}): Promise<Api> {
+  const api = await makeApi({ title: 'Selvedge tower', ...towerRoutes(tower, options), access: localAccess(openRoutes) });
+  return await listenOnSocket(api, socketPath);
+}
+
+/** The same on both: who may ask what is said by each route's scope. */
+function towerRoutes(tower: Tower, { onFailure, onRoute, register }: TowerApiOptions): Pick<ApiOptions, 'routes' | 'onFailure' | 'onRoute'> {
   const routes = (scope: FastifyInstance) => {
     const api = scope.withTypeProvider<TypeBoxTypeProvider>();
+    strangerRoutes(api, tower);
     adminRoutes(api, tower);
     appRoutes(api, tower);
+    resourceRoutes(api, tower);
     register?.(scope);
   };
-  const api = await makeApi({ title: 'Selvedge tower, local', routes, ...(onFailure && { onFailure }) });
-  return await listenOnSocket(api, socketPath);
+  return { routes, ...(onFailure && { onFailure }), ...(onRoute && { onRoute }) };
+}
+
+/** What stands in `openRoutes`. */
+function strangerRoutes(api: Api, tower: Tower): void {
+  api.get('/v1/health', { schema: { response: { 200: HealthSchema } } }, async () => ({ ok: true as const, cluster: tower.cluster }));
+  const schema = { body: EnrollRequestSchema, response: { 200: EnrollAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
+  api.post('/v1/enroll', { schema }, (request) => tower.enroll(request.body));
 }
 
 function adminRoutes(api: Api, tower: Tower): void {
   const errors = { '4xx': ErrorSchema, '5xx': ErrorSchema };
   const created = Type.Object({ text: Type.String({ description: 'the token: shown here only' }), token: TokenSchema });
-  api.post('/v1/tokens', { schema: { body: NewTokenSchema, response: { 200: created, ...errors } } }, async ({ body }) => {
+  api.post('/v1/tokens', { ...management, schema: { body: NewTokenSchema, response: { 200: created, ...errors } } }, async ({ body }) => {
     const { uses = 1, life_ms = DEFAULT_TOKEN_LIFE_MS, site } = body;
     const { text, token } = await tower.createToken({ uses, life_ms, ...(site !== undefined && { site }) });
     return { text, token: tokenJson(token) };
   });
-  api.get('/v1/tokens', { schema: { response: { 200: Type.Array(TokenSchema), ...errors } } }, async () => (await tower.tokens()).map(tokenJson));
+  api.get('/v1/tokens', { ...management, schema: { response: { 200: Type.Array(TokenSchema), ...errors } } }, async () =>
+    (await tower.tokens()).map(tokenJson),
+  );
   const byId = { params: Type.Object({ id: TokenId }), response: { 200: TokenSchema, ...errors } };
-  api.delete('/v1/tokens/:id', { schema: byId }, async ({ params }) => tokenJson(await tower.revokeToken(params.id)));
-  api.get('/v1/nodes', { schema: { response: { 200: Type.Array(NodeSchema), ...errors } } }, async () => (await tower.nodes()).map(nodeJson));
-  api.get('/v1/status', { schema: { response: { 200: StatusSchema, ...errors } } }, async () => {
+  api.delete('/v1/tokens/:id', { ...management, schema: byId }, async ({ params }) => tokenJson(await tower.revokeToken(params.id)));
+  api.get('/v1/nodes', { ...management, schema: { response: { 200: Type.Array(NodeSchema), ...errors } } }, async () => (await tower.nodes()).map(nodeJson));
+  api.get('/v1/status', { ...management, schema: { response: { 200: StatusSchema, ...errors } } }, async () => {
     const { endpoints, ...status } = await tower.status();
     return { ...status, endpoints: [...endpoints] };
   });

@@ -1,5 +1,6 @@
-/** The local API's routes of app networks: checked by schema, passed on to app-networks.ts. */
+/** The API's routes of app networks: checked by schema, passed on to app-networks.ts. */
 import { Type } from 'typebox';
+import { management } from '../api/access.ts';
 import { type Api, ErrorSchema } from '../api/http.ts';
 import { limits } from '../base/limits.ts';
 import { AppEndpointSchema, AppHostSchema, AppMtu, AppName, AppNetworkSchema } from '../enroll/app-wire.ts';
@@ -40,21 +41,25 @@ export function appRoutes(api: Api, { app }: Tower): void {
   const one = { params: Type.Object({ name: AppName }) };
   // A node's name, or its id, which looks like one.
   const member = { params: Type.Object({ name: AppName, node: Label }) };
-  api.post('/v1/app/networks', { schema: { body: NewNetworkSchema, response: { 200: NetworkSchema, ...errors } } }, async ({ body }) =>
+  api.post('/v1/app/networks', { ...management, schema: { body: NewNetworkSchema, response: { 200: NetworkSchema, ...errors } } }, async ({ body }) =>
     networkJson(await app.create(body)),
   );
-  api.get('/v1/app/networks', { schema: { response: { 200: Type.Array(ListedSchema), ...errors } } }, async () =>
+  api.get('/v1/app/networks', { ...management, schema: { response: { 200: Type.Array(ListedSchema), ...errors } } }, async () =>
     (await app.list()).map((row) => ({ ...networkJson(row), members: row.members, attachments: row.attachments })),
   );
-  api.get('/v1/app/networks/:name', { schema: { ...one, response: { 200: ShownSchema, ...errors } } }, async ({ params }) =>
+  api.get('/v1/app/networks/:name', { ...management, schema: { ...one, response: { 200: ShownSchema, ...errors } } }, async ({ params }) =>
     shownJson(await app.show(params.name)),
   );
-  api.delete('/v1/app/networks/:name', { schema: { ...one, response: { 200: NetworkSchema, ...errors } } }, async ({ params }) =>
+  api.delete('/v1/app/networks/:name', { ...management, schema: { ...one, response: { 200: NetworkSchema, ...errors } } }, async ({ params }) =>
     networkJson(await app.delete(params.name)),
   );
   const changed = { ...member, response: { 200: EndpointSchema, ...errors } };
-  api.put('/v1/app/networks/:name/members/:node', { schema: changed }, async ({ params }) => endpointJson(await app.add(params.name, params.node)));
-  api.delete('/v1/app/networks/:name/members/:node', { schema: changed }, async ({ params }) => endpointJson(await app.remove(params.name, params.node)));
+  api.put('/v1/app/networks/:name/members/:node', { ...management, schema: changed }, async ({ params }) =>
+    endpointJson(await app.add(params.name, params.node)),
+  );
+  api.delete('/v1/app/networks/:name/members/:node', { ...management, schema: changed }, async ({ params }) =>
+    endpointJson(await app.remove(params.name, params.node)),
+  );
 }
 
 function networkJson({ name, vni, subnet4, subnet6, mtu, learning, created_ms }: AppNetworkRow) {

@@ -44,7 +44,8 @@ export function serveSnapshots(
     });
   });
 
-  const unsubscribe = tower.onChange(({ site, nodes }) => {
+  const unsubscribe = tower.onChange(({ everybody = false, site, nodes }) => {
+    if (everybody) for (const subscription of live.values()) subscription.wake();
     for (const node of nodes) live.get(node)?.wake();
     if (site !== null) for (const subscription of live.values()) subscription.changed(site);
   });

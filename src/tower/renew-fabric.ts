@@ -20,7 +20,7 @@ export interface RenewService {
 
 /** `onFailure` hears of refusals, and of what went wrong in between. */
 export function serveRenewals(
-  mesh: Mesh,
+  mesh: Pick<Mesh, 'handle'>,
   renewals: LeafRenewals,
   timers: Timers,
   onFailure: (error: SelvedgeError, node: string | null) => void,

@@ -7,7 +7,7 @@ import type { Transaction } from 'kysely';
 import { assert, SelvedgeError } from '../base/errors.ts';
 import { appPool, type Pool, vniPool, vtepPool, walk } from './address-pool.ts';
 import type { AppEndpointRow, AppNetworkRow } from './app-store.ts';
-import type { Tables } from './migrations.ts';
+import type { Tables } from './schema/tables.ts';
 import { formatAddress, readSubnet, type Subnet } from './subnet.ts';
 
 type Tx = Transaction<Tables>;

@@ -5,7 +5,7 @@
 import type { Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
-import type { Tables } from './migrations.ts';
+import type { Tables } from './schema/tables.ts';
 
 type Tx = Transaction<Tables>;
 

@@ -4,7 +4,7 @@ import { SelvedgeError } from '../base/errors.ts';
 import type { AppEndpoint } from '../enroll/app-wire.ts';
 import { AppCache } from './app-cache.ts';
 import type { AppChange, AppEndpointRow, AppHostRow, AppNetworkRow, AppNetworkView, AppStore, AppView, NewAppNetwork, WireguardFacts } from './app-store.ts';
-import type { Tables } from './migrations.ts';
+import type { Tables } from './schema/tables.ts';
 import { assignVni, assignVtep, clusterOf, forgetCursors, insertEndpoint } from './store-sql-app-assign.ts';
 import { checkRoomForEndpoint, checkRoomForNetwork, membersOf, networksOf, sharersOf } from './store-sql-app-room.ts';
 import { recordChange, scopeOfApp, scopeOfNode } from './store-sql-change.ts';

@@ -1,7 +1,7 @@
 /** Versions, scopes and the audit row of a change: part of the transaction of the change itself, and written nowhere else. */
 import type { Kysely, Transaction } from 'kysely';
 import { AUDIT_ORIGIN, type AuditEntry, auditHash } from './audit.ts';
-import type { Tables } from './migrations.ts';
+import type { Tables } from './schema/tables.ts';
 
 /** What changes with anything at all. */
 export const SCOPE_ALL = 'all';
@@ -13,6 +13,10 @@ export const scopeOfNode = (node: string) => `node:${node}`;
 /** What the snapshots of an app network's members show. */
 export const scopeOfApp = (network: string) => `app:${network}`;
 
+/** What the snapshots of a role's or a tenant's nodes show. */
+export const scopeOfRole = (role: string) => `role:${role}`;
+export const scopeOfTenant = (tenant: string) => `tenant:${tenant}`;
+
 interface Change {
   readonly at_ms: number;
   readonly actor: string;
@@ -23,7 +27,8 @@ interface Change {
   readonly scopes: readonly string[];
 }
 
-export async function recordChange(tx: Transaction<Tables>, change: Change): Promise<void> {
+/** The version that it makes. */
+export async function recordChange(tx: Transaction<Tables>, change: Change): Promise<number> {
   const version = (await versionOf(tx, [SCOPE_ALL])) + 1;
   await tx
     .insertInto('versions')
@@ -46,6 +51,7 @@ export async function recordChange(tx: Transaction<Tables>, change: Change): Pro
     .insertInto('audit')
     .values({ ...row, hash: auditHash(row) })
     .execute();
+  return version;
 }
 
 export async function versionOf(db: Kysely<Tables>, scopes: readonly string[]): Promise<number> {
@@ -61,4 +67,11 @@ export async function versionOf(db: Kysely<Tables>, scopes: readonly string[]): 
 export async function appScopesOf(db: Kysely<Tables>, node: string): Promise<string[]> {
   const rows = await db.selectFrom('app_endpoints').select('network').where('node_id', '=', node).where('attachment', '=', '').execute();
   return rows.map((row) => scopeOfApp(row.network));
+}
+
+/** The scopes of a node's roles and tenant. */
+export async function ruleScopesOf(db: Kysely<Tables>, node: string): Promise<string[]> {
+  const used = db.selectFrom('resource_uses').select(['of_kind', 'of_name']).where('kind', '=', 'node').where('name', '=', node);
+  const rows = await used.where('of_kind', 'in', ['role', 'tenant']).execute();
+  return rows.map((row) => (row.of_kind === 'role' ? scopeOfRole(row.of_name) : scopeOfTenant(row.of_name)));
 }

@@ -1,16 +1,102 @@
 /** Rows of nodes, as the store's other queries need them too. */
-import type { Selectable, Transaction } from 'kysely';
+import type { Kysely, Selectable, Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
 import type { Endpoint } from '../enroll/wire.ts';
-import type { Tables } from './migrations.ts';
 import type { Renewal } from './renewal.ts';
-import type { NodeRow } from './store.ts';
+import { completeSpec, kinds, type SiteSettings, type Use } from './resources/kinds.ts';
+import type { By, Match } from './resources/resource-store.ts';
+import type { Tables } from './schema/tables.ts';
+import { appScopesOf, recordChange, scopeOfSite } from './store-sql-change.ts';
+import { checkMatch } from './store-sql-resources.ts';
+import { setUses } from './store-sql-uses.ts';
+import type { NodeRow, NodeSettings } from './store.ts';
 
 /** @throws not_found */
 export async function mustFind(tx: Transaction<Tables>, id: string): Promise<NodeRow> {
   const row = await tx.selectFrom('nodes').selectAll().where('id', '=', id).executeTakeFirst();
   if (row === undefined) throw new SelvedgeError('not_found', { what: 'node', name: id });
   return nodeRow(row);
+}
+
+/**
+ * A node as it came to be by enrolling. A site that nobody has made comes with its first node. @throws name_taken, csr_invalid (the key is another node's), not_found (its tenant
+ * or a role)
+ */
+export async function insertNode(tx: Transaction<Tables>, node: NodeRow): Promise<void> {
+  const { id, name, site, fingerprint, leaf, csrHash, spkiHash, endpoints, created_ms, seen_ms, tenant, roles, revision } = node;
+  const row = {
+    id,
+    name,
+    site,
+    fingerprint,
+    leaf,
+    csr_hash: csrHash,
+    spki_hash: spkiHash,
+    endpoints: JSON.stringify(endpoints),
+    disabled: 0,
+    created_ms,
+    seen_ms,
+    tenant,
+    roles: JSON.stringify(roles),
+    revision,
+    renewal: null,
+  };
+  const done = await tx
+    .insertInto('nodes')
+    .values(row)
+    .onConflict((conflict) => conflict.doNothing())
+    .executeTakeFirst();
+  if (done.numInsertedOrUpdatedRows === 1n) {
+    await makeSite(tx, site, created_ms, revision);
+    await setUses(tx, { kind: 'node', name: id }, usesOfNode(node));
+    return;
+  }
+  const rival = await tx.selectFrom('nodes').select('id').where('spki_hash', '=', spkiHash).executeTakeFirst();
+  throw rival === undefined
+    ? new SelvedgeError('name_taken', { name })
+    : new SelvedgeError('csr_invalid', { why: `its key is that of node ${rival.id} already` });
+}
+
+/** @throws not_found, changed_meanwhile */
+export async function changeNode(tx: Transaction<Tables>, id: string, said: Partial<NodeSettings>, match: Match, { actor, at_ms }: By): Promise<NodeRow> {
+  const found = await mustFind(tx, id);
+  checkMatch('node', found.name, found.revision, match);
+  const row = { ...found, ...said };
+  const { disabled, tenant, roles } = row;
+  if (JSON.stringify({ disabled, tenant, roles }) === JSON.stringify({ disabled: found.disabled, tenant: found.tenant, roles: found.roles })) return found;
+  const action = disabled === found.disabled ? 'node.change' : disabled ? 'node.disable' : 'node.enable';
+  const revision = await recordChange(tx, { at_ms, actor, action, subject: id, detail: { disabled, tenant, roles }, scopes: await scopesOf(tx, found) });
+  await tx
+    .updateTable('nodes')
+    .set({ disabled: disabled ? 1 : 0, tenant, roles: JSON.stringify(roles), revision })
+    .where('id', '=', id)
+    .execute();
+  await setUses(tx, { kind: 'node', name: id }, usesOfNode(row));
+  return { ...row, revision };
+}
+
+/** The settings of a site, also of one that nobody has made yet. */
+export async function siteSettingsOf(db: Kysely<Tables>, site: string): Promise<SiteSettings> {
+  const row = await db.selectFrom('resources').select('spec').where('kind', '=', 'site').where('name', '=', site).executeTakeFirst();
+  return completeSpec(kinds.site, row === undefined ? {} : (JSON.parse(row.spec) as object));
+}
+
+/** Whose snapshots show a node: those of its site, and of all that share an app network with it. */
+export async function scopesOf(tx: Transaction<Tables>, { id, site }: NodeRow): Promise<string[]> {
+  return [scopeOfSite(site), ...(await appScopesOf(tx, id))];
+}
+
+function usesOfNode({ site, tenant, roles }: NodeRow): Use[] {
+  const uses: Use[] = [{ kind: 'site', name: site }, ...roles.map((name): Use => ({ kind: 'role', name }))];
+  return tenant === null ? uses : [...uses, { kind: 'tenant', name: tenant }];
+}
+
+async function makeSite(tx: Transaction<Tables>, name: string, at_ms: number, revision: number): Promise<void> {
+  await tx
+    .insertInto('resources')
+    .values({ kind: 'site', name, spec: '{}', revision, created_ms: at_ms, changed_ms: at_ms })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
 }
 
 // `bigint` columns come back as text from some drivers; the rest is a matter of names.
@@ -29,5 +115,8 @@ export function nodeRow(row: Selectable<Tables['nodes']>): NodeRow {
     disabled: row.disabled !== 0,
     created_ms: Number(row.created_ms),
     seen_ms: row.seen_ms === null ? null : Number(row.seen_ms),
+    tenant: row.tenant,
+    roles: JSON.parse(row.roles) as string[],
+    revision: Number(row.revision),
   };
 }

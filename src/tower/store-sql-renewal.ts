@@ -1,10 +1,10 @@
 /** The rows of leaves that are being renewed; what they mean is in renewal.ts. Each is part of the transaction that it is given. */
 import type { Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
-import type { Tables } from './migrations.ts';
+import type { Tables } from './schema/tables.ts';
 import { type LeafRow, offered, retired, used } from './renewal.ts';
-import { appScopesOf, recordChange, scopeOfSite } from './store-sql-change.ts';
-import { mustFind, nodeRow } from './store-sql-nodes.ts';
+import { recordChange } from './store-sql-change.ts';
+import { mustFind, nodeRow, scopesOf } from './store-sql-nodes.ts';
 import type { NodeRow } from './store.ts';
 
 export async function offerLeaf(tx: Transaction<Tables>, id: string, next: LeafRow, holding: string, at_ms: number): Promise<NodeRow> {
@@ -40,13 +40,13 @@ interface Told {
 }
 
 async function write(tx: Transaction<Tables>, row: NodeRow, { at_ms, action, detail }: Told): Promise<NodeRow> {
-  const { id, site, fingerprint, leaf, csrHash, spkiHash, renewal } = row;
+  const { id, fingerprint, leaf, csrHash, spkiHash, renewal } = row;
   await tx
     .updateTable('nodes')
     .set({ fingerprint, leaf, csr_hash: csrHash, spki_hash: spkiHash, renewal: renewal === null ? null : JSON.stringify(renewal) })
     .where('id', '=', id)
     .execute();
   const actor = action === 'node.leaf-retired' ? 'tower' : `node:${id}`;
-  await recordChange(tx, { at_ms, actor, action, subject: id, detail, scopes: [scopeOfSite(site), ...(await appScopesOf(tx, id))] });
+  await recordChange(tx, { at_ms, actor, action, subject: id, detail, scopes: await scopesOf(tx, row) });
   return row;
 }

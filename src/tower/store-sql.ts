@@ -10,18 +10,21 @@ import { limits } from '../base/limits.ts';
 import type { Endpoint } from '../enroll/wire.ts';
 import type { AppStore } from './app-store.ts';
 import { auditBreak } from './audit.ts';
-import type { Tables } from './migrations.ts';
-import { mustFind, nodeRow } from './store-sql-nodes.ts';
+import type { Tables } from './schema/tables.ts';
+import { changeNode, insertNode, mustFind, nodeRow, scopesOf, siteSettingsOf } from './store-sql-nodes.ts';
 import { offerLeaf, retireLeaves, useLeaf } from './store-sql-renewal.ts';
-import { appScopesOf, recordChange, SCOPE_ALL, SCOPE_EVERYBODY, scopeOfNode, scopeOfSite, versionOf } from './store-sql-change.ts';
+import { appScopesOf, recordChange, ruleScopesOf, SCOPE_ALL, SCOPE_EVERYBODY, scopeOfNode, scopeOfSite, versionOf } from './store-sql-change.ts';
 import { SqlAppStore } from './store-sql-app.ts';
-import type { Admission, AuditRow, ClusterRow, NewNode, NewToken, NodeRow, Store, TokenProof, TokenRow } from './store.ts';
+import { sqlResourceStores } from './store-sql-resources.ts';
+import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
+import type { Admission, AuditRow, ClusterRow, NewNode, NewToken, NodeRow, NodeSettings, Store, TokenProof, TokenRow } from './store.ts';
 
 const AUDIT_PAGE_ROWS = 1_000;
 
 export class SqlStore implements Store {
   readonly path: string;
   readonly app: AppStore;
+  readonly resources: ResourceStores;
   readonly #db: Kysely<Tables>;
   readonly #rule: (error: unknown) => unknown;
   #closed: Promise<void> | null = null;
@@ -31,6 +34,7 @@ export class SqlStore implements Store {
     this.#db = given.db;
     this.#rule = given.rule;
     this.app = new SqlAppStore((work) => this.#write(work));
+    this.resources = sqlResourceStores((work) => this.#write(work));
   }
 
   cluster(): Promise<ClusterRow | null> {
@@ -64,7 +68,9 @@ export class SqlStore implements Store {
   }
 
   scopeVersion({ id, site }: Pick<NodeRow, 'id' | 'site'>): Promise<number> {
-    return this.#write(async (tx) => await versionOf(tx, [SCOPE_EVERYBODY, scopeOfSite(site), scopeOfNode(id), ...(await appScopesOf(tx, id))]));
+    return this.#write(
+      async (tx) => await versionOf(tx, [SCOPE_EVERYBODY, scopeOfSite(site), scopeOfNode(id), ...(await appScopesOf(tx, id)), ...(await ruleScopesOf(tx, id))]),
+    );
   }
 
   createToken(token: NewToken, at_ms: number): Promise<TokenRow> {
@@ -79,6 +85,13 @@ export class SqlStore implements Store {
 
   tokens(): Promise<readonly TokenRow[]> {
     return this.#read(async (db) => (await db.selectFrom('tokens').selectAll().orderBy('created_ms').orderBy('id').execute()).map(tokenRow));
+  }
+
+  tokenPage({ after, limit }: PageRequest): Promise<readonly TokenRow[]> {
+    return this.#read(async (db) => {
+      const all = db.selectFrom('tokens').selectAll().orderBy('id').limit(limit);
+      return (await (after === null ? all : all.where('id', '>', after)).execute()).map(tokenRow);
+    });
   }
 
   revokeToken(id: string, at_ms: number): Promise<TokenRow> {
@@ -110,11 +123,13 @@ export class SqlStore implements Store {
       await takeUse(tx, token, node.site, at_ms);
       await checkRoom(tx, 'nodes', limits.tower_nodes_max);
       await checkRoom(tx, 'nodes', limits.site_nodes_max, node.site);
-      const made: NodeRow = { ...node, renewal: null, disabled: false, created_ms: at_ms, seen_ms: null };
+      const { tenant = (await siteSettingsOf(tx, node.site)).tenant, roles = [] } = node;
+      const detail = { name: node.name, site: node.site, fingerprint: node.fingerprint, token: token.id };
+      const scopes = [scopeOfSite(node.site)];
+      const revision = await recordChange(tx, { at_ms, actor: `token:${token.id}`, action: 'node.enroll', subject: node.id, detail, scopes });
+      const made: NodeRow = { ...node, renewal: null, disabled: false, created_ms: at_ms, seen_ms: null, tenant, roles, revision };
       await insertNode(tx, made);
       await tx.insertInto('enrollments').values({ token_id: token.id, csr_hash: node.csrHash, node_id: node.id, at_ms }).execute();
-      const detail = { name: node.name, site: node.site, fingerprint: node.fingerprint, token: token.id };
-      await recordChange(tx, { at_ms, actor: `token:${token.id}`, action: 'node.enroll', subject: node.id, detail, scopes: [scopeOfSite(node.site)] });
       return made;
     });
   }
@@ -132,6 +147,18 @@ export class SqlStore implements Store {
       const all = db.selectFrom('nodes').selectAll().orderBy('id');
       return (await (filter === undefined ? all : all.where('site', '=', filter.site)).execute()).map(nodeRow);
     });
+  }
+
+  nodePage({ after, limit, site }: PageRequest & { readonly site?: string }): Promise<readonly NodeRow[]> {
+    return this.#read(async (db) => {
+      const all = db.selectFrom('nodes').selectAll().orderBy('id').limit(limit);
+      const ofSite = site === undefined ? all : all.where('site', '=', site);
+      return (await (after === null ? ofSite : ofSite.where('id', '>', after)).execute()).map(nodeRow);
+    });
+  }
+
+  counts(): Promise<{ readonly nodes: number; readonly tokens: number }> {
+    return this.#read(async (db) => ({ nodes: await countOf(db, 'nodes'), tokens: await countOf(db, 'tokens') }));
   }
 
   setEndpoints(id: string, endpoints: readonly Endpoint[], at_ms: number): Promise<boolean> {
@@ -175,19 +202,8 @@ export class SqlStore implements Store {
     });
   }
 
-  setDisabled(id: string, disabled: boolean, at_ms: number): Promise<NodeRow> {
-    return this.#write(async (tx) => {
-      const found = await mustFind(tx, id);
-      if (found.disabled === disabled) return found;
-      await tx
-        .updateTable('nodes')
-        .set({ disabled: disabled ? 1 : 0 })
-        .where('id', '=', id)
-        .execute();
-      const action = disabled ? 'node.disable' : 'node.enable';
-      await recordChange(tx, { at_ms, actor: 'admin', action, subject: id, detail: {}, scopes: await scopesOf(tx, found) });
-      return { ...found, disabled };
-    });
+  setNode(id: string, settings: Partial<NodeSettings>, match: Match, by: By): Promise<NodeRow> {
+    return this.#write((tx) => changeNode(tx, id, settings, match, by));
   }
 
   seen(id: string, at_ms: number): Promise<void> {
@@ -291,43 +307,14 @@ async function takeUse(tx: Transaction<Tables>, token: TokenRow, site: string, a
   throw now.revoked_ms === null ? new SelvedgeError('token_exhausted', { limit: token.usesMax }) : new SelvedgeError('token_revoked');
 }
 
-async function insertNode(tx: Transaction<Tables>, node: NodeRow): Promise<void> {
-  const { id, name, site, fingerprint, leaf, csrHash, spkiHash, endpoints, created_ms, seen_ms } = node;
-  const row = {
-    id,
-    name,
-    site,
-    fingerprint,
-    leaf,
-    csr_hash: csrHash,
-    spki_hash: spkiHash,
-    endpoints: JSON.stringify(endpoints),
-    disabled: 0,
-    created_ms,
-    seen_ms,
-    renewal: null,
-  };
-  const done = await tx
-    .insertInto('nodes')
-    .values(row)
-    .onConflict((conflict) => conflict.doNothing())
-    .executeTakeFirst();
-  if (done.numInsertedOrUpdatedRows === 1n) return;
-  const rival = await tx.selectFrom('nodes').select('id').where('spki_hash', '=', spkiHash).executeTakeFirst();
-  throw rival === undefined
-    ? new SelvedgeError('name_taken', { name })
-    : new SelvedgeError('csr_invalid', { why: `its key is that of node ${rival.id} already` });
-}
-
-/** Whose snapshots show a node: those of its site, and of all that share an app network with it. */
-async function scopesOf(tx: Transaction<Tables>, { id, site }: NodeRow): Promise<string[]> {
-  return [scopeOfSite(site), ...(await appScopesOf(tx, id))];
-}
-
 async function checkRoom(tx: Transaction<Tables>, table: 'nodes' | 'tokens', max: number, site?: string): Promise<void> {
-  const all = tx.selectFrom(table).select((select) => select.fn.countAll().as('count'));
+  if ((await countOf(tx, table, site)) >= max) throw new SelvedgeError('limit_reached', { limit: site === undefined ? table : `nodes of site ${site}`, max });
+}
+
+async function countOf(db: Kysely<Tables>, table: 'nodes' | 'tokens', site?: string): Promise<number> {
+  const all = db.selectFrom(table).select((select) => select.fn.countAll().as('count'));
   const row = await (site === undefined ? all : all.where('site', '=', site)).executeTakeFirstOrThrow();
-  if (Number(row.count) >= max) throw new SelvedgeError('limit_reached', { limit: site === undefined ? table : `nodes of site ${site}`, max });
+  return Number(row.count);
 }
 
 // `bigint` columns come back as text from some drivers; the rest is a matter of names.

@@ -7,7 +7,8 @@ import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import { Kysely, type SqliteDatabase, SqliteDialect } from 'kysely';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
-import { migrate, type Tables } from './migrations.ts';
+import { migrate } from './schema/migrate.ts';
+import type { Tables } from './schema/tables.ts';
 import type { Store } from './store.ts';
 import { SqlStore } from './store-sql.ts';
 

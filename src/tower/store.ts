@@ -10,6 +10,7 @@
 import type { Endpoint } from '../enroll/wire.ts';
 import type { AppStore } from './app-store.ts';
 import type { LeafRow, Renewal } from './renewal.ts';
+import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
 
 /** What the tower says of itself: made once, endpoints and leaf change. */
 export interface ClusterRow {
@@ -41,7 +42,15 @@ export interface NodeRow {
   readonly disabled: boolean;
   readonly created_ms: number;
   readonly seen_ms: number | null;
+  /** Null: the platform's own. */
+  readonly tenant: string | null;
+  readonly roles: readonly string[];
+  /** The store's version of the last change that an operator can make. */
+  readonly revision: number;
 }
+
+/** What an operator says of a node. */
+export type NodeSettings = Pick<NodeRow, 'disabled' | 'tenant' | 'roles'>;
 
 export interface TokenRow {
   readonly id: string;
@@ -87,6 +96,9 @@ export interface NewNode {
   readonly csrHash: string;
   readonly spkiHash: string;
   readonly endpoints: readonly Endpoint[];
+  /** Absent: that of its site. */
+  readonly tenant?: string | null;
+  readonly roles?: readonly string[];
 }
 
 export interface Admission {
@@ -99,6 +111,7 @@ export interface Admission {
 export interface Store {
   readonly path: string;
   readonly app: AppStore;
+  readonly resources: ResourceStores;
 
   /** Null until `setCluster`. */
   cluster(): Promise<ClusterRow | null>;
@@ -113,6 +126,8 @@ export interface Store {
   /** @throws limit_reached when there are too many */
   createToken(token: NewToken, at_ms: number): Promise<TokenRow>;
   tokens(): Promise<readonly TokenRow[]>;
+  /** In the order of their ids. */
+  tokenPage(request: PageRequest): Promise<readonly TokenRow[]>;
   /** Idempotent. @throws not_found */
   revokeToken(id: string, at_ms: number): Promise<TokenRow>;
   /**
@@ -128,6 +143,9 @@ export interface Store {
   node(id: string): Promise<NodeRow | null>;
   nodeNamed(name: string): Promise<NodeRow | null>;
   nodes(filter?: { site: string }): Promise<readonly NodeRow[]>;
+  /** In the order of their ids. */
+  nodePage(request: PageRequest & { readonly site?: string }): Promise<readonly NodeRow[]>;
+  counts(): Promise<{ readonly nodes: number; readonly tokens: number }>;
   /** Nothing happens, no version moves, where they are the same. @throws not_found */
   setEndpoints(id: string, endpoints: readonly Endpoint[], at_ms: number): Promise<boolean>;
   /**
@@ -140,8 +158,8 @@ export interface Store {
   retireLeaves(at_ms: number): Promise<readonly NodeRow[]>;
   /** Records another leaf, or none: with none the node is revoked. @throws not_found */
   setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number): Promise<NodeRow>;
-  /** @throws not_found */
-  setDisabled(id: string, disabled: boolean, at_ms: number): Promise<NodeRow>;
+  /** What is not said stays. @throws not_found (also of a role or tenant), changed_meanwhile */
+  setNode(id: string, settings: Partial<NodeSettings>, match: Match, by: By): Promise<NodeRow>;
   /** An observation, not a change: no version, no audit row. */
   seen(id: string, at_ms: number): Promise<void>;
 

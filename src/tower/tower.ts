@@ -5,7 +5,7 @@
  */
 import { createHash, X509Certificate } from 'node:crypto';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
-import { checkLabel, fromHex, TOWER_SITE, toHex } from '../base/ids.ts';
+import { checkLabel, fromHex, isNodeId, TOWER_SITE, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock, Random } from '../base/seam.ts';
 import { makeToken, readToken } from '../enroll/token.ts';
@@ -24,7 +24,9 @@ import { checkLive } from './live.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
 import { LeafRenewals } from './leaf-renewals.ts';
-import type { ClusterRow, NodeRow, Store, TokenRow } from './store.ts';
+import type { Match, PageRequest } from './resources/resource-store.ts';
+import { Resources } from './resources/resources.ts';
+import type { ClusterRow, NodeRow, NodeSettings, Store, TokenRow } from './store.ts';
 
 /** Site of a node that names none, with a token that names none. */
 const DEFAULT_SITE = 'default';
@@ -62,8 +64,9 @@ export interface TowerStatus {
   readonly certificate_not_after_ms: number;
 }
 
-/** Whose snapshots may differ now: those of a site's nodes (null: of none), and of further nodes, wherever they are. */
+/** Whose snapshots may differ now: those of a site's nodes (null: of none), and of further nodes, wherever they are; or everybody's. */
 export interface Touched {
+  readonly everybody?: boolean;
   readonly site: string | null;
   readonly nodes: readonly string[];
 }
@@ -78,6 +81,7 @@ export class Tower {
   readonly app: AppNetworks;
   /** Of nodes' leaves. */
   readonly renewals: LeafRenewals;
+  readonly resources: Resources;
   readonly #row: ClusterRow;
   readonly #store: Store;
   readonly #authority: Authority;
@@ -108,6 +112,7 @@ export class Tower {
       isNext: (identity, leaf) => this.#recorded.isNext(identity, leaf),
       changed: (row) => this.#changed(row),
     });
+    this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
     this.#recorded = new RecordedFingerprints(this.cluster, fromHex(parts.row.towerFingerprint) ?? new Uint8Array());
   }
 
@@ -155,6 +160,10 @@ export class Tower {
 
   async tokens(): Promise<readonly TokenView[]> {
     return (await this.#store.tokens()).map(tokenView);
+  }
+
+  async tokenPage(request: PageRequest): Promise<readonly TokenView[]> {
+    return (await this.#store.tokenPage(request)).map(tokenView);
   }
 
   /** @throws not_found */
@@ -232,6 +241,22 @@ export class Tower {
     return await this.#store.nodes();
   }
 
+  nodePage(request: PageRequest & { readonly site?: string }): Promise<readonly NodeRow[]> {
+    return this.#store.nodePage(request);
+  }
+
+  /** By its id, or its name. @throws not_found */
+  async findNode(idOrName: string): Promise<NodeRow> {
+    const row = (isNodeId(idOrName) ? await this.#store.node(idOrName) : null) ?? (await this.#store.nodeNamed(idOrName));
+    if (row === null) throw new SelvedgeError('not_found', { what: 'node', name: idOrName });
+    return row;
+  }
+
+  /** What is not said stays. @throws not_found, changed_meanwhile */
+  async setNode(id: string, settings: Partial<NodeSettings>, match: Match, actor: string): Promise<NodeRow> {
+    return await this.#changed(await this.#store.setNode(id, settings, match, { actor, at_ms: this.#clock.wall() }));
+  }
+
   /** A node says where it can be dialed now. @throws not_found, certificate_revoked, argument_invalid */
   async setEndpoints(id: string, endpoints: readonly Endpoint[]): Promise<void> {
     checkEndpointsSize(endpoints);
@@ -255,11 +280,11 @@ export class Tower {
 
   /** @throws not_found */
   async setDisabled(id: string, disabled: boolean): Promise<NodeRow> {
-    return await this.#changed(await this.#store.setDisabled(id, disabled, this.#clock.wall()));
+    return await this.setNode(id, { disabled }, null, 'admin');
   }
 
   async status(): Promise<TowerStatus> {
-    const [version, nodes, tokens] = await Promise.all([this.#store.version(), this.#store.nodes(), this.#store.tokens()]);
+    const [version, { nodes, tokens }] = await Promise.all([this.#store.version(), this.#store.counts()]);
     const certificate_not_after_ms = new X509Certificate(this.credentials.chain[0] ?? '').validToDate.getTime();
     const root = `sha256:${toHex(this.rootFingerprint)}`;
     return {
@@ -267,8 +292,8 @@ export class Tower {
       fingerprint: root,
       version,
       endpoints: this.#row.endpoints,
-      nodes: nodes.length,
-      tokens: tokens.length,
+      nodes,
+      tokens,
       certificate_not_after_ms,
     };
   }

@@ -24,7 +24,9 @@ async function storeOf(t: Test, nodes: number, networks: number, endpoints: Iter
   await empty.close();
   const database = new DatabaseSync(path);
   database.exec('begin');
-  const node = database.prepare("insert into nodes values (?, ?, 'north', 'ff', 'AAAA', 'ff', ?, '[]', 0, 0, null)");
+  const node = database.prepare(
+    "insert into nodes (id, name, site, fingerprint, leaf, csr_hash, spki_hash, endpoints, disabled, created_ms, seen_ms) values (?, ?, 'north', 'ff', 'AAAA', 'ff', ?, '[]', 0, 0, null)",
+  );
   for (let index = 0; index < nodes; index++) node.run(idOf(index), `node-${index}`, idOf(index));
   const endpoint = database.prepare('insert into app_endpoints (network, node_id, attachment, mac, address4, created_ms) values (?, ?, ?, ?, ?, 0)');
   const members = new Set<number>();

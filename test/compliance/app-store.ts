@@ -147,8 +147,8 @@ export function appStoreCompliance(t: Test, maker: StoreMaker): void {
     t.strictSame(await moved(() => app.setWireguard(neighbour.id, factsOf(KEYS[1] ?? ''), NOW_MS)), [false, false, false, false], 'wireguard of no member');
     const moving = () => store.setEndpoints(far.id, [{ host: '198.51.100.9', tcp: 443, udp: 443 }], NOW_MS);
     t.strictSame(await moved(moving), [true, false, true, false], 'a host moves');
-    t.strictSame(await moved(() => store.setDisabled(far.id, true, NOW_MS)), [true, false, true, false], 'disabled');
-    t.strictSame(await moved(() => store.setDisabled(far.id, false, NOW_MS)), [true, false, true, false], 'enabled');
+    t.strictSame(await moved(() => store.setNode(far.id, { disabled: true }, null, { actor: 'admin', at_ms: NOW_MS })), [true, false, true, false], 'disabled');
+    t.strictSame(await moved(() => store.setNode(far.id, { disabled: false }, null, { actor: 'admin', at_ms: NOW_MS })), [true, false, true, false], 'enabled');
     t.strictSame(await moved(() => store.setLeaf(far.id, null, NOW_MS)), [true, false, true, false], 'revoked');
     t.strictSame(await moved(() => app.removeMember('shop', far.id, NOW_MS)), [true, false, true, false], 'remove');
     t.strictSame(await moved(() => app.attach('shop', one.id, 'db', NOW_MS)), [true, false, false, false], 'who was removed is told no more');
@@ -184,14 +184,14 @@ export function appStoreCompliance(t: Test, maker: StoreMaker): void {
     t.strictSame(await seen(a), [['shop'], [a, b].toSorted(), rows(`shop ${a}`, `shop ${b}`, `shop ${b} web`)]);
     t.strictSame(await seen(c), [['office', 'third'], [b, c].toSorted(), rows(`office ${b}`, `office ${c}`, `third ${c}`)]);
     t.strictSame((await app.sharers(b)).toSorted(), [a, b, c].toSorted());
-    await store.setDisabled(b, true, NOW_MS);
+    await store.setNode(b, { disabled: true }, null, { actor: 'admin', at_ms: NOW_MS });
     t.strictSame(await seen(a), [['shop'], [a], [`shop ${a}`]], 'who is disabled is in nobody’s view');
     t.match(
       (await app.network('shop')).hosts.find((host) => host.node === b),
       { isLive: false, vtep: /^100\.96/ },
       'and stays in the operator’s',
     );
-    await store.setDisabled(b, false, NOW_MS);
+    await store.setNode(b, { disabled: false }, null, { actor: 'admin', at_ms: NOW_MS });
     await app.removeMember('shop', b, NOW_MS);
     t.strictSame(await seen(a), [['shop'], [a], [`shop ${a}`]]);
     t.strictSame(await seen(b), [['office'], [b, c].toSorted(), rows(`office ${b}`, `office ${c}`)]);

@@ -9,6 +9,7 @@ import type { Store } from '../../src/tower/store.ts';
 import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
 import { appStoreCompliance } from './app-store.ts';
 import { renewalStoreCompliance } from './renewal-store.ts';
+import { resourceStoreCompliance } from './resource-store.ts';
 import { clusterNamed, freshDirectory, nodeNamed, rejectsWith, type StoreMaker, storeCompliance, tokenNamed } from './store.ts';
 
 // Each commit waits for the disk, which others may be using.
@@ -28,6 +29,7 @@ const maker: StoreMaker = { make: (t) => open(t, fileIn(t)), reopen: (t, store) 
 storeCompliance(t, maker);
 appStoreCompliance(t, maker);
 renewalStoreCompliance(t, maker);
+resourceStoreCompliance(t, maker);
 
 t.test('a file that is no database, a damaged one and one of a newer program are refused by name', async (t) => {
   const path = fileIn(t);
@@ -164,8 +166,12 @@ t.test('a database from before app networks is brought up, with what was in it',
   const store = await openSqliteStore({ path });
   await store.setCluster(clusterNamed('alpha'), NOW_MS);
   await store.close();
-  const tables = ['app_networks', 'app_endpoints', 'app_hosts', 'app_keys', 'app_cursors'].toReversed();
-  edit(path, `${tables.map((table) => `drop table ${table};`).join('')} alter table cluster drop column vtep_range; update schema_version set version = 1`);
+  const tables = ['app_networks', 'app_endpoints', 'app_hosts', 'app_keys', 'app_cursors', 'resources', 'resource_uses'].toReversed();
+  const nodes = ['tenant', 'roles', 'revision', 'renewal'].map((column) => `alter table nodes drop column ${column};`).join('');
+  edit(
+    path,
+    `${tables.map((table) => `drop table ${table};`).join('')} alter table cluster drop column vtep_range; ${nodes} update schema_version set version = 1`,
+  );
   const again = await open(t, path);
   t.strictSame(await again.cluster(), clusterNamed('alpha'));
   t.strictSame(await again.app.networks(), []);

@@ -199,10 +199,10 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     const { id } = await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
     t.equal((await store.setLeaf(id, { fingerprint: hexOf('new'), leaf: 'BBBB' }, NOW_MS)).fingerprint, hexOf('new'));
     t.equal((await store.setLeaf(id, null, NOW_MS)).fingerprint, null);
-    t.equal((await store.setDisabled(id, true, NOW_MS)).disabled, true);
+    t.equal((await store.setNode(id, { disabled: true }, null, { actor: 'admin', at_ms: NOW_MS })).disabled, true);
     t.match(await store.node(id), { fingerprint: null, leaf: null, disabled: true });
     await rejectsWith(t, store.setLeaf('ffffffffffff', null, NOW_MS), 'not_found');
-    await rejectsWith(t, store.setDisabled('ffffffffffff', true, NOW_MS), 'not_found');
+    await rejectsWith(t, store.setNode('ffffffffffff', { disabled: true }, null, { actor: 'admin', at_ms: NOW_MS }), 'not_found');
     await rejectsWith(t, store.setEndpoints('ffffffffffff', [], NOW_MS), 'not_found');
     await rejectsWith(t, store.revokeToken('ff', NOW_MS), 'not_found');
     t.equal(await store.node('ffffffffffff'), null);

@@ -33,6 +33,9 @@ const node = {
     next: { fingerprint: hex, leaf: 'AAAA', csrHash: hex, spkiHash: hex },
     old: Array.from({ length: limits.leaf_old_max }, () => ({ fingerprint: hex, until_ms: big })),
   },
+  tenant: null,
+  roles: [],
+  revision: 1,
 };
 const trust = { version: big, roots: ['A'.repeat(1_200), 'A'.repeat(1_200)] };
 

@@ -1,0 +1,38 @@
+/**
+ * How the schema comes about. A migration, once released, is never changed: a further one follows it, in a file of its own with the tables and columns that it
+ * makes. Column types are those that SQLite and PostgreSQL both read as meant (`bigint` for milliseconds, text for hex, base64 and JSON).
+ */
+import type { Kysely, Transaction } from 'kysely';
+import { SelvedgeError } from '../../base/errors.ts';
+import { appNetworks } from './app-networks.ts';
+import { first } from './first.ts';
+import { leafRenewals } from './leaf-renewals.ts';
+import { resources } from './resources.ts';
+import type { Tables } from './tables.ts';
+
+type Migration = (db: Transaction<Tables>) => Promise<void>;
+
+/** In the order of their numbers, from 1. A step sees the tables of all, though those of later ones are not there yet. */
+const migrations: readonly Migration[] = [
+  (db) => first(db as unknown as Parameters<typeof first>[0]),
+  (db) => appNetworks(db as unknown as Parameters<typeof appNetworks>[0]),
+  resources,
+  (db) => leafRenewals(db as unknown as Parameters<typeof leafRenewals>[0]),
+];
+
+/** Brings the schema to what this program knows, in one transaction. @throws store_damaged on a schema of a newer program */
+export async function migrate(db: Kysely<Tables>, path: string): Promise<void> {
+  await db.schema
+    .createTable('schema_version')
+    .ifNotExists()
+    .addColumn('version', 'integer', (column) => column.notNull())
+    .execute();
+  await db.transaction().execute(async (tx) => {
+    const found = (await tx.selectFrom('schema_version').select('version').executeTakeFirst())?.version ?? 0;
+    if (found > migrations.length)
+      throw new SelvedgeError('store_damaged', { path, why: `its schema ${found} is newer than this program's ${migrations.length}` });
+    for (const step of migrations.slice(found)) await step(tx);
+    await tx.deleteFrom('schema_version').execute();
+    await tx.insertInto('schema_version').values({ version: migrations.length }).execute();
+  });
+}

@@ -1,0 +1,10 @@
+/** Every table as it is now: what each migration made, columns that a later one added to an earlier one's table with it. */
+import type { AppNetworkTables } from './app-networks.ts';
+import type { FirstTables } from './first.ts';
+import type { LeafRenewalTables } from './leaf-renewals.ts';
+import type { ResourceTables } from './resources.ts';
+
+/** Of several migrations that name one table, all its columns. */
+export type Tables = Joined<FirstTables & AppNetworkTables & ResourceTables & LeafRenewalTables>;
+
+type Joined<Parts> = { [Table in keyof Parts]: { [Column in keyof Parts[Table]]: Parts[Table][Column] } };

@@ -1,0 +1,87 @@
+/** The routes of the simple resources over a real socket: pages, ETags, refusals with their place. */
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { kindNames, kinds } from '../../../src/tower/resources/kinds.ts';
+import { adminApi } from '../../../src/tower/api.ts';
+import { freshDirectory } from '../../compliance/store.ts';
+import { asker } from './ask.ts';
+import { makeTower } from './support.ts';
+
+async function serveLocal(t: Test) {
+  const tower = await makeTower(t);
+  const path = join(freshDirectory(t), 'tower.sock');
+  const api = await adminApi(tower, path);
+  t.teardown(() => api.close());
+  return { tower, ask: asker(path) };
+}
+
+/** What must be said of each kind, since it has no default. */
+const needed: Partial<Record<string, object>> = { service: { target: { host: '127.0.0.1', port: 80 } } };
+
+t.test('every kind of resource has the same five routes, and they are in the OpenAPI page', async (t) => {
+  const { ask } = await serveLocal(t);
+  const page = (await ask('GET', '/v1/openapi.json')).body;
+  for (const kind of kindNames) {
+    const path = `/v1/${kinds[kind].plural}`;
+    t.match(page, { paths: { [path]: { get: {}, post: {} }, [`${path}/{name}`]: { get: {}, put: {}, delete: {} } } });
+    const made = await ask('POST', path, { name: 'one', ...needed[kind] });
+    t.match(made, { status: 200, body: { name: 'one', description: '', ...kinds[kind].defaults } });
+    t.equal(made.headers.etag, `"${made.body.revision}"`);
+    const read = await ask('GET', `${path}/one`);
+    t.strictSame(read.body, made.body);
+    t.equal(read.headers.etag, made.headers.etag);
+    t.match(await ask('POST', path, { name: 'one', ...needed[kind] }), { status: 409, body: { code: 'resource_exists' } });
+    t.match(await ask('GET', `${path}/other`), { status: 404, body: { code: 'not_found', facts: { what: kind } } });
+    const change = { description: 'changed', ...needed[kind] };
+    t.match(await ask('PUT', `${path}/one`, change), { status: 400, body: { code: 'request_invalid', facts: { path: '/headers/if-match' } } });
+    t.match(await ask('PUT', `${path}/one`, change, { 'if-match': '1' }), { status: 400 });
+    const changed = await ask('PUT', `${path}/one`, change, { 'if-match': String(made.headers.etag) });
+    t.match(changed, { status: 200, body: { description: 'changed' } });
+    t.match(await ask('PUT', `${path}/one`, change, { 'if-match': String(made.headers.etag) }), { status: 412, body: { code: 'changed_meanwhile' } });
+    t.match(await ask('DELETE', `${path}/one`, undefined, { 'if-match': String(made.headers.etag) }), { status: 412 });
+    t.match(await ask('DELETE', `${path}/one`), { status: 400 });
+    t.match(await ask('DELETE', `${path}/one`, undefined, { 'if-match': '*' }), { status: 200, body: { name: 'one' } });
+    t.equal((await ask('GET', `${path}/one`)).status, 404);
+  }
+});
+
+t.test('a list is told in pages, and a page that cannot be is refused', async (t) => {
+  const { ask } = await serveLocal(t);
+  for (const name of ['c', 'a', 'b', 'd', 'e']) await ask('POST', '/v1/tenants', { name });
+  const first = (await ask('GET', '/v1/tenants?limit=2')).body;
+  t.match(first, { items: [{ name: 'a' }, { name: 'b' }], next: 'b' });
+  t.match((await ask('GET', '/v1/tenants?limit=2&after=b')).body, { items: [{ name: 'c' }, { name: 'd' }], next: 'd' });
+  t.match((await ask('GET', '/v1/tenants?limit=2&after=d')).body, { items: [{ name: 'e' }], next: null });
+  t.match((await ask('GET', '/v1/tenants?limit=5')).body, { next: null });
+  for (const query of ['limit=0', 'limit=501', 'limit=x', 'limit=1e2', 'limit=9999', 'after=', 'after=a%00', 'other=1', 'limit=1&limit=2'])
+    t.match(await ask('GET', `/v1/tenants?${query}`), { status: 400, body: { code: 'request_invalid' } }, query);
+});
+
+t.test('a document that does not fit is refused with its place, and so is one that names what is not there', async (t) => {
+  const { ask } = await serveLocal(t);
+  const cases: [string, object, string][] = [
+    ['/v1/tenants', {}, '/body'],
+    ['/v1/tenants', { name: 'Über' }, '/body/name'],
+    ['/v1/tenants', { name: 'a', description: 'x'.repeat(257) }, '/body/description'],
+    ['/v1/tenants', { name: 'a', revision: 1 }, '/body'],
+    ['/v1/sites', { name: 'a', proofs: ['token', 'token'] }, '/body/proofs'],
+    ['/v1/sites', { name: 'a', proofs: ['password'] }, '/body/proofs/0'],
+    ['/v1/policies', { name: 'a', priority: -1 }, '/body/priority'],
+    ['/v1/policies', { name: 'a', priority: '1' }, '/body/priority'],
+    ['/v1/policies', { name: 'a', classes: [] }, '/body/classes'],
+    ['/v1/policies', { name: 'a', from: { nodes: ['cashier'] } }, '/body/from/nodes/0'],
+    ['/v1/policies', { name: 'a', from: { everyone: true } }, '/body/from'],
+    ['/v1/services', { name: 'a' }, '/body'],
+    ['/v1/services', { name: 'a', target: { host: 'a b', port: 1 } }, '/body/target/host'],
+  ];
+  for (const [path, body, place] of cases) {
+    const answer = await ask('POST', path, body);
+    t.match(answer, { status: 400, body: { code: 'request_invalid' } }, JSON.stringify(body));
+    t.equal(answer.body.facts?.path, place, JSON.stringify(body));
+  }
+  t.match(await ask('POST', '/v1/sites', { name: 'a', tenant: 'none' }), { status: 404, body: { code: 'not_found', facts: { what: 'tenant', name: 'none' } } });
+  await ask('POST', '/v1/tenants', { name: 'port' });
+  await ask('POST', '/v1/sites', { name: 'a', tenant: 'port' });
+  const refused = await ask('DELETE', '/v1/tenants/port', undefined, { 'if-match': '*' });
+  t.match(refused, { status: 409, body: { code: 'resource_in_use', facts: { by: 'site a' } } });
+});
