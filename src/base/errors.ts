@@ -121,6 +121,11 @@ export const errorTable = {
   app_network_exists: { wire: 140, message: 'app network {name} exists already', remedy: 'Choose another name, or see it with `selvedge app show`.' },
   address_pool_full: { wire: 141, message: 'no address is left in {pool}', remedy: 'Remove members or attachments that are not used any more, or make a network with a larger subnet.' },
   subnet_overlaps: { wire: 142, message: '{subnet} overlaps {other} of {owner}', remedy: 'Choose a subnet that nothing else in the cluster has; `selvedge app list` tells which are taken.' },
+  // Identity told by others: JSON Web Tokens, and what a platform says of its machines.
+  jwt_invalid: { wire: 210, message: 'JWT refused: {why}', remedy: 'Have its issuer give another, for this cluster and with what is named.' },
+  jwt_expired: { wire: 211, message: 'JWT is not valid now: {why}', remedy: 'Get a fresh one; if it is fresh, compare the clocks of this tower and of the issuer.' },
+  jwt_keys_unavailable: { wire: 212, message: 'keys of issuer {issuer} cannot be had: {why}', remedy: 'Check the key set of that issuer in the configuration, and that the tower reaches its address.' },
+  outbound_refused: { wire: 213, message: 'no request is sent to {url}: {why}', remedy: 'Correct the address; what is allowed stands in the configuration (hosts, inside).' },
   // Who may use the API.
   scope_denied: { wire: 220, message: '{actor} has scope {has}; this needs {scope}', remedy: 'Ask as somebody who has that scope; `selvedge session show` tells what you have.' },
   // The tower's resources, its audit log, its backups.

@@ -191,6 +191,23 @@ export const limits = {
   scrypt_cost_log2_max: 17,
   scrypt_passes_max: 8,
 
+  // Identity told by others: JSON Web Tokens, their keys, and requests that go out for them.
+  jwt_bytes_max: 8 * KIB,
+  jwt_text_chars_max: 512,
+  jwt_skew_s_max: 60,
+  /** Of a token, from issue to expiry, unless its issuer's configuration says otherwise. */
+  jwt_life_s_max: 86_400,
+  jwks_bytes_max: 128 * KIB,
+  jwks_keys_max: 64,
+  jwks_key_bits_max: 8_192,
+  /** After so long keys are fetched anew; while that fails, those that are there serve on for `jwks_stale_ms_max`. */
+  jwks_fresh_ms_max: 10 * 60_000,
+  jwks_stale_ms_max: 60 * 60_000,
+  /** Between two fetches, however many tokens name keys that nobody knows. */
+  jwks_refetch_ms_min: 10_000,
+  outbound_ms_max: 5_000,
+  outbound_url_chars_max: 2_048,
+
   // Files.
   config_file_bytes_max: 1 * MIB,
   /** Told of one file; how many there are is told as well. */
