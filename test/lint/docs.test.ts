@@ -8,6 +8,7 @@ import { appCommand } from '../../daemon/cli/app.ts';
 import { joinCommand, tokenCommand } from '../../daemon/cli/enroll.ts';
 import { labCommand } from '../../daemon/cli/lab.ts';
 import { peersCommand, pingCommand, sendCommand, statusCommand } from '../../daemon/cli/mesh.ts';
+import { renewCommand } from '../../daemon/cli/renew.ts';
 import { netcheckCommand } from '../../daemon/cli/netcheck.ts';
 import { towerCommand } from '../../daemon/tower.ts';
 import { failureReasonsPath, renderFailureReasons } from '../../scripts/failure-reasons.ts';
@@ -59,6 +60,7 @@ t.test('docs/cli.md tells, where it tells of a command, each of its options, and
     labCommand(),
     towerCommand(),
     netcheckCommand(),
+    renewCommand(),
   )) {
     const name = new RegExp(`\`selvedge ${nameOf(command)}[ \`]`);
     // The head of a section holds for all its commands; then each has what follows the paragraph that begins with it.
