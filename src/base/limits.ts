@@ -168,6 +168,10 @@ export const limits = {
 
   // Identity.
   csr_bytes_max: 4 * KIB,
+  /** Of a token or key service, with what it takes to log in. */
+  signer_answer_ms_max: 15_000,
+  signer_line_bytes_max: 16 * KIB,
+  pin_chars_max: 256,
   crl_bytes_max: 4 * MIB,
   crl_entries_max: 65_536,
   /** A leaf that was followed by another is accepted for so long after that one was first seen, and so many of a node at once. */
