@@ -29,6 +29,8 @@ interface InitFlags extends UnsealSource {
   readonly cluster: string;
   readonly state: string;
   readonly vtepRange?: string;
+  readonly rootSigner?: string;
+  readonly signer?: string;
   readonly json?: boolean;
 }
 
@@ -41,7 +43,7 @@ interface RunFlags extends UnsealSource {
   readonly governor: boolean;
 }
 
-async function init({ cluster, state, vtepRange, json, ...source }: InitFlags): Promise<void> {
+async function init({ cluster, state, vtepRange, rootSigner, signer, json, ...source }: InitFlags): Promise<void> {
   const unseal = await loadOrCreateUnsealKey(source);
   const made = await initTower({
     state,
@@ -49,6 +51,8 @@ async function init({ cluster, state, vtepRange, json, ...source }: InitFlags): 
     unseal,
     endpoints: [],
     ...(vtepRange !== undefined && { vtepRange }),
+    ...(rootSigner !== undefined && { rootSigner }),
+    ...(signer !== undefined && { intermediateSigner: signer }),
     clock: systemClock,
     random: systemRandom,
   });
@@ -168,6 +172,12 @@ function withUnseal(command: Command, verb: string): Command {
     .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE);
 }
 
+const initExamples = `
+Examples:
+  selvedge tower init --cluster edge --state /var/lib/selvedge/tower
+  selvedge tower init --cluster edge --root-signer kms:alias/edge-root
+  selvedge tower init --cluster edge --root-signer 'pkcs11:token=edge;object=root?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=/etc/selvedge/pin'`;
+
 /** The command, for `tower` itself and for `selvedge tower`. */
 export function towerCommand(): Command {
   const command = new Command('tower')
@@ -176,8 +186,10 @@ export function towerCommand(): Command {
   withUnseal(command.command('init').description('make a cluster and print the fingerprint of its root'), 'seals the store; made if it is missing')
     .requiredOption('--cluster <name>', 'name of the cluster: lower-case letters, digits, hyphens')
     .option('--vtep-range <cidr>', `where hosts of app networks have their outer addresses (default: ${DEFAULT_VTEP_RANGE})`)
+    .option('--signer <place>', 'where the key is that signs leaves and snapshots: sealed, pkcs11:… or kms:… (default: sealed)')
+    .option('--root-signer <place>', "where the root's key is, which signs intermediates only (default: sealed)")
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  selvedge tower init --cluster edge --state /var/lib/selvedge/tower')
+    .addHelpText('after', initExamples)
     .action((flags: InitFlags) => init(flags));
   withUnseal(
     command.command('run').description('serve the cluster: API and fabric on one TCP port, QUIC on UDP'),

@@ -48,7 +48,8 @@ export async function createAuthority({
 }: AuthorityRequest): Promise<Authority> {
   checkSignerPlace('root-signer', rootPlace);
   checkSignerPlace('signer', place);
-  if (place !== SEALED && place === rootPlace) throw new SelvedgeError('argument_invalid', { name: 'signer', why: 'root and intermediate have keys of their own' });
+  if (place !== SEALED && place === rootPlace)
+    throw new SelvedgeError('argument_invalid', { name: 'signer', why: 'root and intermediate have keys of their own' });
   const makeSigner = (where: string, name: string): Signer | Promise<Signer> => {
     if (where !== SEALED) return openPlacedSigner(where, { make: true });
     return store === undefined ? localSigner(generateKeyPair().privateKey) : createSealedSigner(store, name);

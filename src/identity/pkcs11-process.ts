@@ -53,7 +53,8 @@ export class Pkcs11Process {
   async #askNow(request: string, words: readonly (string | Uint8Array)[]): Promise<Uint8Array> {
     if (this.#isClosed) throw new SelvedgeError('handle_closed', { what: 'signer' });
     try {
-      const child = (this.#child ??= await this.#open());
+      this.#child ??= await this.#open();
+      const child = this.#child;
       return await say(child, this.#where.token, request, words);
     } catch (error) {
       await this.#stop();
@@ -104,7 +105,10 @@ function answerOf(child: ChildProcessWithoutNullStreams, token: string): Promise
       child.off('error', onError);
       settle();
     };
-    const patience = setTimeout(() => done(() => reject(unavailable(token, `no answer for ${limits.signer_answer_ms_max} ms`, 'token'))), limits.signer_answer_ms_max);
+    const patience = setTimeout(
+      () => done(() => reject(unavailable(token, `no answer for ${limits.signer_answer_ms_max} ms`, 'token'))),
+      limits.signer_answer_ms_max,
+    );
     const onData = (chunk: Buffer): void => {
       heard += chunk.toString('latin1');
       const end = heard.indexOf('\n');

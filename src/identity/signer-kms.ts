@@ -11,7 +11,10 @@ import type { Signer } from './signer.ts';
 /** Id, ARN or alias of an asymmetric key, ECC_NIST_P256, SIGN_VERIFY. @throws signer_unavailable */
 export async function openKmsSigner(keyId: string): Promise<Signer> {
   const { GetPublicKeyCommand, KMSClient, SignCommand } = await import('@aws-sdk/client-kms');
-  const client = new KMSClient({ maxAttempts: ATTEMPTS, requestHandler: { requestTimeout: limits.signer_answer_ms_max, connectionTimeout: limits.signer_answer_ms_max } });
+  const client = new KMSClient({
+    maxAttempts: ATTEMPTS,
+    requestHandler: { requestTimeout: limits.signer_answer_ms_max, connectionTimeout: limits.signer_answer_ms_max },
+  });
   const ask = async <Answer>(call: () => Promise<Answer>): Promise<Answer> => {
     try {
       return await call();

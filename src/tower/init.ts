@@ -32,6 +32,9 @@ export interface InitRequest {
   readonly unseal: UnsealKey;
   /** Where nodes are to find the tower. */
   readonly endpoints: readonly Endpoint[];
+  /** Where the keys of root and intermediate are: `sealed` unless told (identity/signer-place.ts). */
+  readonly rootSigner?: string;
+  readonly intermediateSigner?: string;
   /** Where hosts of app networks get their addresses on the outer network; absent: `DEFAULT_VTEP_RANGE`. */
   readonly vtepRange?: string;
   readonly clock: Clock;
@@ -113,10 +116,18 @@ export async function openTower({ state, unseal, endpoints, clock, random }: Ope
 /** Between the name of the state and random letters: where a cluster is while it is being made. */
 const MAKING = '.making-';
 
-async function makeIn(directory: string, { cluster, unseal, endpoints, vtepRange = DEFAULT_VTEP_RANGE, clock, random }: InitRequest): Promise<Made> {
+async function makeIn(directory: string, request: InitRequest): Promise<Made> {
+  const { cluster, unseal, endpoints, vtepRange = DEFAULT_VTEP_RANGE, rootSigner, intermediateSigner, clock, random } = request;
   const now_ms = clock.wall();
   const sealed = await SealedStore.create(join(directory, files.sealed), unseal);
-  const authority = await createAuthority({ cluster, store: sealed, now_ms, random });
+  const authority = await createAuthority({
+    cluster,
+    store: sealed,
+    now_ms,
+    random,
+    ...(rootSigner !== undefined && { rootSigner }),
+    ...(intermediateSigner !== undefined && { intermediateSigner }),
+  });
   try {
     const { chain } = await issueOwn({ sealed, authority, cluster, clock, random });
     const [root, leaf] = [fingerprint(authority.root), fingerprint(chain[0] ?? new Uint8Array())];

@@ -42,7 +42,9 @@ t.test('a wrong PIN, a missing key, a missing library and another key each have 
   const made = await openPlacedSigner(place, { make: true });
   await made.close();
   const refused = async (where: string, why: RegExp) => {
-    const error = await openPlacedSigner(where).then(() => null).catch((failure: unknown) => failure as Error);
+    const error = await openPlacedSigner(where)
+      .then(() => null)
+      .catch((failure: unknown) => failure as Error);
     t.match(error, { code: 'signer_unavailable', message: why });
     t.notOk(JSON.stringify(error).includes(PIN));
   };
@@ -60,8 +62,17 @@ t.test('a wrong PIN, a missing key, a missing library and another key each have 
 });
 
 t.test('what is written of a place holds no secret and is checked before anything is made', async (t) => {
-  for (const good of ['sealed', 'kms:alias/selvedge', 'kms:arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab', hsm.place('x')]) checkSignerPlace('signer', good);
-  for (const bad of ['', 'file:x', 'kms:', 'pkcs11:', 'pkcs11:token=a;object=b', `${hsm.place('x')}&pin-value=1234`, 'pkcs11:token=a;object=b;serial=1?module-path=m&pin-source=p'])
+  for (const good of ['sealed', 'kms:alias/selvedge', 'kms:arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab', hsm.place('x')])
+    checkSignerPlace('signer', good);
+  for (const bad of [
+    '',
+    'file:x',
+    'kms:',
+    'pkcs11:',
+    'pkcs11:token=a;object=b',
+    `${hsm.place('x')}&pin-value=1234`,
+    'pkcs11:token=a;object=b;serial=1?module-path=m&pin-source=p',
+  ])
     t.throws(() => checkSignerPlace('signer', bad), { code: 'argument_invalid' }, bad);
 });
 
