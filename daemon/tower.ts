@@ -12,6 +12,7 @@ import { Host } from '../src/peering/host.ts';
 import { serveEcho } from '../src/services/echo.ts';
 import { serveFiles } from '../src/services/file-receive.ts';
 import { adminApi, publicApi } from '../src/tower/api.ts';
+import { CertificateKeeper } from '../src/tower/certificate-keeper.ts';
 import { serveApp } from '../src/tower/app-fabric.ts';
 import { serveCarry } from '../src/tower/carry.ts';
 import { serveRenewals } from '../src/tower/renew-fabric.ts';
@@ -130,13 +131,17 @@ async function start(
   const carry = serveCarry({ mesh: host.mesh, timers: systemTimers, log }, tower);
   closers.add(() => carry.close());
 
-  const control = { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster }) };
+  const keeper = new CertificateKeeper({ tower, timers: systemTimers, onRenewed: () => void host.renewed(), log });
+  keeper.start();
+  closers.add(() => keeper.close());
+  const control = { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning }) };
   const open = await publicApi(tower, { clock: systemClock, register: (routes) => registerControl(routes, control) });
   closers.add(() => open.close());
   api.resolve(open);
   const admin = await adminApi(tower, socket, {
     register: (routes) => {
       registerControl(routes, control);
+      routes.post('/v1/renew', () => keeper.renewNow());
       registerSend(routes, control);
     },
   });

@@ -56,10 +56,12 @@ function printSelf({
   certificate_not_after_ms,
   certificate_renew_ms: _due,
   certificate_renew_error,
+  certificate_warning,
   ...self
 }: Readonly<Record<string, unknown>>): void {
   const words = Object.entries(self).map(([key, value]) => `${key} ${value}`);
   printLine(printable(words.join('  ')));
+  if (typeof certificate_warning === 'string') printLine(`warning: ${printable(certificate_warning)} (docs/certificates.md)`);
   if (certificate_renew_error !== null && certificate_renew_error !== undefined)
     printLine(
       `the certificate ends at ${utc(certificate_not_after_ms)} and could not be renewed [${printable(String(certificate_renew_error))}]; tried again by itself`,

@@ -15,6 +15,7 @@ import type { NodeState } from '../enroll/state.ts';
 import { bytesOf, readJson } from '../enroll/wire.ts';
 import { toBase64 } from '../identity/base64.ts';
 import { createCsr } from '../identity/csr.ts';
+import { type CertificateFacts, certificateFacts, ExpiryWatch, type Watched, warningText } from '../identity/expiry.ts';
 import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
 import { generateKeyPair, importPrivateKey } from '../identity/keys.ts';
 import { lifetimeOf, renewAt_ms } from '../identity/lifetime.ts';
@@ -52,6 +53,7 @@ const LOOK_MS_MAX = 3_600_000;
 
 export class LeafRenewal {
   readonly #options: LeafRenewalOptions;
+  readonly #watch = new ExpiryWatch();
   #due_ms = 0;
   #cancel: () => void = () => {};
   #running: Promise<Renewed> | null = null;
@@ -72,7 +74,12 @@ export class LeafRenewal {
   /** For status. */
   get facts(): Readonly<Record<string, string | number | boolean | null>> {
     const { notAfter_ms } = lifetimeOf(this.#options.state.credentials.chain[0]);
-    return { certificate_not_after_ms: notAfter_ms, certificate_renew_ms: Math.round(this.#due_ms), certificate_renew_error: this.#lastError?.code ?? null };
+    return {
+      certificate_not_after_ms: notAfter_ms,
+      certificate_renew_ms: Math.round(this.#due_ms),
+      certificate_renew_error: this.#lastError?.code ?? null,
+      certificate_warning: this.#warning,
+    };
   }
 
   /** At once, whenever it is due. Who asks meanwhile gets the same answer. @throws not_connected, timeout, certificate_invalid, disk_full, what the tower refuses with */
@@ -88,14 +95,30 @@ export class LeafRenewal {
     this.#cancel();
   }
 
+  /** Its own, which is renewed by itself, and the roots that it trusts. */
+  get certificates(): CertificateFacts[] {
+    const { state, timers } = this.#options;
+    const [leaf = new Uint8Array()] = state.credentials.chain;
+    const roots = state.trust.roots.map((der, index): Watched => ({ name: index === 0 ? 'the root' : `root ${index + 1}`, der, renews_ms: null }));
+    const own: Watched = { name: "this node's certificate", der: leaf, renews_ms: this.#due_ms };
+    return [own, ...roots].map((one) => certificateFacts(one, timers.clock.wall()));
+  }
+
+  get #warning(): string | null {
+    const near = this.certificates.filter(({ warning_days }) => warning_days !== null);
+    return near.length === 0 ? null : near.map(warningText).join('; ');
+  }
+
   #plan(): void {
     this.#due_ms = renewAt_ms(lifetimeOf(this.#options.state.credentials.chain[0]), this.#options.random.unit());
   }
 
   #look(): void {
-    const { timers } = this.#options;
+    const { timers, log } = this.#options;
     this.#cancel();
     if (this.#isClosed) return;
+    for (const facts of this.#watch.look(this.certificates))
+      log('certificate nears its end', { certificate: facts.name, days: facts.days, not_after_ms: facts.not_after_ms, text: warningText(facts) });
     const left_ms = this.#due_ms - timers.clock.wall();
     if (left_ms > 0) {
       this.#cancel = timers.after(Math.min(left_ms, LOOK_MS_MAX), () => this.#look());

@@ -12,6 +12,7 @@ import { fromBase64, toBase64 } from '../identity/base64.ts';
 import { parseCsr } from '../identity/csr.ts';
 import { fingerprint } from '../identity/fingerprint.ts';
 import { checkLive } from './live.ts';
+import { isIssuedBy } from './own-certificates.ts';
 import type { NodeRow, Store } from './store.ts';
 
 export interface LeafRenewalsParts {
@@ -46,7 +47,9 @@ export class LeafRenewals {
     checkLive(row);
     const csrHash = sha256(csr);
     const before = row.renewal?.next;
-    if (before?.csrHash === csrHash && row.fingerprint === holding) return [leafOf(before.leaf), authority.intermediate];
+    const again = before?.csrHash === csrHash && row.fingerprint === holding ? leafOf(before.leaf) : null;
+    // Not where the intermediate was renewed since.
+    if (again !== null && isIssuedBy(again, authority.intermediate)) return [again, authority.intermediate];
     const { publicKey } = parseCsr(csr);
     const [leaf] = await issueChain(authority, { identity: { cluster, site: row.site, node: id }, publicKey, now_ms: clock.wall(), random });
     if (leaf === undefined) throw new Error('an issued chain begins with its leaf');

@@ -11,7 +11,7 @@ import type { Clock, Random } from '../base/seam.ts';
 import { makeToken, readToken } from '../enroll/token.ts';
 import { packSnapshot } from '../enroll/snapshot.ts';
 import { bytesOf, checkEndpointsSize, type Endpoint, type EnrollAnswer, type EnrollRequest, type Envelope, type Snapshot } from '../enroll/wire.ts';
-import { type Authority, issueChain } from '../identity/authority.ts';
+import { issueChain } from '../identity/authority.ts';
 import { toBase64 } from '../identity/base64.ts';
 import { parseCsr } from '../identity/csr.ts';
 import { fingerprint } from '../identity/fingerprint.ts';
@@ -21,6 +21,7 @@ import type { Credentials } from '../transport/session.ts';
 import { AppNetworks } from './app-networks.ts';
 import { appPart } from './app-snapshot.ts';
 import { checkLive } from './live.ts';
+import type { OwnCertificates } from './own-certificates.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
 import { LeafRenewals } from './leaf-renewals.ts';
@@ -37,9 +38,8 @@ const TRUST_VERSION = 1;
 
 export interface TowerParts {
   readonly store: Store;
-  readonly authority: Authority;
-  /** Leaf, intermediate, root (who calls home looks for the pinned root in it), and the key of the leaf. */
-  readonly credentials: Credentials;
+  /** What it shows and signs with. */
+  readonly own: OwnCertificates;
   readonly row: ClusterRow;
   readonly clock: Clock;
   readonly random: Random;
@@ -77,14 +77,13 @@ export class Tower {
   readonly cluster: string;
   /** SHA-256 of the root. */
   readonly rootFingerprint: Uint8Array;
-  readonly credentials: Credentials;
+  readonly own: OwnCertificates;
   readonly app: AppNetworks;
   /** Of nodes' leaves. */
   readonly renewals: LeafRenewals;
   readonly resources: Resources;
-  readonly #row: ClusterRow;
+  #row: ClusterRow;
   readonly #store: Store;
-  readonly #authority: Authority;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #recorded: RecordedFingerprints;
@@ -93,20 +92,19 @@ export class Tower {
 
   private constructor(parts: TowerParts) {
     this.#store = parts.store;
-    this.#authority = parts.authority;
     this.#clock = parts.clock;
     this.#random = parts.random;
     this.#row = parts.row;
     this.cluster = parts.row.cluster;
-    this.credentials = parts.credentials;
-    this.rootFingerprint = fingerprint(parts.authority.root);
-    const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.authority.root] });
+    this.own = parts.own;
+    this.rootFingerprint = fingerprint(parts.own.root);
+    const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.own.root] });
     this.#trust = { version, roots: [...roots] };
     this.app = new AppNetworks({ store: parts.store, clock: parts.clock, tell: (nodes) => this.#tell({ site: null, nodes }) });
     this.renewals = new LeafRenewals({
       cluster: this.cluster,
       store: parts.store,
-      authority: parts.authority,
+      authority: parts.own,
       clock: parts.clock,
       random: parts.random,
       isNext: (identity, leaf) => this.#recorded.isNext(identity, leaf),
@@ -130,7 +128,33 @@ export class Tower {
 
   /** DER, for the trust bundle of `verifyPeer`. */
   get roots(): readonly Uint8Array[] {
-    return [this.#authority.root];
+    return [this.own.root];
+  }
+
+  /** Leaf, intermediate, root, and the leaf's key, as they are now. */
+  get credentials(): Credentials {
+    return this.own.credentials;
+  }
+
+  /** The tower's own leaf, followed by another; every snapshot says so. @throws signer_unavailable, disk_full */
+  async renewLeaf(): Promise<void> {
+    await this.own.renewLeaf();
+    await this.#recordOwn();
+  }
+
+  /** The intermediate, and the tower's leaf with it. @throws not_found where the root's key was taken offline, signer_unavailable, disk_full */
+  async renewIntermediate(): Promise<void> {
+    await this.own.renewIntermediate();
+    await this.#recordOwn();
+  }
+
+  async #recordOwn(): Promise<void> {
+    const leaf = fingerprint(this.credentials.chain[0] ?? new Uint8Array());
+    const row = { ...this.#row, towerFingerprint: toHex(leaf) };
+    await this.#store.setCluster(row, this.#clock.wall());
+    this.#row = row;
+    this.#recorded.setTower(leaf);
+    this.#tell({ everybody: true, site: null, nodes: [] });
   }
 
   /** For `verifyPeer`; always the state of now. */
@@ -193,7 +217,7 @@ export class Tower {
     const id = toHex(this.#random.bytes(NODE_ID_BYTES));
     const now_ms = this.#clock.wall();
     const identity = { cluster: this.cluster, site, node: id };
-    const [leaf] = await issueChain(this.#authority, { identity, publicKey, now_ms, random: this.#random });
+    const [leaf] = await issueChain(this.own, { identity, publicKey, now_ms, random: this.#random });
     if (leaf === undefined) throw new Error('an issued chain begins with its leaf');
     const made = {
       id,
@@ -211,7 +235,7 @@ export class Tower {
   async #answer(node: NodeRow): Promise<EnrollAnswer> {
     if (node.leaf === null) throw new SelvedgeError('token_invalid', { why: `the node ${node.name} that it made was revoked` });
     const { envelope } = await this.snapshot(node.id);
-    const chain = [node.leaf, toBase64(this.#authority.intermediate)];
+    const chain = [node.leaf, toBase64(this.own.intermediate)];
     return { node: node.id, name: node.name, site: node.site, cluster: this.cluster, chain, trust: this.#trust, snapshot: envelope };
   }
 
@@ -233,7 +257,7 @@ export class Tower {
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(id, view);
     const snapshot = buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust, app });
-    const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.#authority);
+    const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.own);
     return { version, envelope: { payload, signature, chain: [...chain] } };
   }
 
@@ -301,7 +325,7 @@ export class Tower {
   /** Idempotent. */
   async close(): Promise<void> {
     this.#listeners.clear();
-    await this.#authority.signer.close();
+    await this.own.signer.close();
     await this.#store.close();
   }
 
