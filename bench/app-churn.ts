@@ -49,7 +49,7 @@ const flows: NodeFlow[] = [];
 const nodes: string[] = [];
 for (let index = 0; index <= members; index++) {
   const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
-  const { node } = await tower.enroll({ token, csr, name: `node-${index}`, site: `site-${index}`, listen: [] });
+  const { node } = await tower.enroll({ proof: { kind: 'token', token }, csr, name: `node-${index}`, site: `site-${index}`, listen: [] }, '192.0.2.1');
   await tower.app.add('shop', node);
   nodes.push(node);
 }

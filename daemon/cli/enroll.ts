@@ -4,12 +4,14 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { SelvedgeError } from '../../src/base/errors.ts';
 import { limits } from '../../src/base/limits.ts';
+import type { ProofMaker } from '../../src/enroll/proof.ts';
 import { parseFingerprint } from '../../src/identity/fingerprint.ts';
 import { readFileBounded } from '../../src/identity/files.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../../src/identity/unseal.ts';
 import { type ControlCall, callControl } from '../../src/node/control-client.ts';
 import { readCreated, readToken, readTokens, type Token } from './answers.ts';
 import { address, DEFAULT_NODE_STATE, duration, integer, type SocketFlags, tokenId, towerSocketOf, withTower } from './arguments.ts';
+import { DEFAULT_KUBERNETES_API, DEFAULT_POD_TOKEN, DEFAULT_STS_HOST, type PlatformFlags, platformMaker } from './join-proof.ts';
 import { formatSeconds, printJson, printLine, printTable } from './output.ts';
 
 interface TokenFlags extends SocketFlags {
@@ -74,10 +76,10 @@ function call(flags: SocketFlags, method: ControlCall['method'], path: string, b
   return { socketPath: towerSocketOf(flags), needs: 'tower', method, path, ...(body && { body }) };
 }
 
-interface JoinFlags extends UnsealSource {
+interface JoinFlags extends UnsealSource, PlatformFlags {
   readonly tower: string;
   readonly fingerprint: string;
-  readonly tokenFile: string;
+  readonly tokenFile?: string;
   readonly name?: string;
   readonly site?: string;
   readonly state: string;
@@ -89,7 +91,15 @@ export function joinCommand(): Command {
     .description('make this host a node of a cluster: a key, a request, a token, and what the tower answers')
     .requiredOption('--tower <address>', 'where the tower is: HOST or HOST:PORT')
     .requiredOption('--fingerprint <sha256:hex>', "fingerprint of the cluster's root, as `tower init` printed it")
-    .requiredOption('--token-file <file>', 'file with the token; - reads it from standard input')
+    .option('--token-file <file>', 'file with the token; - reads it from standard input')
+    .option('--platform <name>', 'instead of a token, what the platform says of this host: aws, google, kubernetes')
+    .option('--cluster <name>', "with --platform: the cluster's name")
+    .option('--sts-host <host>', `with --platform aws: the endpoint to sign for (default: ${DEFAULT_STS_HOST})`)
+    .option('--pod-token-file <file>', `with --platform kubernetes: the projected token (default: ${DEFAULT_POD_TOKEN})`)
+    .option(
+      '--kubernetes-api <address>',
+      `with --platform kubernetes: the API server; none hands over the projected token itself (default: ${DEFAULT_KUBERNETES_API})`,
+    )
     .option('--name <name>', "the node's name (default: the host's)")
     .option('--site <name>', "the node's site (default: the token's, else `default`)")
     .option('--state <dir>', 'state directory to make', DEFAULT_NODE_STATE)
@@ -98,7 +108,7 @@ export function joinCommand(): Command {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExample:\n  selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --token-file token --site harbor\n  selvedged --listen 192.0.2.7',
+      '\nExample:\n  selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --token-file token --site harbor\n  selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --platform aws --cluster edge\n  selvedged --listen 192.0.2.7',
     )
     .action(join);
 }
@@ -106,17 +116,18 @@ export function joinCommand(): Command {
 async function join(flags: JoinFlags): Promise<void> {
   const tower = address(flags.tower);
   const fingerprint = parseFingerprint(flags.fingerprint);
-  const token = await readTokenFile(flags.tokenFile);
   const name = flags.name ?? hostname().split('.')[0]?.toLowerCase() ?? '';
   const state = resolve(flags.state);
   // Only joining needs them, and every other command should start fast.
   const [{ callHome }, { systemRandom, systemTimers }] = await Promise.all([import('../../src/enroll/call-home.ts'), import('../../src/transport/system.ts')]);
+  const { maker: proof, cluster: wanted } = await proofOf(flags);
   const { identity } = await callHome({
     state,
     unseal: await loadOrCreateUnsealKey(flags),
     tower,
     fingerprint,
-    token,
+    proof,
+    cluster: wanted,
     name,
     ...(flags.site !== undefined && { site: flags.site }),
     listen: [],
@@ -127,6 +138,16 @@ async function join(flags: JoinFlags): Promise<void> {
   const { node, site, cluster } = identity;
   if (flags.json) printJson({ node, name: identity.name, site, cluster, state });
   else printLine(`this host is node ${identity.name}.${site}.${cluster} (${node}); its state is in ${state}\nstart it with: ${startLine(state, flags)}`);
+}
+
+/** @throws argument_invalid, not_found, token_invalid */
+async function proofOf({ tokenFile, platform, ...flags }: JoinFlags): Promise<{ maker: ProofMaker; cluster: string }> {
+  if (platform !== undefined && tokenFile === undefined) return await platformMaker(platform, flags);
+  if (platform !== undefined || tokenFile === undefined)
+    throw new SelvedgeError('argument_invalid', { name: 'token-file', why: 'either --token-file or --platform says how this host shows who it is' });
+  const token = await readTokenFile(tokenFile);
+  const maker = (await import('../../src/enroll/proofs/token.ts')).tokenMaker(token);
+  return { maker, cluster: maker.cluster };
 }
 
 /** What to type next; not what is so anyway. */

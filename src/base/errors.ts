@@ -61,6 +61,20 @@ export const errorTable = {
   already_enrolled: { wire: 71, message: 'state directory {path} already holds the identity of node {node}', remedy: 'Use another --state directory, or remove this one.' },
   not_enrolled: { wire: 72, message: 'state directory {path} holds no identity', remedy: 'Run `selvedge join` first, or name the directory that it made with --state.' },
 
+  // Proofs of identity.
+  proof_disabled: { wire: 192, message: 'proof {kind} is switched off at {site}', remedy: 'Use another proof, or have it switched on in the settings of the site (`proofs`).' },
+  proof_invalid: { wire: 193, message: 'proof {kind} refused: {why}', remedy: 'docs/enrollment/ says what each proof needs.' },
+  proof_expired: { wire: 194, message: 'proof {kind} expired at {expires}', remedy: 'Have another issued at the tower.' },
+  proof_exhausted: { wire: 195, message: 'proof {kind} was already used {limit} times', remedy: 'Have another issued at the tower; a node that was revoked needs one too.' },
+  proof_revoked: { wire: 196, message: 'proof {kind} was revoked', remedy: 'Have another issued at the tower.' },
+  proof_replayed: { wire: 197, message: 'this challenge was answered already', remedy: 'Fetch another challenge; a proof is good for one request.' },
+  nonce_invalid: { wire: 198, message: 'challenge refused: {why}', remedy: 'Fetch another challenge and answer it at once; check the clock of the tower if it goes on.' },
+  host_refused: { wire: 199, message: 'host id refused: it is not registered here, or in use', remedy: 'Register it at the tower: `selvedge host add ID`; after revoking its node, remove and add it again.' },
+  source_denied: { wire: 200, message: 'proof {kind} may not be used from {peer}', remedy: 'Use it from a network that it was made for, or have another made.' },
+  key_unseen: { wire: 201, message: 'this host is node {node} of tenant {tenant}, and its key is not the one known here', remedy: 'Enroll it with another proof, or have the site take new keys of returning hosts (`fingerprint_certifies`).' },
+  host_unknown: { wire: 202, message: 'no node is known with the fingerprint of this host', remedy: 'Enroll it with another proof; only a node that was enrolled before returns by its fingerprint.' },
+  grant_exists: { wire: 203, message: '{kind} {id} is there already', remedy: 'Remove the other first, or choose another id.' },
+
   document_invalid: { wire: 73, message: 'signed {what} refused: {why}', remedy: 'It was altered, is of another cluster or of another version; ask the tower again.' },
 
   // Input, configuration, machine.
@@ -127,6 +141,8 @@ export const errorTable = {
   jwt_expired: { wire: 211, message: 'JWT is not valid now: {why}', remedy: 'Get a fresh one; if it is fresh, compare the clocks of this tower and of the issuer.' },
   jwt_keys_unavailable: { wire: 212, message: 'keys of issuer {issuer} cannot be had: {why}', remedy: 'Check the key set of that issuer in the configuration, and that the tower reaches its address.' },
   outbound_refused: { wire: 213, message: 'no request is sent to {url}: {why}', remedy: 'Correct the address; what is allowed stands in the configuration (hosts, inside).' },
+  platform_unmatched: { wire: 214, message: '{kind} identity {subject} is not among those recorded', remedy: 'Record it at the tower with `selvedge platform add`; docs/enrollment/ says which facts count.' },
+  platform_unavailable: { wire: 215, message: 'the authority of {kind} cannot be asked: {why}', remedy: 'Try again; check its address in the configuration and the path to it.' },
   // Who may use the API.
   scope_denied: { wire: 220, message: '{actor} has scope {has}; this needs {scope}', remedy: 'Ask as somebody who has that scope; `selvedge session show` tells what you have.' },
   // The tower's resources, its audit log, its backups.

@@ -97,7 +97,10 @@ export const limits = {
   node_endpoints_max: 4,
   node_endpoints_bytes_max: 512,
   endpoint_host_chars_max: 253,
-  tokens_max: 10_000,
+  /** Of all kinds together. */
+  grants_max: 20_000,
+  grant_id_chars_max: 256,
+  grant_sources_max: 4,
   token_chars_max: 512,
   /** With the end of its line. */
   token_file_bytes_max: 512 + 2,
@@ -118,6 +121,14 @@ export const limits = {
   clock_skew_ms_max: 300_000,
   enroll_answer_bytes_max: 7 * MIB,
   enroll_attempts_max: 8,
+  /** From a challenge to its proof; a node signs at once. */
+  enroll_nonce_ms_max: 60_000,
+  enroll_nonce_chars_max: 128,
+  enroll_challenge_bytes_max: 4 * KIB,
+  /** Spent ones are remembered until they would have ended. */
+  enroll_nonces_spent_max: 65_536,
+  host_addresses_max: 16,
+  fingerprint_matches_max: 16,
   identity_file_bytes_max: 64 * KIB,
 
   // What operators say of a cluster.
@@ -210,7 +221,10 @@ export const limits = {
   /** Between two fetches, however many tokens name keys that nobody knows. */
   jwks_refetch_ms_min: 10_000,
   outbound_ms_max: 5_000,
-  outbound_url_chars_max: 2_048,
+  outbound_url_chars_max: 8 * KIB,
+  platform_answer_bytes_max: 32 * KIB,
+  platform_endpoints_max: 64,
+  platform_facts_max: 8,
 
   // Files.
   config_file_bytes_max: 1 * MIB,

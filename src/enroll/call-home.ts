@@ -1,7 +1,7 @@
 /**
- * Call-home, the node's end (spec 2.1, 2.2c): a key that never leaves this host, a request for it, a token, and what comes back, checked
+ * Call-home, the node's end (spec 2.1, 2.2): a key that never leaves this host, a request for it, a proof of identity, and what comes back, checked
  * before any of it is believed. Asking again after a lost answer or a kill uses the same key and request, which the tower answers
- * without taking another use of the token.
+ * without counting another use of the proof.
  */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -20,10 +20,19 @@ import type { Timers } from '../transport/system.ts';
 import { type Answer, post, type TowerAddress } from './https.ts';
 import { JoiningState } from './joining.ts';
 import type { PendingRequest } from './pending.ts';
+import { type Challenge, challengeDigest, type HostFacts, type ProofMaker } from './proof.ts';
 import { openSnapshot } from './snapshot.ts';
 import type { NodeParts, NodeState } from './state.ts';
-import { readToken } from './token.ts';
-import { bytesOf, checkEndpointsSize, checkEnrollAnswer, type Endpoint, type EnrollAnswer, type EnrollRequest, readJson } from './wire.ts';
+import {
+  bytesOf,
+  checkChallengeAnswer,
+  checkEndpointsSize,
+  checkEnrollAnswer,
+  type Endpoint,
+  type EnrollAnswer,
+  type EnrollRequest,
+  readJson,
+} from './wire.ts';
 
 export interface CallHomeRequest {
   readonly state: string;
@@ -31,11 +40,15 @@ export interface CallHomeRequest {
   readonly tower: TowerAddress;
   /** SHA-256 of the root's DER, as `tower init` printed it. */
   readonly fingerprint: Uint8Array;
-  readonly token: string;
+  /** How this host shows that it may become a node. */
+  readonly proof: ProofMaker;
+  readonly cluster: string;
   readonly name: string;
   readonly site?: string;
   /** Where this node listens, if it does. */
   readonly listen: readonly Endpoint[];
+  /** What the host says of itself, by which it may be known again. */
+  readonly facts?: HostFacts;
   readonly timers: Timers;
   readonly random: Random;
   readonly signal?: AbortSignal;
@@ -46,19 +59,22 @@ export interface CallHomeRequest {
 }
 
 /**
- * @throws argument_invalid, already_enrolled, token_…, fingerprint_mismatch, clock_skew, network_unreachable, certificate_invalid, wrong_cluster, wrong_node,
+ * @throws argument_invalid, already_enrolled, token_…, proof_…, fingerprint_mismatch, clock_skew, network_unreachable, certificate_invalid, wrong_cluster, wrong_node,
  *   name_taken, document_invalid, store_damaged, store_locked, disk_full
  */
 export async function callHome(request: CallHomeRequest): Promise<NodeState> {
-  const { cluster } = readToken(request.token);
+  const { cluster, proof } = request;
+  checkLabel('cluster', cluster);
   checkLabel('name', request.name);
   if (request.site !== undefined) checkLabel('site', request.site);
   checkEndpointsSize(request.listen);
   const joining = await JoiningState.open(request.state, request.unseal);
   const pending = await joining.pending(() => makeRequest(request.name));
-  const answer = await askUntilAnswered(request, cluster, pending);
+  const answer = await askUntilAnswered(request, pending);
   const { node, envelope } = believe(request, cluster, pending, answer);
-  return await joining.finish(node, envelope);
+  const state = await joining.finish(node, envelope);
+  await proof.done?.();
+  return state;
 }
 
 function makeRequest(name: string): PendingRequest {
@@ -66,28 +82,12 @@ function makeRequest(name: string): PendingRequest {
   return { key: privateKey, csr: createCsr(privateKey, name) };
 }
 
-async function askUntilAnswered(request: CallHomeRequest, cluster: string, { csr }: PendingRequest): Promise<Answer> {
+async function askUntilAnswered(request: CallHomeRequest, pending: PendingRequest): Promise<Answer> {
   const { timers, random, attempts_max = limits.enroll_attempts_max } = request;
   const stop = request.signal ?? new AbortController().signal;
-  const body: EnrollRequest = {
-    token: request.token.trim(),
-    csr: toBase64(csr),
-    name: request.name,
-    listen: [...request.listen],
-    ...(request.site !== undefined && { site: request.site }),
-  };
   for (let attempt = 1; ; attempt++) {
     try {
-      return await post(
-        { ...request.tower, cluster, fingerprint: request.fingerprint },
-        {
-          path: '/v1/enroll',
-          body: Buffer.from(JSON.stringify(body)),
-          answer_bytes_max: limits.enroll_answer_bytes_max,
-          now_ms: () => timers.clock.wall(),
-          signal: AbortSignal.any([stop, AbortSignal.timeout(limits.api_request_ms_max)]),
-        },
-      );
+      return await ask(request, pending, stop);
     } catch (error) {
       const delay_ms = retryDelay_ms(error, attempt, random);
       if (delay_ms === null || attempt >= attempts_max || stop.aborted) throw error;
@@ -97,11 +97,43 @@ async function askUntilAnswered(request: CallHomeRequest, cluster: string, { csr
   }
 }
 
+/** Once: a challenge, where the proof is bound to one, and the request with the evidence for it. */
+async function ask(request: CallHomeRequest, { csr }: PendingRequest, stop: AbortSignal): Promise<Answer> {
+  const { cluster, fingerprint, proof, name, site, facts, timers } = request;
+  const tower = { ...request.tower, cluster, fingerprint };
+  const send = (path: string, body: object, answer_bytes_max: number) =>
+    post(tower, {
+      path,
+      body: Buffer.from(JSON.stringify(body)),
+      answer_bytes_max,
+      now_ms: () => timers.clock.wall(),
+      signal: AbortSignal.any([stop, AbortSignal.timeout(limits.api_request_ms_max)]),
+    });
+  let challenge: Challenge | null = null;
+  if (proof.isBound) {
+    const answer = await send('/v1/enroll/challenge', {}, limits.enroll_challenge_bytes_max);
+    const { nonce } = readJson(answer.body, limits.enroll_challenge_bytes_max, checkChallengeAnswer);
+    const csrHash = createHash('sha256').update(csr).digest();
+    challenge = { nonce, csrHash, digest: challengeDigest(proof.kind, cluster, nonce, csrHash) };
+  }
+  const evidence = await proof.make(challenge);
+  const body: EnrollRequest = {
+    proof: { ...evidence, kind: proof.kind, ...(challenge !== null && { nonce: challenge.nonce }) },
+    csr: toBase64(csr),
+    name,
+    listen: [...request.listen],
+    ...(site !== undefined && { site }),
+    ...(facts !== undefined && { facts: { ...facts, addresses: [...facts.addresses] } }),
+  };
+  return await send('/v1/enroll', body, limits.enroll_answer_bytes_max);
+}
+
 /** Full jitter (spec 8.1); null where asking again cannot help. */
 function retryDelay_ms(error: unknown, attempt: number, random: Random): number | null {
   if (!(error instanceof SelvedgeError)) return null;
   const delay_ms = random.unit() * Math.min(limits.backoff_ms_max, limits.backoff_ms_base * 2 ** attempt);
-  if (error.code === 'network_unreachable') return delay_ms;
+  // The tower restarted, or the way there took too long: another challenge may be in time.
+  if (error.code === 'network_unreachable' || error.code === 'nonce_invalid') return delay_ms;
   return error.code === 'rate_limited' ? Number(error.facts.ms) + delay_ms : null;
 }
 

@@ -8,6 +8,7 @@ import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { fromBase64 } from '../identity/base64.ts';
 import { AppAnswerSchema, AppRequestSchema, AppSchema } from './app-wire.ts';
+import { proofKinds } from './proof.ts';
 import { closed, Label, NodeId, Port } from './shapes.ts';
 
 const certificate_base64_chars_max = Math.ceil(limits.certificate_bytes_max / 3) * 4;
@@ -28,14 +29,32 @@ export type Endpoint = Readonly<Static<typeof EndpointSchema>>;
 
 export const EndpointsSchema = Type.Array(EndpointSchema, { maxItems: limits.node_endpoints_max });
 
+/** Answer to `POST /v1/enroll/challenge`. */
+export const ChallengeAnswerSchema = closed({
+  nonce: Type.String({ minLength: 16, maxLength: limits.enroll_nonce_chars_max, pattern: '^[A-Za-z0-9_-]+$' }),
+  expires_ms: Version,
+});
+
+export const HostFactsSchema = closed({
+  machine: Sha256Hex,
+  macs: Sha256Hex,
+  addresses: Type.Array(Type.String({ maxLength: 45, pattern: '^[0-9a-fA-F:.]+$' }), { maxItems: limits.host_addresses_max }),
+});
+
 export const EnrollRequestSchema = closed({
-  token: Type.String({ maxLength: limits.token_chars_max }),
+  /** What stands beside `kind` and `nonce` is the kind's own, and checked by its own schema. */
+  proof: Type.Object(
+    { kind: Type.Enum([...proofKinds]), nonce: Type.Optional(Type.String({ maxLength: limits.enroll_nonce_chars_max })) },
+    { additionalProperties: true },
+  ),
   csr: base64(Math.ceil(limits.csr_bytes_max / 3) * 4),
   name: Label,
   site: Type.Optional(Label),
   listen: EndpointsSchema,
+  facts: Type.Optional(HostFactsSchema),
 });
-export type EnrollRequest = Static<typeof EnrollRequestSchema>;
+type Proved = Static<typeof EnrollRequestSchema>;
+export type EnrollRequest = Omit<Proved, 'proof'> & { proof: Proved['proof'] & Record<string, unknown> };
 
 /** A signed document, as `identity/signed-document.ts` makes and opens it. */
 export const EnvelopeSchema = closed({
@@ -54,6 +73,7 @@ export const EnrollAnswerSchema = closed({
   node: NodeId,
   name: Label,
   site: Label,
+  tenant: Type.Union([Label, Type.Null()]),
   cluster: Label,
   chain: Type.Array(CertificateText, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
   trust: TrustSchema,
@@ -125,6 +145,7 @@ export function readJson<Shape>(bytes: Uint8Array, bytes_max: number, check: Che
   return check(value);
 }
 
+export const checkChallengeAnswer = checker(ChallengeAnswerSchema);
 export const checkEnrollAnswer = checker(EnrollAnswerSchema);
 export const checkSnapshot = checker(SnapshotSchema);
 export const checkEnvelope = checker(EnvelopeSchema);

@@ -11,13 +11,15 @@ import { listenOnSocket } from '../api/local-socket.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock } from '../base/seam.ts';
 import { Label, NodeId } from '../enroll/shapes.ts';
-import { EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema } from '../enroll/wire.ts';
+import { ChallengeAnswerSchema, EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema } from '../enroll/wire.ts';
 import { PublicAccess } from './access/access.ts';
 import { openRoutes } from './access/open-routes.ts';
 import { appRoutes } from './app-api.ts';
+import type { GrantView } from './granting.ts';
+import { platformRoutes } from './platform-api.ts';
 import { resourceRoutes } from './resource-api.ts';
 import type { NodeRow } from './store.ts';
-import type { TokenView, Tower } from './tower.ts';
+import type { Tower } from './tower.ts';
 
 const Time = Type.Number({ description: 'milliseconds since the epoch' });
 const MINUTE_MS = 60_000;
@@ -25,12 +27,16 @@ const DEFAULT_TOKEN_LIFE_MS = 24 * 60 * MINUTE_MS;
 
 const HealthSchema = Type.Object({ ok: Type.Literal(true), cluster: Label });
 
+const Purpose = Type.Union([Type.Literal('enroll'), Type.Literal('preflight')]);
 const TokenId = Type.String({ pattern: '^[0-9a-f]{12}$' });
 const TokenSchema = Type.Object({
   id: TokenId,
   uses: Type.Integer(),
   uses_max: Type.Integer(),
   site: Type.Union([Label, Type.Null()]),
+  tenant: Type.Union([Label, Type.Null()]),
+  purpose: Purpose,
+  sources: Type.Array(Type.String()),
   expires_ms: Time,
   revoked_ms: Type.Union([Time, Type.Null()]),
   created_ms: Time,
@@ -40,6 +46,9 @@ const NewTokenSchema = Type.Object(
     uses: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.token_uses_max })),
     life_ms: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.token_life_ms_max })),
     site: Type.Optional(Label),
+    tenant: Type.Optional(Label),
+    purpose: Type.Optional(Purpose),
+    sources: Type.Optional(Type.Array(Type.String({ maxLength: 43 }), { maxItems: limits.grant_sources_max })),
   },
   { additionalProperties: false },
 );
@@ -47,6 +56,7 @@ const NodeSchema = Type.Object({
   id: NodeId,
   name: Label,
   site: Label,
+  tenant: Type.Union([Label, Type.Null()]),
   fingerprint: Type.Union([Type.String(), Type.Null()]),
   endpoints: EndpointsSchema,
   disabled: Type.Boolean(),
@@ -93,6 +103,7 @@ function towerRoutes(tower: Tower, { onFailure, onRoute, register }: TowerApiOpt
     strangerRoutes(api, tower);
     adminRoutes(api, tower);
     appRoutes(api, tower);
+    platformRoutes(api, tower);
     resourceRoutes(api, tower);
     register?.(scope);
   };
@@ -103,22 +114,24 @@ function towerRoutes(tower: Tower, { onFailure, onRoute, register }: TowerApiOpt
 function strangerRoutes(api: Api, tower: Tower): void {
   api.get('/v1/health', { schema: { response: { 200: HealthSchema } } }, async () => ({ ok: true as const, cluster: tower.cluster }));
   const schema = { body: EnrollRequestSchema, response: { 200: EnrollAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
-  api.post('/v1/enroll', { schema }, (request) => tower.enroll(request.body));
+  api.post('/v1/enroll', { schema }, ({ body, ip }) => tower.enroll(body, ip));
+  const challenge = { response: { 200: ChallengeAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
+  api.post('/v1/enroll/challenge', { schema: challenge }, async () => tower.challenge());
 }
 
 function adminRoutes(api: Api, tower: Tower): void {
   const errors = { '4xx': ErrorSchema, '5xx': ErrorSchema };
   const created = Type.Object({ text: Type.String({ description: 'the token: shown here only' }), token: TokenSchema });
-  api.post('/v1/tokens', { ...management, schema: { body: NewTokenSchema, response: { 200: created, ...errors } } }, async ({ body }) => {
-    const { uses = 1, life_ms = DEFAULT_TOKEN_LIFE_MS, site } = body;
-    const { text, token } = await tower.createToken({ uses, life_ms, ...(site !== undefined && { site }) });
+  api.post('/v1/tokens', { ...management, schema: { body: NewTokenSchema, response: { 200: created, ...errors } } }, async ({ body, caller }) => {
+    const { uses = 1, life_ms = DEFAULT_TOKEN_LIFE_MS, ...more } = body;
+    const { text, token } = await tower.createToken({ uses, life_ms, ...more }, caller.actor);
     return { text, token: tokenJson(token) };
   });
   api.get('/v1/tokens', { ...management, schema: { response: { 200: Type.Array(TokenSchema), ...errors } } }, async () =>
     (await tower.tokens()).map(tokenJson),
   );
   const byId = { params: Type.Object({ id: TokenId }), response: { 200: TokenSchema, ...errors } };
-  api.delete('/v1/tokens/:id', { ...management, schema: byId }, async ({ params }) => tokenJson(await tower.revokeToken(params.id)));
+  api.delete('/v1/tokens/:id', { ...management, schema: byId }, async ({ params, caller }) => tokenJson(await tower.revokeToken(params.id, caller.actor)));
   api.get('/v1/nodes', { ...management, schema: { response: { 200: Type.Array(NodeSchema), ...errors } } }, async () => (await tower.nodes()).map(nodeJson));
   api.get('/v1/status', { ...management, schema: { response: { 200: StatusSchema, ...errors } } }, async () => {
     const { endpoints, ...status } = await tower.status();
@@ -126,10 +139,10 @@ function adminRoutes(api: Api, tower: Tower): void {
   });
 }
 
-function tokenJson({ usesMax, ...shown }: TokenView) {
-  return { ...shown, uses_max: usesMax };
+function tokenJson({ id, uses, usesMax, site, tenant, purpose, sources, expires_ms, revoked_ms, created_ms }: GrantView) {
+  return { id, uses, uses_max: usesMax, site, tenant, purpose, sources: [...sources], expires_ms: expires_ms ?? 0, revoked_ms, created_ms };
 }
 
-function nodeJson({ id, name, site, fingerprint, endpoints, disabled, created_ms, seen_ms }: NodeRow) {
-  return { id, name, site, fingerprint, endpoints: [...endpoints], disabled, created_ms, seen_ms };
+function nodeJson({ id, name, site, tenant, fingerprint, endpoints, disabled, created_ms, seen_ms }: NodeRow) {
+  return { id, name, site, tenant, fingerprint, endpoints: [...endpoints], disabled, created_ms, seen_ms };
 }

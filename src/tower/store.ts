@@ -9,6 +9,7 @@
  */
 import type { Endpoint } from '../enroll/wire.ts';
 import type { AppStore } from './app-store.ts';
+import type { ProofStore } from './proof-store.ts';
 import type { LeafRow, Renewal } from './renewal.ts';
 import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
 
@@ -52,21 +53,6 @@ export interface NodeRow {
 /** What an operator says of a node. */
 export type NodeSettings = Pick<NodeRow, 'disabled' | 'tenant' | 'roles'>;
 
-export interface TokenRow {
-  readonly id: string;
-  /** SHA-256 of the token's payload, hex. */
-  readonly hash: string;
-  readonly uses: number;
-  readonly usesMax: number;
-  /** The site that it enrolls into; null: the node chooses. */
-  readonly site: string | null;
-  readonly expires_ms: number;
-  readonly revoked_ms: number | null;
-  readonly created_ms: number;
-}
-
-export type NewToken = Pick<TokenRow, 'id' | 'hash' | 'usesMax' | 'site' | 'expires_ms'>;
-
 export interface AuditRow {
   readonly seq: number;
   readonly version: number;
@@ -81,36 +67,11 @@ export interface AuditRow {
   readonly hash: string;
 }
 
-/** A token as shown: found by its id, believed by its hash. */
-export interface TokenProof {
-  readonly id: string;
-  readonly hash: string;
-}
-
-export interface NewNode {
-  readonly id: string;
-  readonly name: string;
-  readonly site: string;
-  readonly fingerprint: string;
-  readonly leaf: string;
-  readonly csrHash: string;
-  readonly spkiHash: string;
-  readonly endpoints: readonly Endpoint[];
-  /** Absent: that of its site. */
-  readonly tenant?: string | null;
-  readonly roles?: readonly string[];
-}
-
-export interface Admission {
-  /** The node that this request made before; null if it would make a new one. */
-  readonly answered: NodeRow | null;
-  /** The site that was asked for, else the token's; null if neither says. */
-  readonly site: string | null;
-}
-
 export interface Store {
   readonly path: string;
   readonly app: AppStore;
+  /** Enrolling: grants, their uses, and nodes as they come to be. */
+  readonly proofs: ProofStore;
   readonly resources: ResourceStores;
 
   /** Null until `setCluster`. */
@@ -122,23 +83,6 @@ export interface Store {
   version(): Promise<number>;
   /** Version of the last change that this node may see. */
   scopeVersion(node: Pick<NodeRow, 'id' | 'site'>): Promise<number>;
-
-  /** @throws limit_reached when there are too many */
-  createToken(token: NewToken, at_ms: number): Promise<TokenRow>;
-  tokens(): Promise<readonly TokenRow[]>;
-  /** In the order of their ids. */
-  tokenPage(request: PageRequest): Promise<readonly TokenRow[]>;
-  /** Idempotent. @throws not_found */
-  revokeToken(id: string, at_ms: number): Promise<TokenRow>;
-  /**
-   * What enrolling with this token and request would do now, without doing it. `site` null: the token's choice. @throws as `enroll`
-   */
-  admit(proof: TokenProof, csrHash: string, site: string | null, at_ms: number): Promise<Admission>;
-  /**
-   * Takes one use of the token and makes the node, both or neither. The same token and request again gives the same node and takes nothing.
-   * @throws token_invalid, token_revoked, token_expired, token_exhausted, name_taken, csr_invalid (the key is another node's), limit_reached
-   */
-  enroll(proof: TokenProof, node: NewNode, at_ms: number): Promise<NodeRow>;
 
   node(id: string): Promise<NodeRow | null>;
   nodeNamed(name: string): Promise<NodeRow | null>;

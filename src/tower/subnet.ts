@@ -95,3 +95,11 @@ export function overlaps(left: Subnet, right: Subnet): boolean {
 function contains(outer: Subnet, inner: Subnet): boolean {
   return outer.family === inner.family && outer.first <= inner.first && inner.last <= outer.last;
 }
+
+/** Whether an IP address, as a socket names it, lies in a network that this program wrote itself. */
+export function liesIn(address: string, network: string): boolean {
+  const [plain = ''] = address.split('%');
+  const found = parseAddress(/^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(plain)?.[1] ?? plain);
+  const { family, first, last } = readSubnet(network);
+  return found !== null && found.family === family && first <= found.value && found.value <= last;
+}

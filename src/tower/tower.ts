@@ -3,36 +3,34 @@
  * it is reached (api.ts, fabric.ts) and how its state comes to be (init.ts) is elsewhere. Everything that changes goes through the store
  * first, then into the directory in memory, then to whoever listens.
  */
-import { createHash, X509Certificate } from 'node:crypto';
+import { X509Certificate } from 'node:crypto';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
-import { checkLabel, fromHex, isNodeId, TOWER_SITE, toHex } from '../base/ids.ts';
-import { limits } from '../base/limits.ts';
+import { fromHex, isNodeId, toHex } from '../base/ids.ts';
 import type { Clock, Random } from '../base/seam.ts';
-import { makeToken, readToken } from '../enroll/token.ts';
+import type { Proof } from '../enroll/proof.ts';
+import { ownProofs } from '../enroll/proofs/own.ts';
 import { packSnapshot } from '../enroll/snapshot.ts';
-import { bytesOf, checkEndpointsSize, type Endpoint, type EnrollAnswer, type EnrollRequest, type Envelope, type Snapshot } from '../enroll/wire.ts';
-import { issueChain } from '../identity/authority.ts';
+import { checkEndpointsSize, type Endpoint, type EnrollAnswer, type EnrollRequest, type Envelope, type Snapshot } from '../enroll/wire.ts';
 import { toBase64 } from '../identity/base64.ts';
-import { parseCsr } from '../identity/csr.ts';
 import { fingerprint } from '../identity/fingerprint.ts';
 import { signDocument } from '../identity/signed-document.ts';
 import { trustBundleToJson } from '../identity/trust-bundle.ts';
 import type { Credentials } from '../transport/session.ts';
 import { AppNetworks } from './app-networks.ts';
 import { appPart } from './app-snapshot.ts';
+import { Enrollment } from './enrollment.ts';
+import { type GrantView, grantView, newToken, type TokenRequest } from './granting.ts';
 import { checkLive } from './live.ts';
 import type { OwnCertificates } from './own-certificates.ts';
+import { Nonces } from './nonces.ts';
+import { PlatformHosts } from './platform-hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
 import { LeafRenewals } from './leaf-renewals.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
 import { Resources } from './resources/resources.ts';
-import type { ClusterRow, NodeRow, NodeSettings, Store, TokenRow } from './store.ts';
+import type { ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
 
-/** Site of a node that names none, with a token that names none. */
-const DEFAULT_SITE = 'default';
-
-const NODE_ID_BYTES = 6;
 /** Grows when roots can be rotated. */
 const TRUST_VERSION = 1;
 
@@ -43,16 +41,9 @@ export interface TowerParts {
   readonly row: ClusterRow;
   readonly clock: Clock;
   readonly random: Random;
+  /** Further kinds of proof than those that need nothing but the tower. */
+  readonly proofs?: readonly Proof[];
 }
-
-export interface TokenRequest {
-  readonly uses: number;
-  readonly life_ms: number;
-  readonly site?: string;
-}
-
-/** A token as it may be shown. */
-export type TokenView = Omit<TokenRow, 'hash'>;
 
 export interface TowerStatus {
   readonly cluster: string;
@@ -81,11 +72,13 @@ export class Tower {
   readonly app: AppNetworks;
   /** Of nodes' leaves. */
   readonly renewals: LeafRenewals;
+  readonly platformHosts: PlatformHosts;
   readonly resources: Resources;
   #row: ClusterRow;
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #random: Random;
+  readonly #enrollment: Enrollment;
   readonly #recorded: RecordedFingerprints;
   readonly #trust: Snapshot['trust'];
   readonly #listeners = new Set<ChangeListener>();
@@ -110,7 +103,18 @@ export class Tower {
       isNext: (identity, leaf) => this.#recorded.isNext(identity, leaf),
       changed: (row) => this.#changed(row),
     });
+    this.platformHosts = new PlatformHosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
+    this.#enrollment = new Enrollment({
+      cluster: this.cluster,
+      store: parts.store.proofs,
+      authority: () => this.own,
+      roots: () => this.roots,
+      nonces: new Nonces({ clock: parts.clock }),
+      clock: parts.clock,
+      random: parts.random,
+      proofs: [...ownProofs, ...(parts.proofs ?? [])],
+    });
     this.#recorded = new RecordedFingerprints(this.cluster, fromHex(parts.row.towerFingerprint) ?? new Uint8Array());
   }
 
@@ -169,74 +173,41 @@ export class Tower {
   }
 
   /** The text is nowhere but in the answer. @throws limit_reached, argument_invalid */
-  async createToken({ uses, life_ms, site }: TokenRequest): Promise<{ text: string; token: TokenView }> {
-    if (!(life_ms > 0 && life_ms <= limits.token_life_ms_max))
-      throw new SelvedgeError('argument_invalid', { name: 'expires', why: 'between now and a year from now' });
-    if (!(Number.isInteger(uses) && uses >= 1 && uses <= limits.token_uses_max))
-      throw new SelvedgeError('argument_invalid', { name: 'uses', why: `1 to ${limits.token_uses_max}` });
-    if (site !== undefined) checkLabel('site', site);
-    if (site === TOWER_SITE) throw new SelvedgeError('argument_invalid', { name: 'site', why: `'${TOWER_SITE}' is the tower's own` });
-    const { id, hash, text } = makeToken(this.cluster, this.#random);
-    const now = this.#clock.wall();
-    const row = await this.#store.createToken({ id, hash, usesMax: uses, site: site ?? null, expires_ms: Math.floor(now + life_ms) }, now);
-    return { text, token: tokenView(row) };
+  async createToken(request: TokenRequest, actor = 'local'): Promise<{ text: string; token: GrantView }> {
+    const now_ms = this.#clock.wall();
+    const { text, grant } = newToken(this.cluster, request, { now_ms, random: this.#random });
+    return { text, token: grantView(await this.#store.proofs.createGrant(grant, { actor, at_ms: now_ms })) };
   }
 
-  async tokens(): Promise<readonly TokenView[]> {
-    return (await this.#store.tokens()).map(tokenView);
+  async tokens(): Promise<readonly GrantView[]> {
+    return (await this.#store.proofs.grants('token')).map(grantView);
   }
 
-  async tokenPage(request: PageRequest): Promise<readonly TokenView[]> {
-    return (await this.#store.tokenPage(request)).map(tokenView);
+  async tokenPage(request: PageRequest): Promise<readonly GrantView[]> {
+    return (await this.#store.proofs.grantPage('token', request)).map(grantView);
   }
 
   /** @throws not_found */
-  async revokeToken(id: string): Promise<TokenView> {
-    return tokenView(await this.#store.revokeToken(id, this.#clock.wall()));
+  async revokeToken(id: string, actor = 'local'): Promise<GrantView> {
+    return grantView(await this.#store.proofs.revokeGrant('token', id, { actor, at_ms: this.#clock.wall() }));
   }
 
-  /**
-   * Call-home, the tower's end: a certificate for the request's key, and one use of the token, both or neither. The leaf is made before the
-   * use is taken, so that no kill can leave a use without a node; a leaf whose use was refused never leaves this function.
-   * @throws token_…, wrong_cluster, csr_invalid, name_taken, request_invalid, limit_reached
-   */
-  async enroll(request: EnrollRequest): Promise<EnrollAnswer> {
-    const token = readToken(request.token);
-    if (token.cluster !== this.cluster) throw new SelvedgeError('wrong_cluster', { found: token.cluster, expected: this.cluster });
-    if (request.site === TOWER_SITE) throw new SelvedgeError('request_invalid', { path: '/site', why: `'${TOWER_SITE}' is the tower's own` });
-    checkEndpointsSize(request.listen);
-    const csr = bytesOf(request.csr, limits.csr_bytes_max, '/csr');
-    const csrHash = sha256(csr);
-    const admission = await this.#store.admit(token, csrHash, request.site ?? null, this.#clock.wall());
-    const node = admission.answered ?? (await this.#make(token, request, csr, admission.site ?? DEFAULT_SITE));
-    return await this.#answer(node);
+  /** Of the challenge that bound proofs answer. */
+  challenge(): { nonce: string; expires_ms: number } {
+    return this.#enrollment.nonces.issue();
   }
 
-  async #make(token: { id: string; hash: string }, { name, listen }: EnrollRequest, csr: Uint8Array, site: string): Promise<NodeRow> {
-    const { publicKey } = parseCsr(csr);
-    const id = toHex(this.#random.bytes(NODE_ID_BYTES));
-    const now_ms = this.#clock.wall();
-    const identity = { cluster: this.cluster, site, node: id };
-    const [leaf] = await issueChain(this.own, { identity, publicKey, now_ms, random: this.#random });
-    if (leaf === undefined) throw new Error('an issued chain begins with its leaf');
-    const made = {
-      id,
-      name,
-      site,
-      fingerprint: toHex(fingerprint(leaf)),
-      leaf: toBase64(leaf),
-      csrHash: sha256(csr),
-      spkiHash: sha256(publicKey),
-      endpoints: listen,
-    };
-    return await this.#changed(await this.#store.enroll(token, made, now_ms));
+  /** Call-home, the tower's end (enrollment.ts). `peer`: the IP address of whoever asks. @throws as `Enrollment.enroll` */
+  async enroll(request: EnrollRequest, peer: string): Promise<EnrollAnswer> {
+    const { node, isNew } = await this.#enrollment.enroll(request, peer);
+    return await this.#answer(isNew ? await this.#changed(node) : node);
   }
 
   async #answer(node: NodeRow): Promise<EnrollAnswer> {
-    if (node.leaf === null) throw new SelvedgeError('token_invalid', { why: `the node ${node.name} that it made was revoked` });
+    if (node.leaf === null) throw new SelvedgeError('certificate_revoked', { peer: node.id, why: 'the node was revoked' });
     const { envelope } = await this.snapshot(node.id);
     const chain = [node.leaf, toBase64(this.own.intermediate)];
-    return { node: node.id, name: node.name, site: node.site, cluster: this.cluster, chain, trust: this.#trust, snapshot: envelope };
+    return { node: node.id, name: node.name, site: node.site, tenant: node.tenant, cluster: this.cluster, chain, trust: this.#trust, snapshot: envelope };
   }
 
   /** A node's site, and the version of what it may know. @throws not_found */
@@ -325,6 +296,7 @@ export class Tower {
   /** Idempotent. */
   async close(): Promise<void> {
     this.#listeners.clear();
+    await this.#enrollment.close();
     await this.own.signer.close();
     await this.#store.close();
   }
@@ -352,12 +324,4 @@ export class Tower {
     if (row === null) throw new SelvedgeError('not_found', { what: 'node', name: id });
     return row;
   }
-}
-
-function tokenView({ hash: _hash, ...shown }: TokenRow): TokenView {
-  return shown;
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }

@@ -4,7 +4,7 @@ import type { ErrorCode, SelvedgeError } from '../../src/base/errors.ts';
 import { limits } from '../../src/base/limits.ts';
 import type { NewAppNetwork, WireguardFacts } from '../../src/tower/app-store.ts';
 import type { NodeRow, Store } from '../../src/tower/store.ts';
-import { clusterNamed, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed } from './store.ts';
+import { BY, claimOf, clusterNamed, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed } from './store.ts';
 
 const shop: NewAppNetwork = { name: 'shop', subnet4: '10.9.0.0/24', subnet6: 'fd00::/64', mtu: null, learning: false };
 const small = (name: string, subnet4: string): NewAppNetwork => ({ ...shop, name, subnet4, subnet6: null });
@@ -20,9 +20,9 @@ async function storeWith(t: Test, maker: StoreMaker, names: readonly string[], m
 
 async function enrollAll(store: Store, names: readonly string[]): Promise<NodeRow[]> {
   const token = tokenNamed('aa', { usesMax: names.length });
-  await store.createToken(token, NOW_MS);
+  await store.proofs.createGrant(token, BY);
   const made: NodeRow[] = [];
-  for (const name of names) made.push(await store.enroll({ id: token.id, hash: token.hash }, nodeNamed(name, { site: name.slice(0, 1) }), NOW_MS));
+  for (const name of names) made.push(await store.proofs.enroll(claimOf(token), nodeNamed(name, { site: name.slice(0, 1) }), NOW_MS));
   return made;
 }
 

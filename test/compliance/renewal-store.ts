@@ -3,7 +3,7 @@ import type { Test } from 'tap';
 import { limits } from '../../src/base/limits.ts';
 import type { LeafRow } from '../../src/tower/renewal.ts';
 import type { NodeRow, Store } from '../../src/tower/store.ts';
-import { hexOf, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed } from './store.ts';
+import { BY, claimOf, hexOf, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed } from './store.ts';
 
 const leafNamed = (name: string): LeafRow => ({
   fingerprint: hexOf(`leaf ${name}`),
@@ -15,8 +15,8 @@ const LATER_MS = NOW_MS + limits.leaf_overlap_ms + 1;
 
 async function withNode(store: Store, name = 'one'): Promise<NodeRow> {
   const token = tokenNamed(hexOf(name).slice(0, 6));
-  await store.createToken(token, NOW_MS);
-  return await store.enroll({ id: token.id, hash: token.hash }, nodeNamed(name), NOW_MS);
+  await store.proofs.createGrant(token, BY);
+  return await store.proofs.enroll(claimOf(token), nodeNamed(name), NOW_MS);
 }
 
 export function renewalStoreCompliance(t: Test, maker: StoreMaker): void {

@@ -4,7 +4,7 @@ import { limits } from '../../src/base/limits.ts';
 import { completeSpec, type KindName, kindNames, kinds } from '../../src/tower/resources/kinds.ts';
 import type { By } from '../../src/tower/resources/resource-store.ts';
 import type { Store } from '../../src/tower/store.ts';
-import { NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed } from './store.ts';
+import { BY, claimOf, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed } from './store.ts';
 
 const by: By = { actor: 'operator:ada', at_ms: NOW_MS };
 const target = { host: '127.0.0.1', port: 8080 };
@@ -147,7 +147,7 @@ export function resourceStoreCompliance(t: Test, maker: StoreMaker): void {
     const rest = await store.nodePage({ after: first.at(-1)?.id ?? null, limit: 100 });
     t.strictSame([...first, ...rest], all);
     t.strictSame(await store.nodePage({ after: null, limit: 100, site: 'north' }), await store.nodes({ site: 'north' }));
-    t.equal((await store.tokenPage({ after: null, limit: 5 })).length, 5);
+    t.equal((await store.proofs.grantPage('token', { after: null, limit: 5 })).length, 5);
     t.strictSame(await store.counts(), { nodes: 9, tokens: 9 });
   });
 
@@ -196,6 +196,6 @@ async function closed(store: Store): Promise<Store> {
 
 async function enrolled(store: Store, name: string, site: string) {
   const token = tokenNamed(`t-${name}`);
-  await store.createToken(token, NOW_MS);
-  return await store.enroll({ id: token.id, hash: token.hash }, nodeNamed(name, { site }), NOW_MS);
+  await store.proofs.createGrant(token, BY);
+  return await store.proofs.enroll(claimOf(token), nodeNamed(name, { site }), NOW_MS);
 }

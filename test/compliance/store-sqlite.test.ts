@@ -10,7 +10,7 @@ import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
 import { appStoreCompliance } from './app-store.ts';
 import { renewalStoreCompliance } from './renewal-store.ts';
 import { resourceStoreCompliance } from './resource-store.ts';
-import { clusterNamed, freshDirectory, nodeNamed, rejectsWith, type StoreMaker, storeCompliance, tokenNamed } from './store.ts';
+import { BY, claimOf, clusterNamed, freshDirectory, nodeNamed, rejectsWith, type StoreMaker, storeCompliance, tokenNamed } from './store.ts';
 
 // Each commit waits for the disk, which others may be using.
 t.setTimeout(120_000);
@@ -38,7 +38,7 @@ t.test('a file that is no database, a damaged one and one of a newer program are
 
   const damaged = join(freshDirectory(t), 'damaged.db');
   const store = await openSqliteStore({ path: damaged });
-  for (let index = 0; index < 200; index++) await store.createToken(tokenNamed(`t${index}`), NOW_MS);
+  for (let index = 0; index < 200; index++) await store.proofs.createGrant(tokenNamed(`t${index}`), BY);
   await store.close();
   const bytes = readFileSync(damaged);
   bytes.fill(0x5a, 4096 * 3, 4096 * 6);
@@ -64,7 +64,7 @@ t.test('an audit row changed, taken out or cut from the end is noticed', async (
   for (const text of edits) {
     const path = fileIn(t);
     const store = await openSqliteStore({ path });
-    for (const id of ['aa', 'bb', 'cc']) await store.createToken(tokenNamed(id), NOW_MS);
+    for (const id of ['aa', 'bb', 'cc']) await store.proofs.createGrant(tokenNamed(id), BY);
     await store.close();
     edit(path, text);
     await rejectsWith(t, (await open(t, path)).verifyAudit(), 'store_damaged');
@@ -73,14 +73,14 @@ t.test('an audit row changed, taken out or cut from the end is noticed', async (
 
 t.test('a full disk is disk_full, and everything before it is intact', async (t) => {
   const path = fileIn(t);
-  const store = await open(t, path, 40);
+  const store = await open(t, path, 64);
   let made = 0;
   const fill = async () => {
-    for (; made < 5_000; made++) await store.createToken(tokenNamed(`t${made}`), NOW_MS);
+    for (; made < 5_000; made++) await store.proofs.createGrant(tokenNamed(`t${made}`), BY);
   };
   await rejectsWith(t, fill(), 'disk_full');
   t.ok(made > 0);
-  t.equal((await store.tokens()).length, made);
+  t.equal((await store.proofs.grants('token')).length, made);
   t.equal(await store.version(), made);
   await store.verifyAudit();
 });
@@ -100,8 +100,8 @@ t.test('what was answered before a kill -9 is there afterwards, ten times in a r
   const program = `
     const { openSqliteStore } = await import(${JSON.stringify(new URL('../../src/tower/store-sqlite.ts', import.meta.url).href)});
     const store = await openSqliteStore({ path: ${JSON.stringify(path)} });
-    for (let index = (await store.tokens()).length; ; index++) {
-      await store.createToken({ id: 't' + index, hash: 'h', usesMax: 1, site: null, expires_ms: 1, created_ms: 1 }, 1);
+    for (let index = (await store.proofs.grants('token')).length; ; index++) {
+      await store.proofs.createGrant({ ...${JSON.stringify(tokenNamed('t'))}, id: 't' + index }, { actor: 'admin', at_ms: 1 });
       process.stdout.write(index + '\\n');
     }`;
   for (let round = 0; round < 10; round++) {
@@ -114,7 +114,7 @@ t.test('what was answered before a kill -9 is there afterwards, ten times in a r
     await once(child, 'close');
     const answered = Number(text.trim().split('\n').at(-1));
     const store = await openSqliteStore({ path });
-    const there = (await store.tokens()).length;
+    const there = (await store.proofs.grants('token')).length;
     t.ok(there > answered, `${there} tokens there after ${answered + 1} were answered`);
     await store.verifyAudit();
     await store.close();
@@ -126,8 +126,8 @@ t.test('a kill -9 amid attaches leaves no address given twice, none lost, and ev
   const store = await openSqliteStore({ path });
   await store.setCluster(clusterNamed('alpha'), NOW_MS);
   const token = tokenNamed('aa');
-  await store.createToken(token, NOW_MS);
-  const node = await store.enroll({ id: token.id, hash: token.hash }, nodeNamed('one'), NOW_MS);
+  await store.proofs.createGrant(token, BY);
+  const node = await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS);
   await store.app.create({ name: 'shop', subnet4: '10.9.0.0/24', subnet6: null, mtu: null, learning: false }, NOW_MS);
   await store.app.addMember('shop', node.id, NOW_MS);
   await store.close();
@@ -161,21 +161,46 @@ t.test('a kill -9 amid attaches leaves no address given twice, none lost, and ev
   }
 });
 
+/** The schema as it was before the grants: what a release of then made. */
+const BEFORE_GRANTS = `
+  drop table node_facts; drop table grant_uses; drop table grants;
+  create table tokens (id text primary key, hash text not null, uses integer not null, uses_max integer not null, site text, expires_ms bigint not null,
+    revoked_ms bigint, created_ms bigint not null, constraint tokens_within_limit check (uses <= uses_max));
+  create table enrollments (token_id text not null, csr_hash text not null, node_id text not null references nodes (id), at_ms bigint not null,
+    constraint enrollments_once primary key (token_id, csr_hash));`;
+
 t.test('a database from before app networks is brought up, with what was in it', async (t) => {
   const path = fileIn(t);
   const store = await openSqliteStore({ path });
   await store.setCluster(clusterNamed('alpha'), NOW_MS);
   await store.close();
   const tables = ['app_networks', 'app_endpoints', 'app_hosts', 'app_keys', 'app_cursors', 'resources', 'resource_uses'].toReversed();
+  const drop = tables.map((table) => `drop table ${table};`).join('');
   const nodes = ['tenant', 'roles', 'revision', 'renewal'].map((column) => `alter table nodes drop column ${column};`).join('');
-  edit(
-    path,
-    `${tables.map((table) => `drop table ${table};`).join('')} alter table cluster drop column vtep_range; ${nodes} update schema_version set version = 1`,
-  );
+  edit(path, `${BEFORE_GRANTS} ${drop} alter table cluster drop column vtep_range; ${nodes} update schema_version set version = 1`);
   const again = await open(t, path);
   t.strictSame(await again.cluster(), clusterNamed('alpha'));
   t.strictSame(await again.app.networks(), []);
   await again.verifyAudit();
+});
+
+t.test('tokens from before there were other grants, and what they enrolled, are grants afterwards', async (t) => {
+  const path = fileIn(t);
+  const store = await openSqliteStore({ path });
+  const token = tokenNamed('aa', { usesMax: 2 });
+  await store.proofs.createGrant(token, BY);
+  const made = await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS);
+  await store.close();
+  edit(
+    path,
+    `${BEFORE_GRANTS} insert into tokens values ('aa', '${token.hash}', 1, 2, null, ${token.expires_ms}, null, ${NOW_MS});
+     insert into enrollments values ('aa', '${made.csrHash}', '${made.id}', ${NOW_MS}); update schema_version set version = 3`,
+  );
+  const again = await open(t, path);
+  t.match(await again.proofs.grants('token'), [{ ...token, uses: 1 }]);
+  t.strictSame(await again.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS), made);
+  t.equal((await again.proofs.grants('token'))[0]?.uses, 1);
+  t.equal((await again.proofs.enroll(claimOf(token), nodeNamed('two'), NOW_MS)).tenant, null);
 });
 
 function edit(path: string, text: string): void {

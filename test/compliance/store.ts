@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { ErrorCode, SelvedgeError } from '../../src/base/errors.ts';
-import type { ClusterRow, NewNode, NewToken, Store, TokenProof } from '../../src/tower/store.ts';
+import type { Claim } from '../../src/enroll/proof.ts';
+import type { NewGrant, NewNode } from '../../src/tower/proof-store.ts';
+import type { ClusterRow, Store } from '../../src/tower/store.ts';
 
 export interface StoreMaker {
   /** An empty store that the test owns. */
@@ -18,8 +20,16 @@ const HOUR_MS = 3_600_000;
 
 export const hexOf = (text: string) => Buffer.from(text).toString('hex').padEnd(64, '0').slice(0, 64);
 
-export function tokenNamed(id: string, more: Partial<NewToken> = {}): NewToken {
-  return { id, hash: hexOf(`token ${id}`), usesMax: 1, site: null, expires_ms: NOW_MS + HOUR_MS, ...more };
+export const BY = { actor: 'admin', at_ms: NOW_MS };
+
+export function tokenNamed(id: string, more: Partial<NewGrant> = {}): NewGrant {
+  const plain = { tenant: null, site: null, name: null, node: null, purpose: 'enroll' as const, sources: [], detail: {} };
+  return { kind: 'token', id, hash: hexOf(`token ${id}`), usesMax: 1, expires_ms: NOW_MS + HOUR_MS, ...plain, ...more };
+}
+
+/** As the proof of its kind would claim it. */
+export function claimOf(grant: NewGrant, subject: string | null = null): Claim {
+  return { grant: { ...grant, uses: 0, revoked_ms: null, created_ms: NOW_MS }, subject };
 }
 
 export function clusterNamed(cluster: string): ClusterRow {
@@ -38,6 +48,8 @@ export function nodeNamed(name: string, more: Partial<NewNode> = {}): NewNode {
     csrHash: hexOf(`csr ${name}`),
     spkiHash: hexOf(`spki ${name}`),
     endpoints,
+    facts: null,
+    peer: '192.0.2.1',
     ...more,
   };
 }
@@ -54,7 +66,6 @@ export async function rejectsWith(t: Test, promise: Promise<unknown>, code: Erro
 }
 
 export function storeCompliance(t: Test, maker: StoreMaker): void {
-  const proofOf = (token: NewToken): TokenProof => ({ id: token.id, hash: token.hash });
   const cluster = {
     cluster: 'alpha',
     rootFingerprint: hexOf('root'),
@@ -69,7 +80,7 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     t.equal(await store.cluster(), null);
     t.equal(await store.version(), 0);
     t.strictSame(await store.nodes(), []);
-    t.strictSame(await store.tokens(), []);
+    t.strictSame(await store.proofs.grants('token'), []);
     await store.verifyAudit();
   });
 
@@ -77,13 +88,13 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     const store = await maker.make(t);
     await store.setCluster(cluster, NOW_MS);
     const token = tokenNamed('aa');
-    await store.createToken(token, NOW_MS);
-    const made = await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
+    await store.proofs.createGrant(token, BY);
+    const made = await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS);
     await store.close();
     const again = await maker.reopen(t, store);
     t.strictSame(await again.cluster(), cluster);
     t.strictSame(await again.node(made.id), made);
-    t.equal((await again.tokens())[0]?.uses, 1);
+    t.equal((await again.proofs.grants('token'))[0]?.uses, 1);
     t.equal(await again.version(), 3);
     await again.verifyAudit();
     await again.setLeaf(made.id, null, NOW_MS);
@@ -94,39 +105,39 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
   t.test('200 parallel enrollments with a limit of 10 make exactly 10 nodes', async (t) => {
     const store = await maker.make(t);
     const token = tokenNamed('aa', { usesMax: 10 });
-    await store.createToken(token, NOW_MS);
-    const tries = Array.from({ length: 200 }, (_, index) => store.enroll(proofOf(token), nodeNamed(`n${index}`), NOW_MS));
+    await store.proofs.createGrant(token, BY);
+    const tries = Array.from({ length: 200 }, (_, index) => store.proofs.enroll(claimOf(token), nodeNamed(`n${index}`), NOW_MS));
     const results = await Promise.allSettled(tries);
     const refused = results.filter((result) => result.status === 'rejected').map((result) => (result.reason as SelvedgeError).code);
     t.equal(results.length - refused.length, 10);
     t.strictSame(new Set(refused), new Set(['token_exhausted']));
     t.equal((await store.nodes()).length, 10);
-    t.equal((await store.tokens())[0]?.uses, 10);
+    t.equal((await store.proofs.grants('token'))[0]?.uses, 10);
   });
 
   t.test('the same token and request again give the same node and take no further use, also when the token is used up, expired or revoked', async (t) => {
     const store = await maker.make(t);
     const token = tokenNamed('aa');
-    await store.createToken(token, NOW_MS);
+    await store.proofs.createGrant(token, BY);
     const [first, second] = await Promise.all([
-      store.enroll(proofOf(token), nodeNamed('one'), NOW_MS),
-      store.enroll(proofOf(token), nodeNamed('other', { csrHash: nodeNamed('one').csrHash }), NOW_MS),
+      store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS),
+      store.proofs.enroll(claimOf(token), nodeNamed('other', { csrHash: nodeNamed('one').csrHash }), NOW_MS),
     ]);
     t.strictSame(second, first);
-    await store.revokeToken(token.id, NOW_MS);
-    t.strictSame(await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS + 2 * HOUR_MS), first);
-    t.strictSame(await store.admit(proofOf(token), first.csrHash, null, NOW_MS), { answered: first, site: null });
-    t.equal((await store.tokens())[0]?.uses, 1);
+    await store.proofs.revokeGrant('token', token.id, BY);
+    t.strictSame(await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS + 2 * HOUR_MS), first);
+    t.strictSame(await store.proofs.admit(claimOf(token), first.csrHash, null, NOW_MS), { answered: first, site: null });
+    t.equal((await store.proofs.grants('token'))[0]?.uses, 1);
     t.equal((await store.nodes()).length, 1);
   });
 
   t.test('a repeated request is not answered once its node was revoked', async (t) => {
     const store = await maker.make(t);
     const token = tokenNamed('aa');
-    await store.createToken(token, NOW_MS);
-    const made = await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
+    await store.proofs.createGrant(token, BY);
+    const made = await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS);
     await store.setLeaf(made.id, null, NOW_MS);
-    await rejectsWith(t, store.enroll(proofOf(token), nodeNamed('one'), NOW_MS), 'token_invalid');
+    await rejectsWith(t, store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS), 'token_invalid');
   });
 
   t.test('each reason to refuse a token has its code, in `admit` as in `enroll`, and takes no use', async (t) => {
@@ -134,38 +145,37 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     const good = tokenNamed('aa', { usesMax: 5, site: 'north' });
     const revoked = tokenNamed('bb', { usesMax: 5 });
     const used = tokenNamed('cc');
-    for (const token of [good, revoked, used]) await store.createToken(token, NOW_MS);
-    await store.revokeToken('bb', NOW_MS);
-    await store.enroll(proofOf(used), nodeNamed('first'), NOW_MS);
+    for (const token of [good, revoked, used]) await store.proofs.createGrant(token, BY);
+    await store.proofs.revokeGrant('token', 'bb', BY);
+    await store.proofs.enroll(claimOf(used), nodeNamed('first'), NOW_MS);
     const version = await store.version();
-    const cases: [TokenProof, string, number, ErrorCode][] = [
-      [{ id: 'dd', hash: good.hash }, 'north', NOW_MS, 'token_invalid'],
-      [{ id: 'aa', hash: revoked.hash }, 'north', NOW_MS, 'token_invalid'],
-      [proofOf(good), 'south', NOW_MS, 'token_invalid'],
-      [proofOf(good), 'north', NOW_MS + HOUR_MS, 'token_expired'],
-      [proofOf(revoked), 'north', NOW_MS, 'token_revoked'],
-      [proofOf(used), 'north', NOW_MS, 'token_exhausted'],
+    const cases: [Claim, string, number, ErrorCode][] = [
+      [claimOf(tokenNamed('dd')), 'north', NOW_MS, 'token_revoked'],
+      [claimOf(good), 'south', NOW_MS, 'token_invalid'],
+      [claimOf(good), 'north', NOW_MS + HOUR_MS, 'token_expired'],
+      [claimOf(revoked), 'north', NOW_MS, 'token_revoked'],
+      [claimOf(used), 'north', NOW_MS, 'token_exhausted'],
     ];
     for (const [proof, site, at_ms, code] of cases) {
-      await rejectsWith(t, store.admit(proof, hexOf('csr x'), site, at_ms), code);
-      await rejectsWith(t, store.enroll(proof, nodeNamed('x', { site }), at_ms), code);
+      await rejectsWith(t, store.proofs.admit(proof, hexOf('csr x'), site, at_ms), code);
+      await rejectsWith(t, store.proofs.enroll(proof, nodeNamed('x', { site }), at_ms), code);
     }
     t.equal(await store.version(), version);
     t.strictSame(
-      (await store.tokens()).map((token) => token.uses),
+      (await store.proofs.grants('token')).map((token) => token.uses),
       [0, 0, 1],
     );
-    t.strictSame(await store.admit(proofOf(good), hexOf('csr x'), null, NOW_MS), { answered: null, site: 'north' });
+    t.strictSame(await store.proofs.admit(claimOf(good), hexOf('csr x'), null, NOW_MS), { answered: null, site: 'north' });
   });
 
   t.test('a name or key that another node has is refused, and the use is given back', async (t) => {
     const store = await maker.make(t);
     const token = tokenNamed('aa', { usesMax: 5 });
-    await store.createToken(token, NOW_MS);
-    await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
-    await rejectsWith(t, store.enroll(proofOf(token), nodeNamed('two', { name: 'one' }), NOW_MS), 'name_taken');
-    await rejectsWith(t, store.enroll(proofOf(token), nodeNamed('two', { spkiHash: nodeNamed('one').spkiHash }), NOW_MS), 'csr_invalid');
-    t.equal((await store.tokens())[0]?.uses, 1);
+    await store.proofs.createGrant(token, BY);
+    await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS);
+    await rejectsWith(t, store.proofs.enroll(claimOf(token), nodeNamed('two', { name: 'one' }), NOW_MS), 'name_taken');
+    await rejectsWith(t, store.proofs.enroll(claimOf(token), nodeNamed('two', { spkiHash: nodeNamed('one').spkiHash }), NOW_MS), 'csr_invalid');
+    t.equal((await store.proofs.grants('token'))[0]?.uses, 1);
     await store.verifyAudit();
   });
 
@@ -173,11 +183,11 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     const store = await maker.make(t);
     const token = tokenNamed('aa', { usesMax: 5 });
     await store.setCluster(cluster, NOW_MS);
-    await store.createToken(token, NOW_MS);
-    const north = await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
+    await store.proofs.createGrant(token, BY);
+    const north = await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS);
     const before = await store.scopeVersion(north);
-    await store.enroll(proofOf(token), nodeNamed('two', { site: 'south' }), NOW_MS);
-    await store.revokeToken(token.id, NOW_MS);
+    await store.proofs.enroll(claimOf(token), nodeNamed('two', { site: 'south' }), NOW_MS);
+    await store.proofs.revokeGrant('token', token.id, BY);
     t.equal(await store.scopeVersion(north), before);
     t.equal(await store.setEndpoints(north.id, [{ host: '198.51.100.7', tcp: 8443, udp: 8443 }], NOW_MS), true);
     const after = await store.scopeVersion(north);
@@ -195,8 +205,8 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
   t.test('revoking, replacing and disabling are seen at once, and name what is not there', async (t) => {
     const store = await maker.make(t);
     const token = tokenNamed('aa', { usesMax: 5 });
-    await store.createToken(token, NOW_MS);
-    const { id } = await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
+    await store.proofs.createGrant(token, BY);
+    const { id } = await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS);
     t.equal((await store.setLeaf(id, { fingerprint: hexOf('new'), leaf: 'BBBB' }, NOW_MS)).fingerprint, hexOf('new'));
     t.equal((await store.setLeaf(id, null, NOW_MS)).fingerprint, null);
     t.equal((await store.setNode(id, { disabled: true }, null, { actor: 'admin', at_ms: NOW_MS })).disabled, true);
@@ -204,16 +214,16 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     await rejectsWith(t, store.setLeaf('ffffffffffff', null, NOW_MS), 'not_found');
     await rejectsWith(t, store.setNode('ffffffffffff', { disabled: true }, null, { actor: 'admin', at_ms: NOW_MS }), 'not_found');
     await rejectsWith(t, store.setEndpoints('ffffffffffff', [], NOW_MS), 'not_found');
-    await rejectsWith(t, store.revokeToken('ff', NOW_MS), 'not_found');
+    await rejectsWith(t, store.proofs.revokeGrant('token', 'ff', BY), 'not_found');
     t.equal(await store.node('ffffffffffff'), null);
   });
 
   t.test('every change has one audit row with its version, and the rows hold no token hash', async (t) => {
     const store = await maker.make(t);
     const token = tokenNamed('aa', { usesMax: 5 });
-    await store.createToken(token, NOW_MS);
-    await store.enroll(proofOf(token), nodeNamed('one'), NOW_MS);
-    await store.revokeToken('aa', NOW_MS);
+    await store.proofs.createGrant(token, BY);
+    await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS);
+    await store.proofs.revokeGrant('token', 'aa', BY);
     const rows = await store.audit(0, 10);
     t.strictSame(
       rows.map((row) => [row.version, row.action, row.subject]),
@@ -230,8 +240,8 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
   t.test('parallel changes of every kind leave no gap in versions or audit', async (t) => {
     const store = await maker.make(t);
     const tokens = Array.from({ length: 20 }, (_, index) => tokenNamed(`t${index}`));
-    await Promise.all(tokens.map((token) => store.createToken(token, NOW_MS)));
-    await Promise.all([...tokens.map((token, index) => store.enroll(proofOf(token), nodeNamed(`n${index}`), NOW_MS)), store.verifyAudit()]);
+    await Promise.all(tokens.map((token) => store.proofs.createGrant(token, BY)));
+    await Promise.all([...tokens.map((token, index) => store.proofs.enroll(claimOf(token), nodeNamed(`n${index}`), NOW_MS)), store.verifyAudit()]);
     t.equal(await store.version(), 40);
     await store.verifyAudit();
   });
@@ -241,6 +251,6 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     await store.close();
     await store.close();
     await rejectsWith(t, store.version(), 'handle_closed');
-    await rejectsWith(t, store.createToken(tokenNamed('aa'), NOW_MS), 'handle_closed');
+    await rejectsWith(t, store.proofs.createGrant(tokenNamed('aa'), BY), 'handle_closed');
   });
 }

@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 import t from 'tap';
 import { appCommand } from '../../daemon/cli/app.ts';
 import { joinCommand, tokenCommand } from '../../daemon/cli/enroll.ts';
+import { platformCommand } from '../../daemon/cli/platform.ts';
 import { labCommand } from '../../daemon/cli/lab.ts';
 import { peersCommand, pingCommand, sendCommand, statusCommand } from '../../daemon/cli/mesh.ts';
 import { renewCommand } from '../../daemon/cli/renew.ts';
@@ -56,6 +57,7 @@ t.test('docs/cli.md tells, where it tells of a command, each of its options, and
     sendCommand(),
     joinCommand(),
     tokenCommand(),
+    platformCommand(),
     appCommand(),
     labCommand(),
     towerCommand(),

@@ -4,10 +4,9 @@
  */
 import { type Static, type TObject, type TSchema, Type } from 'typebox';
 import { limits } from '../../base/limits.ts';
+import { proofKinds } from '../../enroll/proof.ts';
 import { PolicyRule, RoleRule, RouteRule, type Selector, SelectorSchema, ServiceRule, TargetSchema } from '../../enroll/rule-wire.ts';
 import { Label } from '../../enroll/shapes.ts';
-
-export const proofKinds = ['token', 'host-id', 'x509', 'fingerprint', 'aws', 'google', 'kubernetes'] as const;
 
 const description = Type.String({ maxLength: limits.description_chars_max, description: 'for people' });
 const Tenant = Type.Union([Label, Type.Null()], { description: 'name of a tenant; null: the platform’s own' });

@@ -6,6 +6,7 @@ import type { Kysely, Transaction } from 'kysely';
 import { SelvedgeError } from '../../base/errors.ts';
 import { appNetworks } from './app-networks.ts';
 import { first } from './first.ts';
+import { grants } from './grants.ts';
 import { leafRenewals } from './leaf-renewals.ts';
 import { resources } from './resources.ts';
 import type { Tables } from './tables.ts';
@@ -16,7 +17,8 @@ type Migration = (db: Transaction<Tables>) => Promise<void>;
 const migrations: readonly Migration[] = [
   (db) => first(db as unknown as Parameters<typeof first>[0]),
   (db) => appNetworks(db as unknown as Parameters<typeof appNetworks>[0]),
-  resources,
+  (db) => resources(db as unknown as Parameters<typeof resources>[0]),
+  grants,
   (db) => leafRenewals(db as unknown as Parameters<typeof leafRenewals>[0]),
 ];
 

@@ -42,7 +42,7 @@ async function tower(t: Test) {
   const enroll = async (name: string, site: string) => {
     const { text: token } = await made.createToken({ uses: 1, life_ms: HOUR_MS });
     const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
-    return (await made.enroll({ token, csr, name, site, listen: [{ host: '192.0.2.7', tcp: 443, udp: null }] })).node;
+    return (await made.enroll({ proof: { kind: 'token', token }, csr, name, site, listen: [{ host: '192.0.2.7', tcp: 443, udp: null }] }, '192.0.2.1')).node;
   };
   const app = (...args: string[]) => selvedgeApp(socketPath, ...args);
   const ask = (method: ControlCall['method'], path: string, body?: Record<string, unknown>) => callControl({ socketPath, method, path, ...(body && { body }) });

@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { callHome } from '../../../src/enroll/call-home.ts';
+import { tokenMaker } from '../../../src/enroll/proofs/token.ts';
 import { NodeState } from '../../../src/enroll/state.ts';
 import { openTower } from '../../../src/tower/init.ts';
 import { systemClock, systemTimers } from '../../../src/transport/system.ts';
@@ -48,17 +49,29 @@ t.test(`a node killed ${ROUNDS} times while it joins ends up enrolled once for e
     const state = join(parent, `n${round}`);
     const child = start(`
       const { callHome } = await import(${url('enroll/call-home.ts')});
+      const { tokenMaker } = await import(${url('enroll/proofs/token.ts')});
       const { systemTimers, systemRandom } = await import(${url('transport/system.ts')});
       process.stdin.once('data', async () => {
         await callHome({ state: ${JSON.stringify(state)}, unseal: ${key}, tower: { host: '127.0.0.1', port: ${served.port} }, fingerprint: Buffer.from('${Buffer.from(tower.rootFingerprint).toString('hex')}', 'hex'),
-          token: ${JSON.stringify(token)}, name: 'n${round}', listen: [], timers: systemTimers, random: systemRandom });
+          proof: tokenMaker(${JSON.stringify(token)}), cluster: 'alpha', name: 'n${round}', listen: [], timers: systemTimers, random: systemRandom });
       });
       process.stdout.write('ready');`);
     if (await killAfter(child, round * 10)) killed++;
     if (existsSync(join(state, 'identity.json'))) continue;
     interrupted++;
     if ((await tower.nodes()).some((row) => row.name === `n${round}`)) answerLost++;
-    await callHome({ state, unseal, tower: served, fingerprint: tower.rootFingerprint, token, name: `n${round}`, listen: [], timers: systemTimers, random });
+    await callHome({
+      state,
+      unseal,
+      tower: served,
+      fingerprint: tower.rootFingerprint,
+      proof: tokenMaker(token),
+      cluster: 'alpha',
+      name: `n${round}`,
+      listen: [],
+      timers: systemTimers,
+      random,
+    });
   }
   t.ok(
     interrupted > 0,
@@ -91,7 +104,7 @@ t.test('a tower killed ten times while it enrolls has as many nodes as uses, and
         for (let index = 0; ; index++) {
           const name = 'r${round}-' + index;
           const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
-          const { node } = await tower.enroll({ token: ${JSON.stringify(token)}, csr, name, listen: [] });
+          const { node } = await tower.enroll({ proof: { kind: 'token', token: ${JSON.stringify(token)} }, csr, name, listen: [] }, '192.0.2.1');
           process.stdout.write([name, csr, node].join(' ') + '\\n');
         }
       });
@@ -108,7 +121,7 @@ t.test('a tower killed ten times while it enrolls has as many nodes as uses, and
       const [name = '', csr = '', node] = line.split(' ');
       csrs.set(name, csr);
       t.equal(nodes.find((row) => row.name === name)?.id, node, 'what was answered is there');
-      t.equal((await tower.enroll({ token, csr, name, listen: [] })).node, node, 'and is answered again');
+      t.equal((await tower.enroll({ proof: { kind: 'token', token }, csr, name, listen: [] }, '192.0.2.1')).node, node, 'and is answered again');
     }
     t.equal((await tower.nodes()).length, nodes.length);
     await tower.close();

@@ -5,6 +5,7 @@ import { gunzipSync } from 'node:zlib';
 import t from 'tap';
 import { limits } from '../../../src/base/limits.ts';
 import { callHome } from '../../../src/enroll/call-home.ts';
+import { tokenMaker } from '../../../src/enroll/proofs/token.ts';
 import { NodeState } from '../../../src/enroll/state.ts';
 import { openTower } from '../../../src/tower/init.ts';
 import { systemClock, systemTimers } from '../../../src/transport/system.ts';
@@ -25,7 +26,17 @@ t.test('a node takes a newer snapshot of its own and keeps it; an older one, a f
   const served = await serve(t, tower);
   const { text: token } = await tower.createToken({ uses: 2, life_ms: HOUR_MS });
   const parent = freshDirectory(t);
-  const common = { unseal, tower: served, fingerprint: tower.rootFingerprint, token, listen: [], timers: systemTimers, random, attempts_max: 1 };
+  const common = {
+    unseal,
+    tower: served,
+    fingerprint: tower.rootFingerprint,
+    proof: tokenMaker(token),
+    cluster: 'alpha',
+    listen: [],
+    timers: systemTimers,
+    random,
+    attempts_max: 1,
+  };
   const node = await callHome({ ...common, state: join(parent, 'a'), name: 'a' });
   const first = readFileSync(join(node.path, 'snapshot.json'));
   const now = () => systemClock.wall();
@@ -61,7 +72,8 @@ t.test('a node takes a newer snapshot of its own and keeps it; an older one, a f
     ...common,
     tower: await serve(t, stranger),
     fingerprint: stranger.rootFingerprint,
-    token: text,
+    proof: tokenMaker(text),
+    cluster: 'alpha',
     state: join(parent, 'c'),
     name: 'c',
   });
@@ -80,7 +92,8 @@ t.test('a node that was away takes up where the tower is, also after a restart o
     unseal,
     tower: served,
     fingerprint: tower.rootFingerprint,
-    token,
+    proof: tokenMaker(token),
+    cluster: 'alpha',
     name: 'a',
     listen: [],
     timers: systemTimers,
@@ -101,7 +114,16 @@ t.test('a snapshot that finds no room on the disk holds all the same, and is kep
   const tower = await makeTower(t);
   const served = await serve(t, tower);
   const { text: token } = await tower.createToken({ uses: 2, life_ms: HOUR_MS });
-  const common = { unseal, tower: served, fingerprint: tower.rootFingerprint, token, listen: [], timers: systemTimers, random };
+  const common = {
+    unseal,
+    tower: served,
+    fingerprint: tower.rootFingerprint,
+    proof: tokenMaker(token),
+    cluster: 'alpha',
+    listen: [],
+    timers: systemTimers,
+    random,
+  };
   const parent = freshDirectory(t);
   const node = await callHome({ ...common, state: join(parent, 'a'), name: 'a' });
   const other = await callHome({ ...common, state: join(parent, 'b'), name: 'b' });

@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import { limits } from '../../../src/base/limits.ts';
 import { callHome } from '../../../src/enroll/call-home.ts';
 import { RENEW_SERVICE } from '../../../src/enroll/renew-wire.ts';
+import { tokenMaker } from '../../../src/enroll/proofs/token.ts';
 import { NodeState } from '../../../src/enroll/state.ts';
 import { fingerprint } from '../../../src/identity/fingerprint.ts';
 import { verifyPeer } from '../../../src/identity/verify.ts';
@@ -45,7 +46,8 @@ async function scene(t: Test): Promise<Scene> {
     unseal,
     tower: { host: served.host, port: served.port },
     fingerprint: tower.rootFingerprint,
-    token: text,
+    proof: tokenMaker(text),
+    cluster: tokenMaker(text).cluster,
     name: 'a',
     listen: [],
     timers: { clock: clock.clock, after: systemTimers.after },

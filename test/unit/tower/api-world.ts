@@ -125,7 +125,7 @@ export async function enrolledNode(tower: Tower, name: string, site = 'north'): 
   const { text } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
   const { privateKey } = generateKeyPair();
   const csr = Buffer.from(createCsr(privateKey)).toString('base64');
-  const answer = await tower.enroll({ token: text, csr, name, site, listen: [] });
+  const answer = await tower.enroll({ proof: { kind: 'token', token: text }, csr, name, site, listen: [] }, '192.0.2.1');
   return { chain: answer.chain.map((one) => fromBase64(one, 8192) ?? new Uint8Array()), key: privateKey, id: answer.node };
 }
 

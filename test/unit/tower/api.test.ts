@@ -51,7 +51,7 @@ async function askPublic(served: Served, method: string, path: string, body?: un
 }
 
 const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
-const good = { token: 'svt_000000000000_AAAA', csr, name: 'one', listen: [] };
+const good = { proof: { kind: 'token', token: 'svt_000000000000_AAAA' }, csr, name: 'one', listen: [] };
 
 t.test('health answers anybody, and tells no more than the cluster', async (t) => {
   const tower = await makeTower(t);
@@ -71,7 +71,10 @@ t.test('a request that does not fit is refused with the place and the reason, no
     [{ ...good, listen: [{ host: 'h', tcp: '443', udp: null }] }, '/body/listen/0/tcp'],
     [{ ...good, listen: Array.from({ length: 5 }, () => ({ host: 'h', tcp: 1, udp: null })) }, '/body/listen'],
     [{ ...good, csr: 'not base64!' }, '/body/csr'],
-    [{ ...good, token: 'x'.repeat(1_000) }, '/body/token'],
+    [{ ...good, proof: { kind: 'token', token: 'x'.repeat(1_000) } }, '/body/proof/token'],
+    [{ ...good, proof: { kind: 'token', token: 'x', extra: 1 } }, '/body/proof'],
+    [{ ...good, proof: { kind: 'sorcery' } }, '/body/proof/kind'],
+    [{ ...good, proof: 'token' }, '/body/proof'],
     [{}, '/body'],
     [[], '/body'],
     ['{"a":', '/'],
@@ -170,7 +173,7 @@ t.test('over the local socket, which only its owner may open, tokens are made, l
   const made = await call('POST', '/v1/tokens', { uses: 2, life_ms: HOUR_MS, site: 'north' });
   t.match(made, { status: 200, body: { text: /^svt_/, token: { uses: 0, uses_max: 2, site: 'north', revoked_ms: null } } });
   const { text, token } = made.body as unknown as { text: string; token: { id: string } };
-  const answer = await tower.enroll({ token: text, csr, name: 'one', listen: [] });
+  const answer = await tower.enroll({ proof: { kind: 'token', token: text }, csr, name: 'one', listen: [] }, '192.0.2.1');
   const listed = await call('GET', '/v1/tokens');
   t.match(listed.body, [{ id: token.id, uses: 1 }]);
   t.notMatch(JSON.stringify(listed.body), /hash|svt_/);

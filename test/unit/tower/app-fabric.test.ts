@@ -46,7 +46,7 @@ async function service(t: Test) {
   const join = async (name: string, site = 'north') => {
     const { text: token } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
     const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
-    return (await tower.enroll({ token, csr, name, site, listen: [{ host: '192.0.2.1', tcp: 443, udp: null }] })).node;
+    return (await tower.enroll({ proof: { kind: 'token', token }, csr, name, site, listen: [{ host: '192.0.2.1', tcp: 443, udp: null }] }, '192.0.2.1')).node;
   };
   const connect = (flow: NodeFlow) => {
     accept(flow);

@@ -15,7 +15,7 @@ const KEYS = ['A', 'B', 'C', 'D'].map((letter) => `${letter.repeat(42)}E=`);
 async function enrolled(tower: Tower, name: string, site: string, host = '192.0.2.1'): Promise<EnrollAnswer> {
   const { text: token } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
   const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
-  return await tower.enroll({ token, csr, name, site, listen: [{ host, tcp: 443, udp: 443 }] });
+  return await tower.enroll({ proof: { kind: 'token', token }, csr, name, site, listen: [{ host, tcp: 443, udp: 443 }] }, '192.0.2.1');
 }
 
 async function appOf(tower: Tower, node: string) {

@@ -52,7 +52,12 @@ async function fabric(t: Test) {
   t.teardown(() => service.close());
   const join = async (name: string, site = 'north') => {
     const { text: token } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
-    return (await tower.enroll({ token, csr: Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64'), name, site, listen: [] })).node;
+    return (
+      await tower.enroll(
+        { proof: { kind: 'token', token }, csr: Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64'), name, site, listen: [] },
+        '192.0.2.1',
+      )
+    ).node;
   };
   const connect = (flow: NodeFlow) => {
     accept(flow);

@@ -18,7 +18,7 @@ const certificates = (answer: EnrollAnswer) => answer.chain.map((text) => new Ui
 
 async function enrolled(tower: Tower, name: string, site = 'north', host = '192.0.2.1'): Promise<EnrollAnswer> {
   const { text: token } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
-  return await tower.enroll({ token, csr: csrOf(), name, site, listen: [{ host, tcp: 443, udp: 443 }] });
+  return await tower.enroll({ proof: { kind: 'token', token }, csr: csrOf(), name, site, listen: [{ host, tcp: 443, udp: 443 }] }, '192.0.2.1');
 }
 
 function judge(tower: Tower, answer: EnrollAnswer) {
@@ -93,8 +93,8 @@ t.test('a change is told once it can be seen, with the site that it concerns', a
 t.test('ten parallel requests of one key with a token of one use make one node and give one answer', async (t) => {
   const tower = await makeTower(t);
   const { text: token } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
-  const request = { token, csr: csrOf(), name: 'one', listen: [] };
-  const answers = await Promise.all(Array.from({ length: 10 }, () => tower.enroll(request)));
+  const request = { proof: { kind: 'token' as const, token }, csr: csrOf(), name: 'one', listen: [] };
+  const answers = await Promise.all(Array.from({ length: 10 }, () => tower.enroll(request, '192.0.2.1')));
   t.equal(new Set(answers.map((answer) => answer.chain[0])).size, 1);
   t.equal((await tower.nodes()).length, 1);
   t.equal(answers[0]?.site, 'default');
@@ -103,23 +103,23 @@ t.test('ten parallel requests of one key with a token of one use make one node a
 t.test('a request without proof of its key, for the tower’s site or with too many addresses takes no use', async (t) => {
   const tower = await makeTower(t);
   const { text: token } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
-  const good = { token, csr: csrOf(), name: 'one', listen: [] };
+  const good = { proof: { kind: 'token' as const, token }, csr: csrOf(), name: 'one', listen: [] };
   const forged = Buffer.from(good.csr, 'base64');
   forged[forged.length - 1] = (forged.at(-1) ?? 0) ^ 1;
-  await rejectsWith(t, tower.enroll({ ...good, csr: forged.toString('base64') }), 'csr_invalid');
-  await rejectsWith(t, tower.enroll({ ...good, csr: 'AAAA' }), 'csr_invalid');
-  await rejectsWith(t, tower.enroll({ ...good, csr: 'AAAB=' }), 'request_invalid');
-  await rejectsWith(t, tower.enroll({ ...good, site: 'tower' }), 'request_invalid');
+  await rejectsWith(t, tower.enroll({ ...good, csr: forged.toString('base64') }, '192.0.2.1'), 'csr_invalid');
+  await rejectsWith(t, tower.enroll({ ...good, csr: 'AAAA' }, '192.0.2.1'), 'csr_invalid');
+  await rejectsWith(t, tower.enroll({ ...good, csr: 'AAAB=' }, '192.0.2.1'), 'request_invalid');
+  await rejectsWith(t, tower.enroll({ ...good, site: 'tower' }, '192.0.2.1'), 'request_invalid');
   const long = Array.from({ length: 4 }, () => ({ host: 'h'.repeat(200), tcp: 1, udp: null }));
-  await rejectsWith(t, tower.enroll({ ...good, listen: long }), 'argument_invalid');
+  await rejectsWith(t, tower.enroll({ ...good, listen: long }, '192.0.2.1'), 'argument_invalid');
   t.equal((await tower.tokens())[0]?.uses, 0);
-  await tower.enroll(good);
+  await tower.enroll(good, '192.0.2.1');
 });
 
 t.test('a token binds its site, its uses and its time, within limits', async (t) => {
   const tower = await makeTower(t);
   const { text: token } = await tower.createToken({ uses: 2, life_ms: HOUR_MS, site: 'south' });
-  t.equal((await tower.enroll({ token, csr: csrOf(), name: 'one', listen: [] })).site, 'south');
+  t.equal((await tower.enroll({ proof: { kind: 'token', token }, csr: csrOf(), name: 'one', listen: [] }, '192.0.2.1')).site, 'south');
   for (const bad of [{ uses: 0 }, { uses: 1.5 }, { life_ms: 0 }, { life_ms: Number.NaN }, { life_ms: 1e15 }, { site: 'tower' }, { site: 'Bad Site' }]) {
     await rejectsWith(t, tower.createToken({ uses: 1, life_ms: HOUR_MS, ...bad }), 'argument_invalid');
   }

@@ -1,0 +1,53 @@
+/**
+ * `ProofStore`: the part of the store that enrolling needs: grants and their uses, and nodes as they come to be. An
+ * operator's changes say who made them; each is one transaction with its version and audit row, as everywhere in the store.
+ */
+import type { Claim, Grant, HostFacts, ProofKind, ProofRecords } from '../enroll/proof.ts';
+import type { Endpoint } from '../enroll/wire.ts';
+import type { By, PageRequest } from './resources/resource-store.ts';
+import type { NodeRow } from './store.ts';
+
+export type NewGrant = Omit<Grant, 'uses' | 'revoked_ms' | 'created_ms'>;
+
+/** A node that a request would become, and its leaf. */
+export interface NewNode {
+  readonly id: string;
+  readonly name: string;
+  readonly site: string;
+  readonly fingerprint: string;
+  readonly leaf: string;
+  readonly csrHash: string;
+  readonly spkiHash: string;
+  readonly endpoints: readonly Endpoint[];
+  /** What its host said of itself, and from where; null: nothing. */
+  readonly facts: HostFacts | null;
+  readonly peer: string;
+  readonly roles?: readonly string[];
+}
+
+export interface Admission {
+  /** The node that this request made before; null if it would make a new one. */
+  readonly answered: NodeRow | null;
+  /** The site that was asked for, else the grant's; null if neither says. */
+  readonly site: string | null;
+}
+
+export interface ProofStore extends ProofRecords {
+  /** In the order of their ids. */
+  grantPage(kind: ProofKind, request: PageRequest): Promise<readonly Grant[]>;
+  /** @throws limit_reached, grant_exists, name_taken, not_found (its tenant) */
+  createGrant(grant: NewGrant, by: By): Promise<Grant>;
+  /** The grant stays, to be seen. Idempotent. @throws not_found */
+  revokeGrant(kind: ProofKind, id: string, by: By): Promise<Grant>;
+  /** Forgets it and its uses, so that its id can be granted anew; nodes that it made stay. @throws not_found */
+  removeGrant(kind: ProofKind, id: string, by: By): Promise<Grant>;
+
+  /** What enrolling with this claim and request would do now, without doing it. `site` null: the grant's choice. @throws as `enroll` */
+  admit(claim: Claim, csrHash: string, site: string | null, at_ms: number): Promise<Admission>;
+  /**
+   * Takes one use of the grant and makes the node, both or neither; a node that returns gets its new leaf. The same claim and request again gives the
+   * same node and takes nothing.
+   * @throws token_… for tokens, proof_… for the other kinds; name_taken, csr_invalid (the key is another node's), limit_reached
+   */
+  enroll(claim: Claim, node: NewNode, at_ms: number): Promise<NodeRow>;
+}
