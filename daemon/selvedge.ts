@@ -7,8 +7,10 @@ import { joinCommand, tokenCommand } from './cli/enroll.ts';
 import { labCommand } from './cli/lab.ts';
 import { Interrupted, peersCommand, pingCommand, sendCommand, statusCommand } from './cli/mesh.ts';
 import { renewCommand } from './cli/renew.ts';
+import { operatorCommand } from './cli/operator.ts';
 import { platformCommand } from './cli/platform.ts';
 import { exitCodes, printJson, printLine, reportError } from './cli/output.ts';
+import { sessionCommand } from './cli/session.ts';
 
 const exitHelp = `
 Examples:
@@ -36,6 +38,7 @@ async function main(argv: readonly string[]): Promise<number> {
 async function makeProgram([first]: readonly string[]): Promise<Command> {
   const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
+  program.addCommand(operatorCommand()).addCommand(sessionCommand());
   program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(platformCommand()).addCommand(renewCommand()).addCommand(appCommand());
   program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run', first));
   program.addCommand(await heavyCommand('netcheck', 'does UDP (QUIC), does TCP pass to the tower, and do the clocks agree', first));

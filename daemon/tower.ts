@@ -8,10 +8,13 @@ import { refuseIfInUse } from '../src/api/local-socket.ts';
 import { TOWER_ID, TOWER_SITE, toHex } from '../src/base/ids.ts';
 import { type PlatformSettings, platformProofs } from '../src/enroll/platform/settings.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
+import { JwtIssuer } from '../src/identity/jwt.ts';
 import { registerControl, registerSend } from '../src/node/control-routes.ts';
 import { Host } from '../src/peering/host.ts';
 import { serveEcho } from '../src/services/echo.ts';
 import { serveFiles } from '../src/services/file-receive.ts';
+import { Logins } from '../src/tower/access/logins.ts';
+import { ServiceTokens } from '../src/tower/access/service-tokens.ts';
 import { adminApi, publicApi } from '../src/tower/api.ts';
 import { CertificateKeeper } from '../src/tower/certificate-keeper.ts';
 import { serveApp } from '../src/tower/app-fabric.ts';
@@ -21,7 +24,7 @@ import { serveSnapshots } from '../src/tower/fabric.ts';
 import { checkMade, DEFAULT_VTEP_RANGE, initTower, openTower } from '../src/tower/init.ts';
 import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
-import { applyConfig, TowerConfig } from './config.ts';
+import { applyConfig, type LoginConfig, TowerConfig } from './config.ts';
 import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/tower';
@@ -43,6 +46,9 @@ interface RunFlags extends UnsealSource {
   readonly udpPort?: number;
   readonly advertise?: string[];
   readonly governor: boolean;
+  readonly serviceTokens?: string;
+  /** Of the configuration file alone. */
+  readonly logins?: readonly LoginConfig[];
   /** From the configuration file alone. */
   readonly platforms?: PlatformSettings;
 }
@@ -81,7 +87,7 @@ async function run(flags: RunFlags): Promise<void> {
 }
 
 async function start(
-  { state, listen, port, udpPort = port, advertise, governor, platforms = {}, ...source }: RunFlags,
+  { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, ...source }: RunFlags,
   closers: Closers,
   log: ReturnType<typeof makeLog>,
 ): Promise<Tower> {
@@ -139,7 +145,12 @@ async function start(
   keeper.start();
   closers.add(() => keeper.close());
   const control = { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning }) };
-  const open = await publicApi(tower, { clock: systemClock, register: (routes) => registerControl(routes, control) });
+  const open = await publicApi(tower, {
+    clock: systemClock,
+    logins: await openLogins(logins),
+    ...(serviceTokens !== undefined && { services: await ServiceTokens.open(serviceTokens) }),
+    register: (routes) => registerControl(routes, control),
+  });
   closers.add(() => open.close());
   api.resolve(open);
   const admin = await adminApi(tower, socket, {
@@ -151,6 +162,17 @@ async function start(
   });
   closers.add(() => admin.close());
   return tower;
+}
+
+/** With their keys read, so that a wrong configuration is told at the start. */
+async function openLogins(configured: readonly LoginConfig[]): Promise<Logins> {
+  const logins = configured.map(({ name, issuer, audience, keys_file, algorithms = ['ES256', 'RS256'], scopes, subjects }) => {
+    // Many that log people in say no `nbf`.
+    const verifier = new JwtIssuer({ issuer, algorithms, keys: { file: keys_file }, clock: systemClock, without_not_before: true });
+    return { name, verifier, audience, scopes, ...(subjects !== undefined && { subjects }) };
+  });
+  for (const { verifier } of logins) await verifier.load();
+  return new Logins(logins);
 }
 
 /** Names of nodes by id, kept as the tower changes. */
@@ -209,6 +231,7 @@ export function towerCommand(): Command {
     .option('--port <port>', 'TCP port, and UDP port unless --udp-port is given', parsePort, DEFAULT_PORT)
     .option('--udp-port <port>', 'UDP port for QUIC', parsePort)
     .option('--advertise <address...>', 'addresses at which nodes find the tower (default: --listen)')
+    .option('--service-tokens <file>', 'file of static tokens by which services ask the API: NAME SCOPES TOKEN on each line, mode 0600')
     .option('--no-governor', 'leave the queue of the network to itself (for comparison)')
     .addHelpText('after', '\nExamples:\n  selvedge tower run --listen 203.0.113.5\n  selvedge tower run --config /etc/selvedge/tower.yaml')
     .action(async (flags: { readonly config?: string }, self: Command) => {

@@ -5,10 +5,10 @@ import { limits } from '../../src/base/limits.ts';
 import { type ControlCall, callControl } from '../../src/node/control-client.ts';
 import { type AppMember, type AppNetwork, readAppEndpoint, readAppNetwork, readAppNetworks, readAppShown } from './answers.ts';
 import { addNodeAppCommands } from './app-node.ts';
-import { appName, integer, nodeWord, type SocketFlags, towerSocketOf, withTower } from './arguments.ts';
+import { appName, integer, nodeWord, type TowerFlags, towerOf, withTower } from './arguments.ts';
 import { printJson, printLine, printTable, printable } from './output.ts';
 
-interface AppFlags extends SocketFlags {
+interface AppFlags extends TowerFlags {
   readonly json?: boolean;
 }
 
@@ -133,6 +133,6 @@ function pathOf(network: string, node?: string): string {
   return node === undefined ? path : `${path}/members/${encodeURIComponent(node)}`;
 }
 
-function call(flags: SocketFlags, method: ControlCall['method'], path: string, body?: Record<string, unknown>): ControlCall {
-  return { socketPath: towerSocketOf(flags), needs: 'tower', method, path, ...(body && { body }) };
+function call(flags: TowerFlags, method: ControlCall['method'], path: string, body?: Record<string, unknown>): ControlCall {
+  return { ...towerOf(flags), needs: 'tower', method, path, ...(body && { body }) };
 }

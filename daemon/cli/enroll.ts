@@ -10,11 +10,11 @@ import { readFileBounded } from '../../src/identity/files.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../../src/identity/unseal.ts';
 import { type ControlCall, callControl } from '../../src/node/control-client.ts';
 import { readCreated, readToken, readTokens, type Token } from './answers.ts';
-import { address, DEFAULT_NODE_STATE, duration, integer, type SocketFlags, tokenId, towerSocketOf, withTower } from './arguments.ts';
+import { address, DEFAULT_NODE_STATE, duration, integer, type TowerFlags, tokenId, towerOf, withTower } from './arguments.ts';
+import { formatSeconds, printJson, printLine, printTable, readInput } from './output.ts';
 import { DEFAULT_KUBERNETES_API, DEFAULT_POD_TOKEN, DEFAULT_STS_HOST, type PlatformFlags, platformMaker } from './join-proof.ts';
-import { formatSeconds, printJson, printLine, printTable } from './output.ts';
 
-interface TokenFlags extends SocketFlags {
+interface TokenFlags extends TowerFlags {
   readonly json?: boolean;
 }
 
@@ -72,8 +72,8 @@ function tokenRow({ id, uses, uses_max, site, expires_ms, revoked_ms }: Token): 
   return [id, `${uses} of ${uses_max}`, site ?? 'any', state];
 }
 
-function call(flags: SocketFlags, method: ControlCall['method'], path: string, body?: Record<string, unknown>): ControlCall {
-  return { socketPath: towerSocketOf(flags), needs: 'tower', method, path, ...(body && { body }) };
+function call(flags: TowerFlags, method: ControlCall['method'], path: string, body?: Record<string, unknown>): ControlCall {
+  return { ...towerOf(flags), needs: 'tower', method, path, ...(body && { body }) };
 }
 
 interface JoinFlags extends UnsealSource, PlatformFlags {
@@ -172,16 +172,4 @@ async function readTokenFile(path: string): Promise<string> {
 function asTokenFault(error: unknown): never {
   if (!(error instanceof SelvedgeError && error.code === 'store_damaged')) throw error;
   throw new SelvedgeError('token_invalid', { why: `${error.facts.path} holds none: ${error.facts.why}` }, { cause: error });
-}
-
-/** At most `bytes_max`, and one more, which makes it no token. */
-async function readInput(bytes_max: number): Promise<Uint8Array> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
-    chunks.push(chunk);
-    bytes += chunk.length;
-    if (bytes > bytes_max) break;
-  }
-  return Buffer.concat(chunks).subarray(0, bytes_max + 1);
 }

@@ -92,6 +92,8 @@ export const errorTable = {
       'app network': '`selvedge app list`, at the tower, tells the networks there are.',
       'member of app network': '`selvedge app show NETWORK`, at the tower, tells its members.',
       'on app network': '`selvedge app show NETWORK`, at the tower, tells its members, their places and addresses.',
+      operator: '`selvedge operator list` tells the operators there are.',
+      session: '`selvedge session list` tells the sessions there are.',
       attachment: '`selvedge status` tells the places of this host; `selvedge app connect` makes one.',
       topology: '`selvedge lab list` tells those that come along; docs/lab.md says how to write one.',
       step: '`selvedge lab list` tells the steps of each topology.',
@@ -145,6 +147,14 @@ export const errorTable = {
   platform_unavailable: { wire: 215, message: 'the authority of {kind} cannot be asked: {why}', remedy: 'Try again; check its address in the configuration and the path to it.' },
   // Who may use the API.
   scope_denied: { wire: 220, message: '{actor} has scope {has}; this needs {scope}', remedy: 'Ask as somebody who has that scope; `selvedge session show` tells what you have.' },
+  session_invalid: { wire: 221, message: 'API session refused: {why}', remedy: 'Log in again; a session ends by itself, by logging out, and with whoever began it.' },
+  operator_exists: { wire: 222, message: 'there is an operator {name} already', remedy: 'Choose another name; `selvedge operator bundle` gives the one that there is another bundle.' },
+  operator_revoked: { wire: 223, message: 'operator {name} is revoked', remedy: 'Make another with `selvedge operator create`; the name is free again.' },
+  bundle_invalid: { wire: 224, message: 'bundle refused: {why}', remedy: 'Have another made with `selvedge operator create`, or `selvedge operator bundle` for an operator that there is.' },
+  bundle_expired: { wire: 225, message: 'bundle expired at {expires}', remedy: 'Have another made with `selvedge operator bundle`.' },
+  bundle_redeemed: { wire: 226, message: 'bundle was redeemed already', remedy: 'If it was not you, have the operator revoked at once; else have another made with `selvedge operator bundle`.' },
+  identity_file_invalid: { wire: 227, message: 'identity file {path}: {why}', remedy: 'Give the file that `selvedge operator redeem` wrote, of mode 0600 and yours.' },
+  service_tokens_invalid: { wire: 228, message: 'file of service tokens {path}: {why}', remedy: 'A line for each: NAME SCOPES TOKEN; mode 0600. See docs/access.md.' },
   // The tower's resources, its audit log, its backups.
   changed_meanwhile: { wire: 280, message: '{what} {name} was changed meanwhile: it is at {found}, the change was made for {expected}', remedy: 'Read it again, and change what is there now.' },
   resource_exists: { wire: 281, message: '{what} {name} exists already', remedy: 'Choose another name, or change the one that is there.' },

@@ -175,7 +175,22 @@ export const limits = {
   api_connections_max: 2_048,
   api_connections_per_address_max: 128,
   api_enroll_per_address_per_minute_max: 600,
+  /** Of strangers, from all addresses together. */
+  api_open_per_minute_max: 60_000,
   control_answer_bytes_max: 4 * MIB,
+
+  // Who may use the API.
+  operators_max: 10_000,
+  operator_bundle_bytes_max: 4 * KIB,
+  operator_bundle_life_ms_max: 30 * 86_400_000,
+  operator_identity_file_bytes_max: 64 * KIB,
+  api_sessions_max: 10_000,
+  api_sessions_per_actor_max: 32,
+  api_session_life_ms_max: 12 * 3_600_000,
+  api_token_chars_max: 128,
+  jwt_login_chars_max: 16 * KIB,
+  service_tokens_max: 64,
+  service_token_file_bytes_max: 16 * KIB,
 
   // Identity.
   csr_bytes_max: 4 * KIB,

@@ -13,6 +13,8 @@ import { limits } from '../base/limits.ts';
 import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
 import { verifyPeer } from '../identity/verify.ts';
 import { chainOf } from '../transport/peer-chain.ts';
+import type { Credentials } from '../transport/session.ts';
+import { secureContextOf } from '../transport/tcp-tls.ts';
 
 export interface TowerAddress {
   readonly host: string;
@@ -56,7 +58,24 @@ export async function post(tower: PinnedTower, { path, body, answer_bytes_max, n
   }
 }
 
-async function open(tower: TowerAddress, signal: AbortSignal): Promise<TLSSocket> {
+export interface ConnectRequest extends Pick<PostRequest, 'now_ms' | 'signal'> {
+  /** Shown to the tower, for whoever is known to it. */
+  readonly credentials: Credentials;
+}
+
+/** A connection for requests of the caller's own, to the tower of the pinned root and nobody else. @throws as `post`, before anything of a request */
+export async function connectPinned(tower: PinnedTower, { credentials, now_ms, signal }: ConnectRequest): Promise<TLSSocket> {
+  const socket = await open(tower, signal, credentials);
+  try {
+    await judge(tower, socket, now_ms, signal);
+    return socket;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+}
+
+async function open(tower: TowerAddress, signal: AbortSignal, credentials?: Credentials): Promise<TLSSocket> {
   const { host, port } = tower;
   const socket = connect({
     host,
@@ -64,6 +83,7 @@ async function open(tower: TowerAddress, signal: AbortSignal): Promise<TLSSocket
     ALPNProtocols: ['http/1.1'],
     minVersion: 'TLSv1.3',
     rejectUnauthorized: false,
+    ...(credentials && { secureContext: secureContextOf(credentials) }),
     ...(isIP(host) === 0 && { servername: host }),
   });
   try {

@@ -15,6 +15,7 @@ const certificate_base64_chars_max = Math.ceil(limits.certificate_bytes_max / 3)
 const BASE64 = '^[A-Za-z0-9+/]+={0,2}$';
 export const base64 = (chars_max: number) => Type.String({ minLength: 4, maxLength: chars_max, pattern: BASE64 });
 export const CertificateText = base64(certificate_base64_chars_max);
+export const CsrText = base64(Math.ceil(limits.csr_bytes_max / 3) * 4);
 
 export const Sha256Hex = Type.String({ pattern: '^[0-9a-f]{64}$' });
 const Version = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
@@ -47,7 +48,7 @@ export const EnrollRequestSchema = closed({
     { kind: Type.Enum([...proofKinds]), nonce: Type.Optional(Type.String({ maxLength: limits.enroll_nonce_chars_max })) },
     { additionalProperties: true },
   ),
-  csr: base64(Math.ceil(limits.csr_bytes_max / 3) * 4),
+  csr: CsrText,
   name: Label,
   site: Type.Optional(Label),
   listen: EndpointsSchema,

@@ -6,6 +6,8 @@
 import type { Kysely, Selectable, Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
 import type { Endpoint } from '../enroll/wire.ts';
+import type { AccessStore } from './access/access-store.ts';
+import { sqlAccessStore } from './access/store-sql.ts';
 import type { AppStore } from './app-store.ts';
 import { auditBreak } from './audit.ts';
 import type { Tables } from './schema/tables.ts';
@@ -25,6 +27,7 @@ const AUDIT_PAGE_ROWS = 1_000;
 export class SqlStore implements Store {
   readonly path: string;
   readonly app: AppStore;
+  readonly access: AccessStore;
   readonly proofs: ProofStore;
   readonly resources: ResourceStores;
   readonly #db: Kysely<Tables>;
@@ -36,6 +39,7 @@ export class SqlStore implements Store {
     this.#db = given.db;
     this.#rule = given.rule;
     this.app = new SqlAppStore((work) => this.#write(work));
+    this.access = sqlAccessStore({ read: (query) => this.#read(query), write: (change) => this.#write(change) });
     this.proofs = new SqlProofStore({ read: (query) => this.#read(query), write: (work) => this.#write(work) });
     this.resources = sqlResourceStores((work) => this.#write(work));
   }

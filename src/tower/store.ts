@@ -8,6 +8,7 @@
  * Times are milliseconds since the epoch and come from the caller.
  */
 import type { Endpoint } from '../enroll/wire.ts';
+import type { AccessStore } from './access/access-store.ts';
 import type { AppStore } from './app-store.ts';
 import type { ProofStore } from './proof-store.ts';
 import type { LeafRow, Renewal } from './renewal.ts';
@@ -70,6 +71,7 @@ export interface AuditRow {
 export interface Store {
   readonly path: string;
   readonly app: AppStore;
+  readonly access: AccessStore;
   /** Enrolling: grants, their uses, and nodes as they come to be. */
   readonly proofs: ProofStore;
   readonly resources: ResourceStores;

@@ -16,6 +16,7 @@ import { fingerprint } from '../identity/fingerprint.ts';
 import { signDocument } from '../identity/signed-document.ts';
 import { trustBundleToJson } from '../identity/trust-bundle.ts';
 import type { Credentials } from '../transport/session.ts';
+import { TowerAccess } from './access/tower-access.ts';
 import { AppNetworks } from './app-networks.ts';
 import { appPart } from './app-snapshot.ts';
 import { Enrollment } from './enrollment.ts';
@@ -29,7 +30,7 @@ import { buildSnapshot } from './snapshot.ts';
 import { LeafRenewals } from './leaf-renewals.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
 import { Resources } from './resources/resources.ts';
-import type { ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
+import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
 
 /** Grows when roots can be rotated. */
 const TRUST_VERSION = 1;
@@ -72,6 +73,7 @@ export class Tower {
   readonly app: AppNetworks;
   /** Of nodes' leaves. */
   readonly renewals: LeafRenewals;
+  readonly access: TowerAccess;
   readonly platformHosts: PlatformHosts;
   readonly resources: Resources;
   #row: ClusterRow;
@@ -105,6 +107,7 @@ export class Tower {
     });
     this.platformHosts = new PlatformHosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
+    this.access = new TowerAccess({ ...parts, authority: parts.own, store: parts.store.access, cluster: this.cluster, endpoints: parts.row.endpoints });
     this.#enrollment = new Enrollment({
       cluster: this.cluster,
       store: parts.store.proofs,
@@ -218,6 +221,13 @@ export class Tower {
 
   /** What this node may know now, signed. @throws not_found, certificate_revoked */
   async snapshot(id: string): Promise<{ version: number; envelope: Envelope }> {
+    const snapshot = await this.known(id);
+    const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.own);
+    return { version: snapshot.version, envelope: { payload, signature, chain: [...chain] } };
+  }
+
+  /** The same for whoever asks over the API. @throws not_found, certificate_revoked */
+  async known(id: string): Promise<Snapshot> {
     const node = await this.#mustFind(id);
     checkLive(node);
     // The version first: what changes in between is then told again, never missed.
@@ -227,9 +237,7 @@ export class Tower {
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(id, view);
-    const snapshot = buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust, app });
-    const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.own);
-    return { version, envelope: { payload, signature, chain: [...chain] } };
+    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust, app });
   }
 
   async nodes(): Promise<readonly NodeRow[]> {
@@ -293,6 +301,11 @@ export class Tower {
     };
   }
 
+  /** At most so many rows of the audit log, after this one. */
+  async audit(after_seq: number, count_max: number): Promise<readonly AuditRow[]> {
+    return await this.#store.audit(after_seq, count_max);
+  }
+
   /** Idempotent. */
   async close(): Promise<void> {
     this.#listeners.clear();
@@ -304,6 +317,7 @@ export class Tower {
   /** Puts a committed row into the directory, then tells its site and whoever shares an app network with the node. */
   async #changed(row: NodeRow): Promise<NodeRow> {
     this.#recorded.set(row);
+    if (row.fingerprint === null || row.disabled) this.access.live.cut([`node:${row.id}`]);
     this.#tell({ site: row.site, nodes: await this.#store.app.sharers(row.id) });
     return row;
   }

@@ -10,6 +10,8 @@ import { platformCommand } from '../../daemon/cli/platform.ts';
 import { labCommand } from '../../daemon/cli/lab.ts';
 import { peersCommand, pingCommand, sendCommand, statusCommand } from '../../daemon/cli/mesh.ts';
 import { renewCommand } from '../../daemon/cli/renew.ts';
+import { operatorCommand } from '../../daemon/cli/operator.ts';
+import { sessionCommand } from '../../daemon/cli/session.ts';
 import { netcheckCommand } from '../../daemon/cli/netcheck.ts';
 import { towerCommand } from '../../daemon/tower.ts';
 import { failureReasonsPath, renderFailureReasons } from '../../scripts/failure-reasons.ts';
@@ -59,6 +61,8 @@ t.test('docs/cli.md tells, where it tells of a command, each of its options, and
     tokenCommand(),
     platformCommand(),
     appCommand(),
+    operatorCommand(),
+    sessionCommand(),
     labCommand(),
     towerCommand(),
     netcheckCommand(),

@@ -4,6 +4,7 @@
  */
 import type { Kysely, Transaction } from 'kysely';
 import { SelvedgeError } from '../../base/errors.ts';
+import { access } from './access.ts';
 import { appNetworks } from './app-networks.ts';
 import { first } from './first.ts';
 import { grants } from './grants.ts';
@@ -18,7 +19,8 @@ const migrations: readonly Migration[] = [
   (db) => first(db as unknown as Parameters<typeof first>[0]),
   (db) => appNetworks(db as unknown as Parameters<typeof appNetworks>[0]),
   (db) => resources(db as unknown as Parameters<typeof resources>[0]),
-  grants,
+  (db) => grants(db as unknown as Parameters<typeof grants>[0]),
+  (db) => access(db as unknown as Parameters<typeof access>[0]),
   (db) => leafRenewals(db as unknown as Parameters<typeof leafRenewals>[0]),
 ];
 

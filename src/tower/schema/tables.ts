@@ -1,4 +1,5 @@
 /** Every table as it is now: what each migration made, columns that a later one added to an earlier one's table with it. */
+import type { AccessTables } from './access.ts';
 import type { AppNetworkTables } from './app-networks.ts';
 import type { FirstTables } from './first.ts';
 import type { GrantTables } from './grants.ts';
@@ -6,6 +7,6 @@ import type { LeafRenewalTables } from './leaf-renewals.ts';
 import type { ResourceTables } from './resources.ts';
 
 /** Of several migrations that name one table, all its columns. */
-export type Tables = Joined<Omit<FirstTables, 'tokens' | 'enrollments'> & AppNetworkTables & ResourceTables & GrantTables & LeafRenewalTables>;
+export type Tables = Joined<Omit<FirstTables, 'tokens' | 'enrollments'> & AppNetworkTables & ResourceTables & GrantTables & AccessTables & LeafRenewalTables>;
 
 type Joined<Parts> = { [Table in keyof Parts]: { [Column in keyof Parts[Table]]: Parts[Table][Column] } };
