@@ -163,7 +163,7 @@ t.test('a kill -9 amid attaches leaves no address given twice, none lost, and ev
 
 /** The schema as it was before the grants: what a release of then made. */
 const BEFORE_GRANTS = `
-  drop table api_sessions; drop table operators; drop table node_facts; drop table grant_uses; drop table grants;
+  alter table nodes drop column renewal; drop table api_sessions; drop table operators; drop table node_facts; drop table grant_uses; drop table grants;
   create table tokens (id text primary key, hash text not null, uses integer not null, uses_max integer not null, site text, expires_ms bigint not null,
     revoked_ms bigint, created_ms bigint not null, constraint tokens_within_limit check (uses <= uses_max));
   create table enrollments (token_id text not null, csr_hash text not null, node_id text not null references nodes (id), at_ms bigint not null,
@@ -176,7 +176,7 @@ t.test('a database from before app networks is brought up, with what was in it',
   await store.close();
   const tables = ['app_networks', 'app_endpoints', 'app_hosts', 'app_keys', 'app_cursors', 'resources', 'resource_uses'].toReversed();
   const drop = tables.map((table) => `drop table ${table};`).join('');
-  const nodes = ['tenant', 'roles', 'revision', 'renewal'].map((column) => `alter table nodes drop column ${column};`).join('');
+  const nodes = ['tenant', 'roles', 'revision'].map((column) => `alter table nodes drop column ${column};`).join('');
   edit(path, `${BEFORE_GRANTS} ${drop} alter table cluster drop column vtep_range; ${nodes} update schema_version set version = 1`);
   const again = await open(t, path);
   t.strictSame(await again.cluster(), clusterNamed('alpha'));
