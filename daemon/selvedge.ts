@@ -7,6 +7,7 @@ import { joinCommand, tokenCommand } from './cli/enroll.ts';
 import { labCommand } from './cli/lab.ts';
 import { Interrupted, peersCommand, pingCommand, sendCommand, statusCommand } from './cli/mesh.ts';
 import { renewCommand } from './cli/renew.ts';
+import { storeCommand } from './cli/store.ts';
 import { operatorCommand } from './cli/operator.ts';
 import { platformCommand } from './cli/platform.ts';
 import { exitCodes, printJson, printLine, reportError } from './cli/output.ts';
@@ -39,7 +40,8 @@ async function makeProgram([first]: readonly string[]): Promise<Command> {
   const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
   program.addCommand(operatorCommand()).addCommand(sessionCommand());
-  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(platformCommand()).addCommand(renewCommand()).addCommand(appCommand());
+  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(platformCommand()).addCommand(renewCommand());
+  program.addCommand(appCommand()).addCommand(storeCommand());
   program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run', first));
   program.addCommand(await heavyCommand('netcheck', 'does UDP (QUIC), does TCP pass to the tower, and do the clocks agree', first));
   program.addCommand(labCommand()).addCommand(versionCommand());

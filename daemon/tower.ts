@@ -5,10 +5,12 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import type { Api } from '../src/api/http.ts';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
+import { SelvedgeError } from '../src/base/errors.ts';
 import { TOWER_ID, TOWER_SITE, toHex } from '../src/base/ids.ts';
 import { type PlatformSettings, platformProofs } from '../src/enroll/platform/settings.ts';
-import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { JwtIssuer } from '../src/identity/jwt.ts';
+import { loadStoreKey } from '../src/identity/store-key.ts';
+import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl, registerSend } from '../src/node/control-routes.ts';
 import { Host } from '../src/peering/host.ts';
 import { serveEcho } from '../src/services/echo.ts';
@@ -21,9 +23,11 @@ import { serveApp } from '../src/tower/app-fabric.ts';
 import { serveCarry } from '../src/tower/carry.ts';
 import { serveRenewals } from '../src/tower/renew-fabric.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
+import { serveSite } from '../src/tower/unseal/site-service.ts';
 import { checkMade, DEFAULT_VTEP_RANGE, initTower, openTower } from '../src/tower/init.ts';
 import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
+import { descriptor } from './cli/arguments.ts';
 import { applyConfig, type LoginConfig, TowerConfig } from './config.ts';
 import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
@@ -93,7 +97,7 @@ async function start(
 ): Promise<Tower> {
   // Before its key: where no cluster was made, neither is there, and `init` makes both.
   await checkMade(state);
-  const unseal = await loadUnsealKey(source);
+  const unseal = await towerKey(state, source);
   const socket = join(state, 'tower.sock');
   await refuseIfInUse(socket);
   const hosts = advertise ?? (isAny(listen) ? [] : [listen]);
@@ -123,6 +127,8 @@ async function start(
     onChange: () => undefined,
   });
   closers.add(() => host.close());
+  tower.onChange(({ everybody = false, site, nodes }) => host.mesh.revalidate((peer) => everybody || peer.site === site || nodes.includes(peer.node)));
+  closers.add(tower.onRevoked((node) => host.mesh.revalidate((peer) => peer.node === node)));
   serveEcho(host.mesh);
   const inbox = await serveFiles(host.mesh, { inbox: join(state, 'inbox'), timers: systemTimers });
   closers.add(() => inbox.close());
@@ -134,6 +140,8 @@ async function start(
     log('certificate not renewed', { node, code: error.code, reason: error.message }),
   );
   closers.add(() => renewals.close());
+  const site = serveSite(host.mesh, tower.unsealing, systemTimers, (error, node) => log('site flow ended', { node, code: error.code, reason: error.message }));
+  closers.add(() => site.close());
   const app = serveApp(host.mesh, tower.app, systemTimers, (error, node) =>
     log('request of an app network failed', { node, code: error.code, reason: error.message }),
   );
@@ -191,6 +199,13 @@ function resetKey(tower: Tower): Uint8Array {
   return new Uint8Array(createHmac('sha256', tower.credentials.key).update('stateless reset').digest());
 }
 
+async function towerKey(state: string, source: UnsealSource): Promise<UnsealKey> {
+  const path = join(state, 'sealed.bin');
+  const key = await loadStoreKey(path, source);
+  if (key === null) throw new SelvedgeError('store_locked', { path, why: 'it is sealed with the token of a site, and a tower has none' });
+  return key;
+}
+
 function isAny(host: string): boolean {
   return host === '0.0.0.0' || host === '::';
 }
@@ -200,7 +215,8 @@ function withUnseal(command: Command, verb: string): Command {
   return command
     .option('--state <dir>', 'state directory', DEFAULT_STATE)
     .option('--key-file <file>', `key file that ${verb} (default: ${DEFAULT_KEY_FILE})`)
-    .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE);
+    .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
+    .option('--passphrase-fd <number>', 'descriptor with a passphrase', descriptor);
 }
 
 const initExamples = `

@@ -33,6 +33,9 @@ export function duration(name: string): (text: string) => number {
   };
 }
 
+/** A file descriptor that the parent left open for this program. */
+export const descriptor = integer('passphrase-fd', 0, 1_024);
+
 export function trafficClass(text: string): TrafficClass {
   const found = trafficClassNames.find((one) => one === text);
   if (found === undefined) throw invalid('class', `'${text}' is not one of ${trafficClassNames.join(', ')}`);

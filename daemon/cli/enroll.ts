@@ -10,7 +10,7 @@ import { readFileBounded } from '../../src/identity/files.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../../src/identity/unseal.ts';
 import { type ControlCall, callControl } from '../../src/node/control-client.ts';
 import { readCreated, readToken, readTokens, type Token } from './answers.ts';
-import { address, DEFAULT_NODE_STATE, duration, integer, type TowerFlags, tokenId, towerOf, withTower } from './arguments.ts';
+import { address, DEFAULT_NODE_STATE, descriptor, duration, integer, type TowerFlags, tokenId, towerOf, withTower } from './arguments.ts';
 import { formatSeconds, printJson, printLine, printTable, readInput } from './output.ts';
 import { DEFAULT_KUBERNETES_API, DEFAULT_POD_TOKEN, DEFAULT_STS_HOST, type PlatformFlags, platformMaker } from './join-proof.ts';
 
@@ -105,6 +105,7 @@ export function joinCommand(): Command {
     .option('--state <dir>', 'state directory to make', DEFAULT_NODE_STATE)
     .option('--key-file <file>', `key file that seals the store; made if it is missing (default: ${DEFAULT_KEY_FILE})`)
     .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
+    .option('--passphrase-fd <number>', 'descriptor with a passphrase', descriptor)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',

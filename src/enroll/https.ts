@@ -58,6 +58,29 @@ export async function post(tower: PinnedTower, { path, body, answer_bytes_max, n
   }
 }
 
+export interface PostAsRequest extends Omit<PostRequest, 'now_ms'> {
+  /** Throws where the chain that was shown is not the one that is wanted. */
+  readonly judge: (chain: readonly Uint8Array[]) => void;
+}
+
+/** One request with a certificate of the asking end; nothing of it leaves before the other end was judged. @throws as `post`, and what `judge` throws */
+export async function postAs(
+  address: TowerAddress,
+  credentials: Credentials,
+  { judge, path, body, answer_bytes_max, signal }: PostAsRequest,
+): Promise<Uint8Array> {
+  const socket = await open(address, signal, credentials);
+  try {
+    judge(chainOf(socket));
+    const response = await exchange(address, socket, { method: 'POST', path, body, signal });
+    const answer = await readBounded(address, response, answer_bytes_max);
+    if (response.statusCode === 200) return answer;
+    throw refusalOf(address, response.statusCode ?? 0, answer);
+  } finally {
+    socket.destroy();
+  }
+}
+
 export interface ConnectRequest extends Pick<PostRequest, 'now_ms' | 'signal'> {
   /** Shown to the tower, for whoever is known to it. */
   readonly credentials: Credentials;

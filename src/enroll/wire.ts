@@ -92,9 +92,19 @@ export const SnapshotSchema = closed({
   ttl_s: Type.Integer({ minimum: 1 }),
   node: closed({ id: NodeId, name: Label, site: Label }),
   tower: closed({ id: Type.Literal('tower'), fingerprint: Sha256Hex, endpoints: EndpointsSchema }),
-  peers: Type.Array(closed({ id: NodeId, name: Label, site: Label, fingerprint: Sha256Hex, also: Type.Optional(AlsoSchema), endpoints: EndpointsSchema }), {
-    maxItems: limits.site_nodes_max,
-  }),
+  peers: Type.Array(
+    closed({
+      id: NodeId,
+      name: Label,
+      site: Label,
+      fingerprint: Sha256Hex,
+      also: Type.Optional(AlsoSchema),
+      endpoints: EndpointsSchema,
+      /** Of its boot leaf: two while one follows the other, none until it has one. */
+      boot: Type.Optional(Type.Array(Sha256Hex, { minItems: 1, maxItems: 2 })),
+    }),
+    { maxItems: limits.site_nodes_max },
+  ),
   trust: TrustSchema,
   app: Type.Optional(AppSchema),
 });

@@ -11,6 +11,7 @@ import { listenOnSocket } from '../api/local-socket.ts';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { Label, NodeId } from '../enroll/shapes.ts';
+import { unsealRoute } from '../enroll/unseal-route.ts';
 import { ChallengeAnswerSchema, EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema } from '../enroll/wire.ts';
 import { PublicAccess, type PublicAccessOptions } from './access/access.ts';
 import { clientRoutes } from './access/client-api.ts';
@@ -122,6 +123,7 @@ function strangerRoutes(api: Api, tower: Tower): void {
   api.post('/v1/enroll', { schema }, ({ body, ip }) => tower.enroll(body, ip));
   const challenge = { response: { 200: ChallengeAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
   api.post('/v1/enroll/challenge', { schema: challenge }, async () => tower.challenge());
+  unsealRoute(api, tower.unsealing.helper);
 }
 
 function adminRoutes(api: Api, tower: Tower): void {

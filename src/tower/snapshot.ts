@@ -13,17 +13,20 @@ export interface SnapshotInput {
   readonly tower: { readonly fingerprint: string; readonly endpoints: readonly Endpoint[] };
   /** The nodes of the site, in any order; whoever is elsewhere, revoked or disabled is left out. */
   readonly siteNodes: readonly NodeRow[];
+  /** Fingerprints of the boot leaves of the site's nodes, by node. */
+  readonly boots: ReadonlyMap<string, readonly string[]>;
   readonly trust: Snapshot['trust'];
   /** As app-snapshot.ts makes it; null for a node that is in no app network. */
   readonly app: AppPart | null;
 }
 
-export function buildSnapshot({ version, issued_ms, cluster, node, tower, siteNodes, trust, app }: SnapshotInput): Snapshot {
+export function buildSnapshot({ version, issued_ms, cluster, node, tower, siteNodes, boots, trust, app }: SnapshotInput): Snapshot {
   const peers: Snapshot['peers'] = [];
   for (const { id, name, site, fingerprint, renewal, disabled, endpoints } of siteNodes) {
     if (id === node.id || site !== node.site || fingerprint === null || disabled) continue;
     const also = otherLeaves(renewal);
-    peers.push({ id, name, site, fingerprint, ...(also.length > 0 && { also }), endpoints: [...endpoints] });
+    const boot = boots.get(id);
+    peers.push({ id, name, site, fingerprint, ...(also.length > 0 && { also }), endpoints: [...endpoints], ...(boot !== undefined && { boot: [...boot] }) });
   }
   peers.sort((left, right) => (left.id < right.id ? -1 : 1));
   return {

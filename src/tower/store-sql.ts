@@ -15,6 +15,8 @@ import { changeNode, mustFind, nodeRow, scopesOf } from './store-sql-nodes.ts';
 import { offerLeaf, retireLeaves, useLeaf } from './store-sql-renewal.ts';
 import { appScopesOf, recordChange, ruleScopesOf, SCOPE_ALL, SCOPE_EVERYBODY, scopeOfNode, scopeOfSite, versionOf } from './store-sql-change.ts';
 import { SqlAppStore } from './store-sql-app.ts';
+import { forgetBoot, SqlUnsealStore } from './store-sql-unseal.ts';
+import type { UnsealStore } from './unseal/unseal-store.ts';
 import { SqlProofStore } from './store-sql-proofs.ts';
 import type { ProofStore } from './proof-store.ts';
 import { sqlResourceStores } from './store-sql-resources.ts';
@@ -27,6 +29,7 @@ const AUDIT_PAGE_ROWS = 1_000;
 export class SqlStore implements Store {
   readonly path: string;
   readonly app: AppStore;
+  readonly unseal: UnsealStore;
   readonly access: AccessStore;
   readonly proofs: ProofStore;
   readonly resources: ResourceStores;
@@ -39,6 +42,7 @@ export class SqlStore implements Store {
     this.#db = given.db;
     this.#rule = given.rule;
     this.app = new SqlAppStore((work) => this.#write(work));
+    this.unseal = new SqlUnsealStore((work) => this.#write(work));
     this.access = sqlAccessStore({ read: (query) => this.#read(query), write: (change) => this.#write(change) });
     this.proofs = new SqlProofStore({ read: (query) => this.#read(query), write: (work) => this.#write(work) });
     this.resources = sqlResourceStores((work) => this.#write(work));
@@ -141,6 +145,7 @@ export class SqlStore implements Store {
         .set({ ...columns, renewal: null })
         .where('id', '=', id)
         .execute();
+      if (leaf === null) await forgetBoot(tx, id);
       const action = leaf === null ? 'node.revoke' : 'node.leaf';
       const detail = { before: found.fingerprint, now: columns.fingerprint };
       await recordChange(tx, { at_ms, actor: 'admin', action, subject: id, detail, scopes: await scopesOf(tx, found) });

@@ -28,6 +28,7 @@ import { PlatformHosts } from './platform-hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
 import { LeafRenewals } from './leaf-renewals.ts';
+import { Unsealing } from './unseal/unsealing.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
 import { Resources } from './resources/resources.ts';
 import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
@@ -40,6 +41,8 @@ export interface TowerParts {
   /** What it shows and signs with. */
   readonly own: OwnCertificates;
   readonly row: ClusterRow;
+  /** Under which the tokens of sites are sealed in the store: 32 octets. */
+  readonly siteTokenKey: Uint8Array;
   readonly clock: Clock;
   readonly random: Random;
   /** Further kinds of proof than those that need nothing but the tower. */
@@ -63,6 +66,9 @@ export interface Touched {
   readonly nodes: readonly string[];
 }
 
+/** A node that may have no channel from now on. */
+export type RevocationListener = (node: string) => void;
+
 export type ChangeListener = (touched: Touched) => void;
 
 export class Tower {
@@ -73,6 +79,7 @@ export class Tower {
   readonly app: AppNetworks;
   /** Of nodes' leaves. */
   readonly renewals: LeafRenewals;
+  readonly unsealing: Unsealing;
   readonly access: TowerAccess;
   readonly platformHosts: PlatformHosts;
   readonly resources: Resources;
@@ -84,6 +91,7 @@ export class Tower {
   readonly #recorded: RecordedFingerprints;
   readonly #trust: Snapshot['trust'];
   readonly #listeners = new Set<ChangeListener>();
+  readonly #revocationListeners = new Set<RevocationListener>();
 
   private constructor(parts: TowerParts) {
     this.#store = parts.store;
@@ -95,6 +103,16 @@ export class Tower {
     this.rootFingerprint = fingerprint(parts.own.root);
     const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.own.root] });
     this.#trust = { version, roots: [...roots] };
+    this.unsealing = new Unsealing({
+      cluster: this.cluster,
+      store: parts.store,
+      authority: parts.own,
+      key: parts.siteTokenKey,
+      clock: parts.clock,
+      random: parts.random,
+      roots: () => this.roots,
+      onBoot: (site) => this.#tell({ site, nodes: [] }),
+    });
     this.app = new AppNetworks({ store: parts.store, clock: parts.clock, tell: (nodes) => this.#tell({ site: null, nodes }) });
     this.renewals = new LeafRenewals({
       cluster: this.cluster,
@@ -169,6 +187,12 @@ export class Tower {
     return this.#recorded.of;
   }
 
+  /** Told before anybody else, once the directory refuses the node: its live channels are to end. The returned function ends it. */
+  onRevoked(listener: RevocationListener): () => void {
+    this.#revocationListeners.add(listener);
+    return () => this.#revocationListeners.delete(listener);
+  }
+
   /** Told after a change is on disk and in the directory. The returned function ends it. */
   onChange(listener: ChangeListener): () => void {
     this.#listeners.add(listener);
@@ -233,11 +257,12 @@ export class Tower {
     // The version first: what changes in between is then told again, never missed.
     const version = await this.#store.scopeVersion(node);
     const siteNodes = await this.#store.nodes({ site: node.site });
+    const boots = await this.#store.unseal.boots(node.site);
     const view = await this.#store.app.view(id);
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(id, view);
-    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust, app });
+    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, boots, trust: this.#trust, app });
   }
 
   async nodes(): Promise<readonly NodeRow[]> {
@@ -273,7 +298,10 @@ export class Tower {
 
   /** Takes the recorded fingerprint away: the node's next handshake fails, here and, with their next snapshot, at its peers. @throws not_found */
   async revokeNode(id: string): Promise<NodeRow> {
-    return await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall()));
+    const row = await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall()));
+    // The node knew the token; what it knew is to open nothing for ever.
+    await this.unsealing.renewToken(row.site);
+    return row;
   }
 
   /** Records another leaf (DER) in the place of the node's. @throws not_found */
@@ -309,6 +337,7 @@ export class Tower {
   /** Idempotent. */
   async close(): Promise<void> {
     this.#listeners.clear();
+    this.#revocationListeners.clear();
     await this.#enrollment.close();
     await this.own.signer.close();
     await this.#store.close();
@@ -317,7 +346,10 @@ export class Tower {
   /** Puts a committed row into the directory, then tells its site and whoever shares an app network with the node. */
   async #changed(row: NodeRow): Promise<NodeRow> {
     this.#recorded.set(row);
-    if (row.fingerprint === null || row.disabled) this.access.live.cut([`node:${row.id}`]);
+    if (row.fingerprint === null || row.disabled) {
+      for (const listener of this.#revocationListeners) listener(row.id);
+      this.access.live.cut([`node:${row.id}`]);
+    }
     this.#tell({ site: row.site, nodes: await this.#store.app.sharers(row.id) });
     return row;
   }

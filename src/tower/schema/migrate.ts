@@ -11,6 +11,7 @@ import { grants } from './grants.ts';
 import { leafRenewals } from './leaf-renewals.ts';
 import { resources } from './resources.ts';
 import type { Tables } from './tables.ts';
+import { unseal } from './unseal.ts';
 
 type Migration = (db: Transaction<Tables>) => Promise<void>;
 
@@ -21,6 +22,7 @@ const migrations: readonly Migration[] = [
   (db) => resources(db as unknown as Parameters<typeof resources>[0]),
   (db) => grants(db as unknown as Parameters<typeof grants>[0]),
   (db) => access(db as unknown as Parameters<typeof access>[0]),
+  unseal,
   (db) => leafRenewals(db as unknown as Parameters<typeof leafRenewals>[0]),
 ];
 
