@@ -2,10 +2,13 @@
 /** The command line of Selvedge. Reads it, hands over to daemon/cli/, and turns the outcome into an exit code; no logic. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { resourceCommands } from './cli/resource.ts';
+import { auditCommand } from './cli/audit.ts';
 import { appCommand } from './cli/app.ts';
 import { joinCommand, tokenCommand } from './cli/enroll.ts';
 import { labCommand } from './cli/lab.ts';
 import { Interrupted, peersCommand, pingCommand, sendCommand, statusCommand } from './cli/mesh.ts';
+import { nodeCommand } from './cli/node.ts';
 import { renewCommand } from './cli/renew.ts';
 import { storeCommand } from './cli/store.ts';
 import { operatorCommand } from './cli/operator.ts';
@@ -40,9 +43,10 @@ async function makeProgram([first]: readonly string[]): Promise<Command> {
   const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
   program.addCommand(operatorCommand()).addCommand(sessionCommand());
-  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(platformCommand()).addCommand(renewCommand());
-  program.addCommand(appCommand()).addCommand(storeCommand());
-  program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run', first));
+  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(platformCommand()).addCommand(renewCommand()).addCommand(appCommand());
+  program.addCommand(nodeCommand()).addCommand(auditCommand()).addCommand(storeCommand());
+  for (const command of resourceCommands()) program.addCommand(command);
+  program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run, backup, restore', first));
   program.addCommand(await heavyCommand('netcheck', 'does UDP (QUIC), does TCP pass to the tower, and do the clocks agree', first));
   program.addCommand(labCommand()).addCommand(versionCommand());
   for (const command of everyCommand(program)) command.exitOverride().showHelpAfterError('(--help tells what there is)');

@@ -44,7 +44,7 @@ const channel = shape({
   bytes_received: number,
   certificate_days: maybe(number),
 });
-const token = shape({ id: text, uses: number, uses_max: number, site: maybe(text), expires_ms: number, revoked_ms: maybe(number) });
+export const token = shape({ id: text, uses: number, uses_max: number, site: maybe(text), expires_ms: number, revoked_ms: maybe(number) });
 
 const platformHost = shape({
   kind: text,
@@ -82,10 +82,9 @@ export const readPeers = whole(shape({ peers: list(shape({ peer: text, name: tex
 export const readPlatformHost = whole(platformHost);
 export const readPlatformHosts = whole(list(platformHost));
 export const readToken = whole(token);
-export const readTokens = whole(list(token));
 export const readCreated = whole(shape({ text, token }));
 export const readAppNetwork = whole(shape(appNetwork));
-export const readAppNetworks = whole(list(shape({ ...appNetwork, members: number, attachments: number })));
+export const listedNetwork = shape({ ...appNetwork, members: number, attachments: number });
 export const readAppShown = whole(shape({ ...appNetwork, members: list(shape(appMember)) }));
 export const readAppEndpoint = whole(shape({ network: text, node: text, ...appEndpoint }));
 export const readSample = whole(shape({ sequence: number, rtt_ms: number, at_ms: number }));

@@ -8,17 +8,13 @@ import type { ProofMaker } from '../../src/enroll/proof.ts';
 import { parseFingerprint } from '../../src/identity/fingerprint.ts';
 import { readFileBounded } from '../../src/identity/files.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../../src/identity/unseal.ts';
-import { type ControlCall, callControl } from '../../src/node/control-client.ts';
-import { readCreated, readToken, readTokens, type Token } from './answers.ts';
-import { address, DEFAULT_NODE_STATE, descriptor, duration, integer, type TowerFlags, tokenId, towerOf, withTower } from './arguments.ts';
-import { formatSeconds, printJson, printLine, printTable, readInput } from './output.ts';
+import { readCreated, readToken, type Token, token } from './answers.ts';
+import { address, DEFAULT_NODE_STATE, descriptor, duration, integer, tokenId, withTower } from './arguments.ts';
 import { DEFAULT_KUBERNETES_API, DEFAULT_POD_TOKEN, DEFAULT_STS_HOST, type PlatformFlags, platformMaker } from './join-proof.ts';
+import { askTower, listTower, type TowerFlags } from './tower-call.ts';
+import { formatSeconds, printJson, printLine, printTable, readInput } from './output.ts';
 
-interface TokenFlags extends TowerFlags {
-  readonly json?: boolean;
-}
-
-interface CreateFlags extends TokenFlags {
+interface CreateFlags extends TowerFlags {
   readonly uses: number;
   readonly expires?: number;
   readonly site?: string;
@@ -39,15 +35,15 @@ export function tokenCommand(): Command {
     .action(createToken);
   withTower(command.command('list').description('the tokens there are, without their secret'))
     .addHelpText('after', '\nExample:\n  selvedge token list --json')
-    .action(async (flags: TokenFlags) => {
-      const tokens = readTokens(await callControl(call(flags, 'GET', '/v1/tokens')));
+    .action(async (flags: TowerFlags) => {
+      const tokens = await listTower(flags, '/v1/tokens', token);
       if (flags.json) printJson({ tokens });
       else printTable(['ID', 'USED', 'SITE', 'STATE'], tokens.map(tokenRow));
     });
   withTower(command.command('revoke').description('end a token; nodes that joined with it stay').argument('<id>', 'as `token list` tells it', tokenId))
     .addHelpText('after', '\nExample:\n  selvedge token revoke c719885f0f4d')
-    .action(async (id: string, flags: TokenFlags) => {
-      const token = readToken(await callControl(call(flags, 'DELETE', `/v1/tokens/${encodeURIComponent(id)}`)));
+    .action(async (id: string, flags: TowerFlags) => {
+      const token = readToken(await askTower(flags, 'DELETE', `/v1/tokens/${encodeURIComponent(id)}`));
       if (flags.json) printJson(token);
       else printLine(`token ${token.id} is revoked; it was used ${token.uses} times`);
     });
@@ -55,7 +51,7 @@ export function tokenCommand(): Command {
 }
 
 async function createToken({ uses, expires = TOKEN_LIFE_MS, site, ...flags }: CreateFlags): Promise<void> {
-  const created = readCreated(await callControl(call(flags, 'POST', '/v1/tokens', { uses, life_ms: expires, ...(site !== undefined && { site }) })));
+  const created = readCreated(await askTower(flags, 'POST', '/v1/tokens', { body: { uses, life_ms: expires, ...(site !== undefined && { site }) } }));
   const { id, expires_ms } = created.token;
   if (flags.json) printJson({ id, token: created.text, uses_max: created.token.uses_max, expires_ms });
   else {
@@ -70,10 +66,6 @@ function tokenRow({ id, uses, uses_max, site, expires_ms, revoked_ms }: Token): 
   const left_s = (expires_ms - Date.now()) / 1_000;
   const state = revoked_ms !== null ? 'revoked' : left_s <= 0 ? 'expired' : uses >= uses_max ? 'used up' : `valid for ${formatSeconds(left_s)}`;
   return [id, `${uses} of ${uses_max}`, site ?? 'any', state];
-}
-
-function call(flags: TowerFlags, method: ControlCall['method'], path: string, body?: Record<string, unknown>): ControlCall {
-  return { ...towerOf(flags), needs: 'tower', method, path, ...(body && { body }) };
 }
 
 interface JoinFlags extends UnsealSource, PlatformFlags {

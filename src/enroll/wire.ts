@@ -9,6 +9,7 @@ import { limits } from '../base/limits.ts';
 import { fromBase64 } from '../identity/base64.ts';
 import { AppAnswerSchema, AppRequestSchema, AppSchema } from './app-wire.ts';
 import { proofKinds } from './proof.ts';
+import { RulesSchema } from './rule-wire.ts';
 import { closed, Label, NodeId, Port } from './shapes.ts';
 
 const certificate_base64_chars_max = Math.ceil(limits.certificate_bytes_max / 3) * 4;
@@ -84,13 +85,15 @@ export type EnrollAnswer = Static<typeof EnrollAnswerSchema>;
 
 /** Leaves that are accepted beside a peer's own while that is being renewed. */
 const AlsoSchema = Type.Array(Sha256Hex, { minItems: 1, maxItems: 1 + limits.leaf_old_max });
+/** What rules select a node by, beside its id and site; absent: none. */
+const labels = { roles: Type.Optional(Type.Array(Label, { maxItems: limits.node_roles_max })), tenant: Type.Optional(Label) };
 
 export const SnapshotSchema = closed({
   version: Version,
   cluster: Label,
   issued_ms: Version,
   ttl_s: Type.Integer({ minimum: 1 }),
-  node: closed({ id: NodeId, name: Label, site: Label }),
+  node: closed({ id: NodeId, name: Label, site: Label, ...labels }),
   tower: closed({ id: Type.Literal('tower'), fingerprint: Sha256Hex, endpoints: EndpointsSchema }),
   peers: Type.Array(
     closed({
@@ -100,6 +103,7 @@ export const SnapshotSchema = closed({
       fingerprint: Sha256Hex,
       also: Type.Optional(AlsoSchema),
       endpoints: EndpointsSchema,
+      ...labels,
       /** Of its boot leaf: two while one follows the other, none until it has one. */
       boot: Type.Optional(Type.Array(Sha256Hex, { minItems: 1, maxItems: 2 })),
     }),
@@ -107,6 +111,8 @@ export const SnapshotSchema = closed({
   ),
   trust: TrustSchema,
   app: Type.Optional(AppSchema),
+  /** Absent where none concerns the node. */
+  rules: Type.Optional(RulesSchema),
 });
 export type Snapshot = Static<typeof SnapshotSchema>;
 

@@ -17,11 +17,12 @@ export interface ControlCall {
   /** Of a local daemon; where there is a `remote`, what to call it. */
   readonly socketPath: string;
   readonly remote?: Remote;
-  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly path: string;
   /** Who has this route, where only one of the two has it. */
   readonly needs?: 'tower' | 'node';
   readonly body?: Json;
+  readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
 }
 
@@ -60,7 +61,7 @@ async function open(call: ControlCall): Promise<IncomingMessage> {
     ...(socket === undefined ? { socketPath: call.socketPath, agent: false } : { createConnection: () => socket }),
     method: call.method,
     path: call.path,
-    headers: { host: 'localhost', ...(body !== null && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }) },
+    headers: { host: 'localhost', ...call.headers, ...(body !== null && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }) },
     ...(call.signal && { signal: call.signal }),
   });
   outgoing.end(body ?? undefined);

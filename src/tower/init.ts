@@ -18,8 +18,10 @@ import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
 import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
 import { SealedStore } from '../identity/sealed-store.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
+import { headObjection, openHead, readHeadFile } from './audit-head.ts';
 import { OwnCertificates } from './own-certificates.ts';
 import type { Store } from './store.ts';
+import { stateFiles } from './state-files.ts';
 import { openSqliteStore } from './store-sqlite.ts';
 import { checkAppSubnet } from './subnet.ts';
 import { Tower } from './tower.ts';
@@ -66,8 +68,6 @@ const TowerFileSchema = Type.Object(
 );
 const checkTowerFile = checker(TowerFileSchema);
 
-const files = { tower: 'tower.json', sealed: 'sealed.bin', database: 'tower.db', inbox: 'inbox' } as const;
-
 /** Makes a cluster: authority, the tower's own leaf, rows. @throws file_exists, argument_invalid, disk_full, permission_denied */
 export async function initTower(request: InitRequest): Promise<Made> {
   const state = resolve(request.state);
@@ -89,12 +89,12 @@ export async function initTower(request: InitRequest): Promise<Made> {
 /** Opens what `initTower` made; the tower's own leaf is renewed when two thirds of its life are over. @throws not_found, store_damaged, store_locked, state_in_use */
 export async function openTower({ state, unseal, endpoints, proofs = [], clock, random }: OpenRequest): Promise<Tower> {
   const file = await readTowerFile(state);
-  const sealed = await SealedStore.open(join(state, files.sealed), unseal);
+  const sealed = await SealedStore.open(join(state, stateFiles.sealed), unseal);
   const authority = openAuthority(sealed);
   let store: Store | null = null;
   try {
     checkSame(state, 'root', formatFingerprint(fingerprint(authority.root)), file.fingerprint);
-    store = await openSqliteStore({ path: join(state, files.database) });
+    store = await openSqliteStore({ path: join(state, stateFiles.database) });
     await store.verifyAudit();
     const row = await store.cluster();
     checkSame(state, 'cluster', row?.cluster ?? 'none', file.cluster);
@@ -104,7 +104,9 @@ export async function openTower({ state, unseal, endpoints, proofs = [], clock, 
     // Also what a kill between sealing a renewed leaf and recording it left behind.
     if (JSON.stringify(now) !== JSON.stringify(row)) await store.setCluster(now, clock.wall());
     const siteTokenKey = await ownSiteTokenKey(sealed);
-    return await Tower.start({ store, own, row: now, siteTokenKey, clock, random, proofs });
+    const headFile = join(state, stateFiles.head);
+    await checkAuditHead({ store, headFile, root: authority.root, cluster: row.cluster, now_ms: clock.wall() });
+    return await Tower.start({ store, own, row: now, siteTokenKey, clock, random, state, proofs });
   } catch (error) {
     await authority.signer.close();
     await store?.close();
@@ -127,10 +129,19 @@ const SITE_TOKEN_KEY_BYTES = 32;
 /** Between the name of the state and random letters: where a cluster is while it is being made. */
 const MAKING = '.making-';
 
+/** The end of the audit log may have been cut off, or all of it put back to an earlier day: the head that was signed last tells. @throws store_damaged */
+async function checkAuditHead(given: { store: Store; headFile: string; root: Uint8Array; cluster: string; now_ms: number }): Promise<void> {
+  const { store, headFile, root, cluster, now_ms } = given;
+  const envelope = await readHeadFile(headFile);
+  if (envelope === null) return;
+  const why = await headObjection(store, openHead(envelope, { roots: [root], cluster, now_ms }));
+  if (why !== null) throw new SelvedgeError('store_damaged', { path: store.path, why });
+}
+
 async function makeIn(directory: string, request: InitRequest): Promise<Made> {
   const { cluster, unseal, endpoints, vtepRange = DEFAULT_VTEP_RANGE, rootSigner, intermediateSigner, clock, random } = request;
   const now_ms = clock.wall();
-  const sealed = await SealedStore.create(join(directory, files.sealed), unseal);
+  const sealed = await SealedStore.create(join(directory, stateFiles.sealed), unseal);
   const authority = await createAuthority({
     cluster,
     store: sealed,
@@ -142,15 +153,15 @@ async function makeIn(directory: string, request: InitRequest): Promise<Made> {
   try {
     const { chain } = (await OwnCertificates.open({ sealed, authority, cluster, clock, random })).credentials;
     const [root, leaf] = [fingerprint(authority.root), fingerprint(chain[0] ?? new Uint8Array())];
-    const store = await openSqliteStore({ path: join(directory, files.database) });
+    const store = await openSqliteStore({ path: join(directory, stateFiles.database) });
     try {
       await store.setCluster({ cluster, rootFingerprint: toHex(root), towerFingerprint: toHex(leaf), endpoints, created_ms: now_ms, vtepRange }, now_ms);
     } finally {
       await store.close();
     }
-    await mkdir(join(directory, files.inbox), { mode: 0o700 });
+    await mkdir(join(directory, stateFiles.inbox), { mode: 0o700 });
     const made = { cluster, fingerprint: formatFingerprint(root) };
-    await writeFileAtomic(join(directory, files.tower), Buffer.from(`${JSON.stringify({ format: 1, ...made }, null, 2)}\n`));
+    await writeFileAtomic(join(directory, stateFiles.tower), Buffer.from(`${JSON.stringify({ format: 1, ...made }, null, 2)}\n`));
     return made;
   } finally {
     await authority.signer.close();
@@ -163,7 +174,7 @@ export async function checkMade(state: string): Promise<void> {
 }
 
 async function readTowerFile(state: string): Promise<Static<typeof TowerFileSchema>> {
-  const path = join(state, files.tower);
+  const path = join(state, stateFiles.tower);
   const bytes = await readFileBounded(path, limits.identity_file_bytes_max);
   if (bytes === null) throw new SelvedgeError('not_found', { what: 'tower state', name: state });
   try {
@@ -178,7 +189,7 @@ function checkSame(path: string, what: string, found: string, expected: string):
     throw new SelvedgeError('store_damaged', { path, why: `its parts do not belong together: ${what} is ${found}, expected ${expected}` });
 }
 
-async function checkEmpty(state: string): Promise<void> {
+export async function checkEmpty(state: string): Promise<void> {
   try {
     if ((await readdir(state)).length > 0) throw new SelvedgeError('file_exists', { path: state });
   } catch (error) {
@@ -187,7 +198,7 @@ async function checkEmpty(state: string): Promise<void> {
   }
 }
 
-async function makeBeside(state: string): Promise<string> {
+export async function makeBeside(state: string): Promise<string> {
   try {
     await mkdir(dirname(state), { recursive: true, mode: 0o700 });
     await removeHalfMade(state);
@@ -205,7 +216,7 @@ async function removeHalfMade(state: string): Promise<void> {
   }
 }
 
-async function moveTo(making: string, state: string): Promise<void> {
+export async function moveTo(making: string, state: string): Promise<void> {
   try {
     await rename(making, state);
   } catch (error) {
@@ -218,7 +229,7 @@ async function moveTo(making: string, state: string): Promise<void> {
   await syncDirectory(dirname(state));
 }
 
-async function syncDirectory(path: string): Promise<void> {
+export async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r');
   try {
     await directory.sync();

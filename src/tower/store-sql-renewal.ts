@@ -41,12 +41,12 @@ interface Told {
 
 async function write(tx: Transaction<Tables>, row: NodeRow, { at_ms, action, detail }: Told): Promise<NodeRow> {
   const { id, fingerprint, leaf, csrHash, spkiHash, renewal } = row;
+  const actor = action === 'node.leaf-retired' ? 'tower' : `node:${id}`;
+  const revision = await recordChange(tx, { at_ms, actor, action, subject: id, detail, scopes: await scopesOf(tx, row) });
   await tx
     .updateTable('nodes')
-    .set({ fingerprint, leaf, csr_hash: csrHash, spki_hash: spkiHash, renewal: renewal === null ? null : JSON.stringify(renewal) })
+    .set({ fingerprint, leaf, csr_hash: csrHash, spki_hash: spkiHash, renewal: renewal === null ? null : JSON.stringify(renewal), revision })
     .where('id', '=', id)
     .execute();
-  const actor = action === 'node.leaf-retired' ? 'tower' : `node:${id}`;
-  await recordChange(tx, { at_ms, actor, action, subject: id, detail, scopes: await scopesOf(tx, row) });
-  return row;
+  return { ...row, revision };
 }

@@ -13,7 +13,7 @@ import { auditBreak } from './audit.ts';
 import type { Tables } from './schema/tables.ts';
 import { changeNode, mustFind, nodeRow, scopesOf } from './store-sql-nodes.ts';
 import { offerLeaf, retireLeaves, useLeaf } from './store-sql-renewal.ts';
-import { appScopesOf, recordChange, ruleScopesOf, SCOPE_ALL, SCOPE_EVERYBODY, scopeOfNode, scopeOfSite, versionOf } from './store-sql-change.ts';
+import { recordChange, SCOPE_ALL, SCOPE_EVERYBODY, versionOf } from './store-sql-change.ts';
 import { SqlAppStore } from './store-sql-app.ts';
 import { forgetBoot, SqlUnsealStore } from './store-sql-unseal.ts';
 import type { UnsealStore } from './unseal/unseal-store.ts';
@@ -21,8 +21,10 @@ import { SqlProofStore } from './store-sql-proofs.ts';
 import type { ProofStore } from './proof-store.ts';
 import { sqlResourceStores } from './store-sql-resources.ts';
 import { countOf } from './store-sql-grants.ts';
+import { scopeVersionOf, SqlViews } from './store-sql-view.ts';
+import type { NodeView } from './rules-snapshot.ts';
 import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
-import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
+import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store, StoreEvent } from './store.ts';
 
 const AUDIT_PAGE_ROWS = 1_000;
 
@@ -34,13 +36,16 @@ export class SqlStore implements Store {
   readonly proofs: ProofStore;
   readonly resources: ResourceStores;
   readonly #db: Kysely<Tables>;
+  readonly #views = new SqlViews();
   readonly #rule: (error: unknown) => unknown;
+  readonly #copy: (file: string) => Promise<void>;
   #closed: Promise<void> | null = null;
 
-  constructor(given: { db: Kysely<Tables>; path: string; rule: (error: unknown) => unknown }) {
+  constructor(given: { db: Kysely<Tables>; path: string; rule: (error: unknown) => unknown; copy: (file: string) => Promise<void> }) {
     this.path = given.path;
     this.#db = given.db;
     this.#rule = given.rule;
+    this.#copy = given.copy;
     this.app = new SqlAppStore((work) => this.#write(work));
     this.unseal = new SqlUnsealStore((work) => this.#write(work));
     this.access = sqlAccessStore({ read: (query) => this.#read(query), write: (change) => this.#write(change) });
@@ -78,10 +83,12 @@ export class SqlStore implements Store {
     return this.#read((db) => versionOf(db, [SCOPE_ALL]));
   }
 
-  scopeVersion({ id, site }: Pick<NodeRow, 'id' | 'site'>): Promise<number> {
-    return this.#write(
-      async (tx) => await versionOf(tx, [SCOPE_EVERYBODY, scopeOfSite(site), scopeOfNode(id), ...(await appScopesOf(tx, id)), ...(await ruleScopesOf(tx, id))]),
-    );
+  scopeVersion(node: Pick<NodeRow, 'id' | 'site'>): Promise<number> {
+    return this.#write((tx) => scopeVersionOf(tx, node));
+  }
+
+  view(node: Pick<NodeRow, 'id' | 'site'>): Promise<NodeView> {
+    return this.#write((tx) => this.#views.view(tx, node));
   }
 
   node(id: string): Promise<NodeRow | null> {
@@ -135,21 +142,21 @@ export class SqlStore implements Store {
     return this.#write((tx) => retireLeaves(tx, at_ms));
   }
 
-  setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number): Promise<NodeRow> {
+  setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number, actor = 'admin'): Promise<NodeRow> {
     const columns = leaf === null ? { fingerprint: null, leaf: null } : { fingerprint: leaf.fingerprint, leaf: leaf.leaf };
     return this.#write(async (tx) => {
       const found = await mustFind(tx, id);
       if (found.fingerprint === columns.fingerprint && found.renewal === null) return found;
-      await tx
-        .updateTable('nodes')
-        .set({ ...columns, renewal: null })
-        .where('id', '=', id)
-        .execute();
       if (leaf === null) await forgetBoot(tx, id);
       const action = leaf === null ? 'node.revoke' : 'node.leaf';
       const detail = { before: found.fingerprint, now: columns.fingerprint };
-      await recordChange(tx, { at_ms, actor: 'admin', action, subject: id, detail, scopes: await scopesOf(tx, found) });
-      return { ...found, ...columns, renewal: null };
+      const revision = await recordChange(tx, { at_ms, actor, action, subject: id, detail, scopes: await scopesOf(tx, found) });
+      await tx
+        .updateTable('nodes')
+        .set({ ...columns, renewal: null, revision })
+        .where('id', '=', id)
+        .execute();
+      return { ...found, ...columns, renewal: null, revision };
     });
   }
 
@@ -160,6 +167,23 @@ export class SqlStore implements Store {
   seen(id: string, at_ms: number): Promise<void> {
     return this.#read(async (db) => {
       await db.updateTable('nodes').set({ seen_ms: at_ms }).where('id', '=', id).execute();
+    });
+  }
+
+  note({ action, subject, detail, version_min }: StoreEvent, { actor, at_ms }: By): Promise<number> {
+    const scopes = version_min === undefined ? [] : [SCOPE_EVERYBODY];
+    return this.#write((tx) => recordChange(tx, { at_ms, actor, action, subject, detail, scopes, ...(version_min !== undefined && { version_min }) }));
+  }
+
+  copyTo(file: string): Promise<void> {
+    // Nothing else is under way on the connection while it is held.
+    return this.#read((db) => db.connection().execute(() => this.#copy(file)));
+  }
+
+  head(): Promise<AuditRow | null> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom('audit').selectAll().orderBy('seq', 'desc').limit(1).executeTakeFirst();
+      return row === undefined ? null : auditRow(row);
     });
   }
 

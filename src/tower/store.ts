@@ -10,6 +10,7 @@
 import type { Endpoint } from '../enroll/wire.ts';
 import type { AccessStore } from './access/access-store.ts';
 import type { AppStore } from './app-store.ts';
+import type { NodeView } from './rules-snapshot.ts';
 import type { UnsealStore } from './unseal/unseal-store.ts';
 import type { ProofStore } from './proof-store.ts';
 import type { LeafRow, Renewal } from './renewal.ts';
@@ -69,6 +70,13 @@ export interface AuditRow {
   readonly hash: string;
 }
 
+export interface StoreEvent {
+  readonly action: string;
+  readonly subject: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+  readonly version_min?: number;
+}
+
 export interface Store {
   readonly path: string;
   readonly app: AppStore;
@@ -85,6 +93,8 @@ export interface Store {
 
   /** Version of the last change of anything. */
   version(): Promise<number>;
+  /** What this node's snapshot is cut from. */
+  view(node: Pick<NodeRow, 'id' | 'site'>): Promise<NodeView>;
   /** Version of the last change that this node may see. */
   scopeVersion(node: Pick<NodeRow, 'id' | 'site'>): Promise<number>;
 
@@ -105,12 +115,19 @@ export interface Store {
   /** Takes away old leaves whose time is over; the rows that changed. */
   retireLeaves(at_ms: number): Promise<readonly NodeRow[]>;
   /** Records another leaf, or none: with none the node is revoked. @throws not_found */
-  setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number): Promise<NodeRow>;
+  setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number, actor?: string): Promise<NodeRow>;
   /** What is not said stays. @throws not_found (also of a role or tenant), changed_meanwhile */
   setNode(id: string, settings: Partial<NodeSettings>, match: Match, by: By): Promise<NodeRow>;
   /** An observation, not a change: no version, no audit row. */
   seen(id: string, at_ms: number): Promise<void>;
 
+  /** What happened to the store as a whole. With `version_min` versions go on from there, for everybody. @returns the version that it made */
+  note(event: StoreEvent, by: By): Promise<number>;
+  /** A copy of all of it in a file that is there and empty, while it is in use; what changes meanwhile waits. @throws unsupported where the engine has its own way, disk_full */
+  copyTo(file: string): Promise<void>;
+
+  /** Its last row. */
+  head(): Promise<AuditRow | null>;
   audit(after_seq: number, count_max: number): Promise<readonly AuditRow[]>;
   /** Walks the whole chain. @throws store_damaged */
   verifyAudit(): Promise<void>;

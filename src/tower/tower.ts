@@ -4,7 +4,8 @@
  * first, then into the directory in memory, then to whoever listens.
  */
 import { X509Certificate } from 'node:crypto';
-import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
+import { join } from 'node:path';
+import { assert, asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { fromHex, isNodeId, toHex } from '../base/ids.ts';
 import type { Clock, Random } from '../base/seam.ts';
 import type { Proof } from '../enroll/proof.ts';
@@ -18,6 +19,8 @@ import { trustBundleToJson } from '../identity/trust-bundle.ts';
 import type { Credentials } from '../transport/session.ts';
 import { TowerAccess } from './access/tower-access.ts';
 import { AppNetworks } from './app-networks.ts';
+import { type AuditHead, openHead, readHeadFile, signHead, writeHeadFile } from './audit-head.ts';
+import { type BackupFacts, writeBackup } from './backup.ts';
 import { appPart } from './app-snapshot.ts';
 import { Enrollment } from './enrollment.ts';
 import { type GrantView, grantView, newToken, type TokenRequest } from './granting.ts';
@@ -30,6 +33,7 @@ import { buildSnapshot } from './snapshot.ts';
 import { LeafRenewals } from './leaf-renewals.ts';
 import { Unsealing } from './unseal/unsealing.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
+import { stateFiles } from './state-files.ts';
 import { Resources } from './resources/resources.ts';
 import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
 
@@ -41,6 +45,8 @@ export interface TowerParts {
   /** What it shows and signs with. */
   readonly own: OwnCertificates;
   readonly row: ClusterRow;
+  /** Where its files are. */
+  readonly state: string;
   /** Under which the tokens of sites are sealed in the store: 32 octets. */
   readonly siteTokenKey: Uint8Array;
   readonly clock: Clock;
@@ -84,6 +90,7 @@ export class Tower {
   readonly platformHosts: PlatformHosts;
   readonly resources: Resources;
   #row: ClusterRow;
+  readonly #state: string;
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -98,6 +105,7 @@ export class Tower {
     this.#clock = parts.clock;
     this.#random = parts.random;
     this.#row = parts.row;
+    this.#state = parts.state;
     this.cluster = parts.row.cluster;
     this.own = parts.own;
     this.rootFingerprint = fingerprint(parts.own.root);
@@ -255,14 +263,13 @@ export class Tower {
     const node = await this.#mustFind(id);
     checkLive(node);
     // The version first: what changes in between is then told again, never missed.
-    const version = await this.#store.scopeVersion(node);
-    const siteNodes = await this.#store.nodes({ site: node.site });
+    const { version, siteNodes, rules } = await this.#store.view(node);
     const boots = await this.#store.unseal.boots(node.site);
     const view = await this.#store.app.view(id);
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(id, view);
-    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, boots, trust: this.#trust, app });
+    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, boots, trust: this.#trust, app, rules });
   }
 
   async nodes(): Promise<readonly NodeRow[]> {
@@ -297,8 +304,8 @@ export class Tower {
   }
 
   /** Takes the recorded fingerprint away: the node's next handshake fails, here and, with their next snapshot, at its peers. @throws not_found */
-  async revokeNode(id: string): Promise<NodeRow> {
-    const row = await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall()));
+  async revokeNode(id: string, actor = 'admin'): Promise<NodeRow> {
+    const row = await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall(), actor));
     // The node knew the token; what it knew is to open nothing for ever.
     await this.unsealing.renewToken(row.site);
     return row;
@@ -314,6 +321,37 @@ export class Tower {
     return await this.setNode(id, { disabled }, null, 'admin');
   }
 
+  /** At most so many rows of the audit log, after this one. */
+  audit(after_seq: number, count_max: number): Promise<readonly AuditRow[]> {
+    return this.#store.audit(after_seq, count_max);
+  }
+
+  /** Where the audit log ends now, signed, and what is kept of where it ended. */
+  async auditHead(): Promise<AuditHead & { signed: Envelope; kept: AuditHead | null }> {
+    const row = await this.#store.head();
+    assert(row !== null, 'a cluster was made, and so has an audit row');
+    const now_ms = this.#clock.wall();
+    const signed = await signHead(row, this.cluster, this.own, now_ms);
+    const kept = await readHeadFile(this.#headFile);
+    const given = { roots: this.roots, cluster: this.cluster, now_ms };
+    return { ...openHead(signed, given), signed, kept: kept === null ? null : openHead(kept, given) };
+  }
+
+  /** Signs where the audit log ends now, and keeps it beside the database. */
+  async keepAuditHead(): Promise<void> {
+    const { signed, kept, hash } = await this.auditHead();
+    if (kept?.hash !== hash) await writeHeadFile(this.#headFile, signed);
+  }
+
+  /** @throws file_exists, disk_full, permission_denied */
+  backup(file: string, actor: string): Promise<BackupFacts> {
+    return writeBackup({ store: this.#store, state: this.#state, file, cluster: this.cluster, clock: this.#clock, actor });
+  }
+
+  get #headFile(): string {
+    return join(this.#state, stateFiles.head);
+  }
+
   async status(): Promise<TowerStatus> {
     const [version, { nodes, tokens }] = await Promise.all([this.#store.version(), this.#store.counts()]);
     const certificate_not_after_ms = new X509Certificate(this.credentials.chain[0] ?? '').validToDate.getTime();
@@ -327,11 +365,6 @@ export class Tower {
       tokens,
       certificate_not_after_ms,
     };
-  }
-
-  /** At most so many rows of the audit log, after this one. */
-  async audit(after_seq: number, count_max: number): Promise<readonly AuditRow[]> {
-    return await this.#store.audit(after_seq, count_max);
   }
 
   /** Idempotent. */
