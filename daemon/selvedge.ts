@@ -9,6 +9,7 @@ import { joinCommand, tokenCommand } from './cli/enroll.ts';
 import { labCommand } from './cli/lab.ts';
 import { Interrupted, peersCommand, pingCommand, sendCommand, statusCommand } from './cli/mesh.ts';
 import { nodeCommand } from './cli/node.ts';
+import { renewCommand } from './cli/renew.ts';
 import { storeCommand } from './cli/store.ts';
 import { operatorCommand } from './cli/operator.ts';
 import { platformCommand } from './cli/platform.ts';
@@ -42,7 +43,7 @@ async function makeProgram([first]: readonly string[]): Promise<Command> {
   const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
   program.addCommand(operatorCommand()).addCommand(sessionCommand());
-  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(platformCommand()).addCommand(appCommand());
+  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(platformCommand()).addCommand(renewCommand()).addCommand(appCommand());
   program.addCommand(nodeCommand()).addCommand(auditCommand()).addCommand(storeCommand());
   for (const command of resourceCommands()) program.addCommand(command);
   program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run, backup, restore', first));
