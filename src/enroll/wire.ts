@@ -13,8 +13,9 @@ import { closed, Label, NodeId, Port } from './shapes.ts';
 
 const certificate_base64_chars_max = Math.ceil(limits.certificate_bytes_max / 3) * 4;
 const BASE64 = '^[A-Za-z0-9+/]+={0,2}$';
-const base64 = (chars_max: number) => Type.String({ minLength: 4, maxLength: chars_max, pattern: BASE64 });
-const Certificate = base64(certificate_base64_chars_max);
+/** Base64 of at most so many characters. */
+export const Base64 = (chars_max: number) => Type.String({ minLength: 4, maxLength: chars_max, pattern: BASE64 });
+export const Certificate = Base64(certificate_base64_chars_max);
 
 const Sha256Hex = Type.String({ pattern: '^[0-9a-f]{64}$' });
 const Version = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
@@ -47,7 +48,7 @@ export const EnrollRequestSchema = closed({
     { kind: Type.Enum([...proofKinds]), nonce: Type.Optional(Type.String({ maxLength: limits.enroll_nonce_chars_max })) },
     { additionalProperties: true },
   ),
-  csr: base64(Math.ceil(limits.csr_bytes_max / 3) * 4),
+  csr: Base64(Math.ceil(limits.csr_bytes_max / 3) * 4),
   name: Label,
   site: Type.Optional(Label),
   listen: EndpointsSchema,
@@ -58,8 +59,8 @@ export type EnrollRequest = Omit<Proved, 'proof'> & { proof: Proved['proof'] & R
 
 /** A signed document, as `identity/signed-document.ts` makes and opens it. */
 export const EnvelopeSchema = closed({
-  payload: base64(limits.snapshot_envelope_bytes_max),
-  signature: base64(512),
+  payload: Base64(limits.snapshot_envelope_bytes_max),
+  signature: Base64(512),
   chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
 });
 export type Envelope = Static<typeof EnvelopeSchema>;
@@ -80,6 +81,31 @@ export const EnrollAnswerSchema = closed({
   snapshot: EnvelopeSchema,
 });
 export type EnrollAnswer = Static<typeof EnrollAnswerSchema>;
+
+/** `POST /v1/preflight`: an installer registers a node. `csr`: of the key that will sign the challenge, which is not the node's own. */
+export const PreflightRequestSchema = closed({
+  token: Type.String({ maxLength: limits.token_chars_max }),
+  csr: Base64(Math.ceil(limits.csr_bytes_max / 3) * 4),
+  name: Type.Optional(Label),
+  site: Type.Optional(Label),
+});
+export type PreflightRequest = Static<typeof PreflightRequestSchema>;
+
+export const PreflightAnswerSchema = closed({
+  node: NodeId,
+  name: Label,
+  site: Label,
+  tenant: Type.Union([Label, Type.Null()]),
+  cluster: Label,
+  /** NODE.SITE.CLUSTER, and the name of the site's nodes together. */
+  host: Type.String({ maxLength: 3 * 64 }),
+  pool: Type.String({ maxLength: 2 * 64 }),
+  /** The call-home certificate and its issuer. */
+  chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
+  expires_ms: Version,
+  trust: TrustSchema,
+});
+export type PreflightAnswer = Static<typeof PreflightAnswerSchema>;
 
 export const SnapshotSchema = closed({
   version: Version,
@@ -141,6 +167,7 @@ export function readJson<Shape>(bytes: Uint8Array, bytes_max: number, check: Che
 }
 
 export const checkChallengeAnswer = checker(ChallengeAnswerSchema);
+export const checkPreflightAnswer = checker(PreflightAnswerSchema);
 export const checkEnrollAnswer = checker(EnrollAnswerSchema);
 export const checkSnapshot = checker(SnapshotSchema);
 export const checkEnvelope = checker(EnvelopeSchema);

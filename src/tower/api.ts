@@ -11,11 +11,12 @@ import { listenOnSocket } from '../api/local-socket.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock } from '../base/seam.ts';
 import { Label, NodeId } from '../enroll/shapes.ts';
-import { ChallengeAnswerSchema, EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema } from '../enroll/wire.ts';
+import { ChallengeAnswerSchema, EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema, PreflightAnswerSchema, PreflightRequestSchema } from '../enroll/wire.ts';
 import { PublicAccess } from './access/access.ts';
 import { openRoutes } from './access/open-routes.ts';
 import { appRoutes } from './app-api.ts';
 import type { GrantView } from './granting.ts';
+import { grantRoutes } from './grant-api.ts';
 import { resourceRoutes } from './resource-api.ts';
 import type { NodeRow } from './store.ts';
 import type { Tower } from './tower.ts';
@@ -103,6 +104,7 @@ function towerRoutes(tower: Tower, { onFailure, onRoute, register }: TowerApiOpt
     adminRoutes(api, tower);
     appRoutes(api, tower);
     resourceRoutes(api, tower);
+    grantRoutes(api, tower);
     register?.(scope);
   };
   return { routes, ...(onFailure && { onFailure }), ...(onRoute && { onRoute }) };
@@ -114,6 +116,8 @@ function strangerRoutes(api: Api, tower: Tower): void {
   const schema = { body: EnrollRequestSchema, response: { 200: EnrollAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
   api.post('/v1/enroll', { schema }, ({ body, ip }) => tower.enroll(body, ip));
   const challenge = { response: { 200: ChallengeAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
+  const preflight = { body: PreflightRequestSchema, response: { 200: PreflightAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
+  api.post('/v1/preflight', { schema: preflight }, ({ body, ip }) => tower.preflight(body, ip));
   api.post('/v1/enroll/challenge', { schema: challenge }, async () => tower.challenge());
 }
 

@@ -10,6 +10,7 @@ import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { checkLabel, TOWER_ID, TOWER_SITE, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock, Random } from '../base/seam.ts';
+import type { Proof } from '../enroll/proof.ts';
 import { Label } from '../enroll/shapes.ts';
 import { checker, type Endpoint, readJson } from '../enroll/wire.ts';
 import { type Authority, createAuthority, issueChain, openAuthority } from '../identity/authority.ts';
@@ -52,6 +53,8 @@ export interface OpenRequest {
   readonly unseal: UnsealKey;
   /** Absent: as they were. */
   readonly endpoints?: readonly Endpoint[];
+  /** Kinds of proof beside the tower's own. */
+  readonly proofs?: readonly Proof[];
   readonly clock: Clock;
   readonly random: Random;
 }
@@ -86,7 +89,7 @@ export async function initTower(request: InitRequest): Promise<Made> {
 }
 
 /** Opens what `initTower` made; the tower's own leaf is renewed when two thirds of its life are over. @throws not_found, store_damaged, store_locked, state_in_use */
-export async function openTower({ state, unseal, endpoints, clock, random }: OpenRequest): Promise<Tower> {
+export async function openTower({ state, unseal, endpoints, proofs = [], clock, random }: OpenRequest): Promise<Tower> {
   const file = await readTowerFile(state);
   const sealed = await SealedStore.open(join(state, files.sealed), unseal);
   const authority = openAuthority(sealed);
@@ -102,7 +105,7 @@ export async function openTower({ state, unseal, endpoints, clock, random }: Ope
     const now = { ...row, towerFingerprint: toHex(fingerprint(credentials.chain[0] ?? new Uint8Array())), endpoints: endpoints ?? row.endpoints };
     // Also what a kill between sealing a renewed leaf and recording it left behind.
     if (JSON.stringify(now) !== JSON.stringify(row)) await store.setCluster(now, clock.wall());
-    return await Tower.start({ store, authority, credentials, row: now, clock, random });
+    return await Tower.start({ store, authority, credentials, row: now, clock, random, proofs });
   } catch (error) {
     await authority.signer.close();
     await store?.close();

@@ -10,7 +10,7 @@ import type { Clock, Random } from '../base/seam.ts';
 import type { Proof } from '../enroll/proof.ts';
 import { ownProofs } from '../enroll/proofs/own.ts';
 import { packSnapshot } from '../enroll/snapshot.ts';
-import { checkEndpointsSize, type Endpoint, type EnrollAnswer, type EnrollRequest, type Envelope, type Snapshot } from '../enroll/wire.ts';
+import { checkEndpointsSize, type Endpoint, type EnrollAnswer, type EnrollRequest, type Envelope, type PreflightAnswer, type PreflightRequest, type Snapshot } from '../enroll/wire.ts';
 import type { Authority } from '../identity/authority.ts';
 import { toBase64 } from '../identity/base64.ts';
 import { fingerprint } from '../identity/fingerprint.ts';
@@ -21,8 +21,10 @@ import { AppNetworks } from './app-networks.ts';
 import { appPart } from './app-snapshot.ts';
 import { Enrollment } from './enrollment.ts';
 import { type GrantView, grantView, newToken, type TokenRequest } from './granting.ts';
+import { Grants, type GrantsParts } from './grants.ts';
 import { checkLive } from './live.ts';
 import { Nonces } from './nonces.ts';
+import { preflight } from './preflight.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
@@ -69,12 +71,15 @@ export class Tower {
   readonly rootFingerprint: Uint8Array;
   readonly credentials: Credentials;
   readonly app: AppNetworks;
+  /** Hosts, call-home certificates and authorities, as an operator makes them. */
+  readonly grants: Grants;
   readonly resources: Resources;
   readonly #row: ClusterRow;
   readonly #store: Store;
   readonly #authority: Authority;
   readonly #clock: Clock;
   readonly #random: Random;
+  readonly #granting: GrantsParts;
   readonly #enrollment: Enrollment;
   readonly #recorded: RecordedFingerprints;
   readonly #trust: Snapshot['trust'];
@@ -93,14 +98,13 @@ export class Tower {
     this.#trust = { version, roots: [...roots] };
     this.app = new AppNetworks({ store: parts.store, clock: parts.clock, tell: (nodes) => this.#tell({ site: null, nodes }) });
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
+    const { clock, random } = parts;
+    this.#granting = { cluster: this.cluster, store: parts.store.proofs, authority: () => this.#authority, clock, random };
+    this.grants = new Grants(this.#granting);
     this.#enrollment = new Enrollment({
-      cluster: this.cluster,
-      store: parts.store.proofs,
-      authority: () => this.#authority,
+      ...this.#granting,
       roots: () => this.roots,
-      nonces: new Nonces({ clock: parts.clock }),
-      clock: parts.clock,
-      random: parts.random,
+      nonces: new Nonces({ clock }),
       proofs: [...ownProofs, ...(parts.proofs ?? [])],
     });
     this.#recorded = new RecordedFingerprints(this.cluster, fromHex(parts.row.towerFingerprint) ?? new Uint8Array());
@@ -157,6 +161,11 @@ export class Tower {
   /** Of the challenge that bound proofs answer. */
   challenge(): { nonce: string; expires_ms: number } {
     return this.#enrollment.nonces.issue();
+  }
+
+  /** For installers (preflight.ts). @throws as `preflight` */
+  async preflight(request: PreflightRequest, peer: string): Promise<PreflightAnswer> {
+    return await preflight({ ...this.#granting, trust: this.#trust }, request, peer);
   }
 
   /** Call-home, the tower's end (enrollment.ts). `peer`: the IP address of whoever asks. @throws as `Enrollment.enroll` */
