@@ -106,6 +106,7 @@ export const errorTable = {
   permission_denied: { wire: 103, message: 'not permitted: {what}', remedy: 'Run as root, or give the capability named.' },
   disk_full: { wire: 104, message: 'no space left writing {path}', remedy: 'Free space; the old content is intact.' },
   sealed_box_invalid: { wire: 260, message: 'sealed {what} does not open: {why}', remedy: 'It was sealed to another key or changed on its way; ask for it again.' },
+  store_format_unknown: { wire: 261, message: '{path} has format {found}, this program knows up to {expected}', remedy: 'It was written by a newer program: run that one, or restore the state from before.' },
   store_damaged: { wire: 105, message: '{path} is damaged: {why}', remedy: 'Restore it from a backup, or remove it and enroll again.' },
   store_locked: { wire: 106, message: '{path} cannot be unsealed: {why}', remedy: 'Give the right passphrase or key file.' },
   clock_skew: { wire: 107, message: 'clock differs from {peer} by {seconds} s', remedy: 'Set the clock (NTP), then try again.' },

@@ -8,6 +8,7 @@ import { Certificate, KeyUsage, KeyUsageFlags } from '@peculiar/asn1-x509';
 import type { ChainFacts } from '../native.ts';
 import { decodeDer, ECDSA_WITH_SHA256, encodeDer } from './der.ts';
 import { p256Objection } from './keys.ts';
+import { encodingObjection } from './strict-der.ts';
 
 export const extensionOids = {
   basicConstraints: '2.5.29.19',
@@ -92,7 +93,8 @@ function nameObjection({ uriNames, dnsNames, otherNames }: ChainFacts): string |
 
 function judgeIntermediate(der: Uint8Array): string | null {
   try {
-    return authorityObjection(decodeDer(der, Certificate));
+    const encoding = encodingObjection(der);
+    return authorityObjection(decodeDer(der, Certificate)) ?? (encoding && `its issuer is refused: ${encoding}`);
   } catch {
     return 'its issuer is not a certificate in DER';
   }

@@ -1,29 +1,27 @@
 /**
  * The sealed store: a node's or tower's secrets, named byte strings in one encrypted file (spec 3). Every change replaces the file
- * atomically; a damaged file is named and refused, and told apart from a wrong key. One process owns a store.
- *
- * Layout: head, ciphertext, digest. The head (magic, version, kind of key, scrypt's salt and cost, a salt and nonce of this write) is
- * authenticated with the ciphertext by AES-256-GCM. The digest, SHA-256 of all before it, needs no key: so damage is `store_damaged`,
- * and an intact file that does not open is `store_locked`. Each write has an encryption key of its own (HKDF of the store's key and a
- * fresh salt), so that no nonce ever meets a key twice.
+ * atomically; a damaged file is named and refused, and told apart from a wrong key. One process owns a store. Its bytes are
+ * sealed-format.ts's, the ways to its key are in unseal/.
  */
-import { createCipheriv, createDecipheriv, createHash, hkdfSync, randomBytes } from 'node:crypto';
-import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { SelvedgeError } from '../base/errors.ts';
-import { equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import { readFileBounded, removeLeftovers, writeFileAtomic } from './files.ts';
+import { type Entries, openRecord, parseSealed, sealEntries, type StoreHead } from './sealed-format.ts';
 import type { SecretStore } from './signer.ts';
-import { derivePassphraseKey, SCRYPT_COST, type ScryptCost, type UnsealKey } from './unseal.ts';
+import type { KeyHead } from './unseal/mode.ts';
+import { type UnsealKey, type UnsealMode, unsealModeOf } from './unseal.ts';
+
+export type SecretChanges = Readonly<Record<string, Uint8Array | null>>;
 
 export class SealedStore implements SecretStore {
   readonly path: string;
-  readonly #key: StoreKey;
-  #entries: ReadonlyMap<string, Uint8Array>;
+  #key: StoreKey;
+  #entries: Entries;
+  #isClosed = false;
   /** Changes are made one after the other; never rejects. */
   #writing: Promise<unknown> = Promise.resolve();
 
-  private constructor(path: string, key: StoreKey, entries: ReadonlyMap<string, Uint8Array>) {
+  private constructor(path: string, key: StoreKey, entries: Entries) {
     this.path = path;
     this.#key = key;
     this.#entries = entries;
@@ -37,13 +35,37 @@ export class SealedStore implements SecretStore {
     return store;
   }
 
-  /** @throws not_found, store_damaged, store_locked, permission_denied */
+  /** For the one owner. @throws not_found, store_damaged, store_locked, store_format_unknown, permission_denied */
   static async open(path: string, unsealKey: UnsealKey): Promise<SealedStore> {
     await removeLeftovers(path);
-    const bytes = await readFileBounded(path, limits.sealed_store_bytes_max);
-    if (bytes === null) throw new SelvedgeError('not_found', { what: 'sealed store', name: path });
-    const { key, entries } = await unseal(path, bytes, unsealKey);
-    return new SealedStore(path, key, entries);
+    return await SealedStore.peek(path, unsealKey);
+  }
+
+  /** As `open`, beside an owner that may be at work: what is read is whole, and nothing of the owner's is touched. Never change it. */
+  static async peek(path: string, unsealKey: UnsealKey): Promise<SealedStore> {
+    const sealed = parseSealed(path, await mustRead(path));
+    const { mode, key: head } = sealed;
+    const key = await mode.derive(unsealKey, head);
+    if (key === null)
+      throw locked(path, `it was sealed with ${mode.what}${generationOf(head)}, not with ${unsealModeOf(unsealKey.kind).what}${given(unsealKey)}`);
+    const entries = openRecord(path, sealed, key);
+    if (entries === null) throw locked(path, `the ${nounOf(unsealKey)} is not the one that it was sealed with`);
+    return new SealedStore(path, { mode, head, key: new Uint8Array(key) }, entries);
+  }
+
+  /** What a store says of itself without its key. @throws not_found, store_damaged, store_format_unknown, permission_denied */
+  static async head(path: string): Promise<StoreHead> {
+    const { format, mode, key } = parseSealed(path, await mustRead(path));
+    return { format, mode, key };
+  }
+
+  get mode(): UnsealMode {
+    return this.#key.mode;
+  }
+
+  /** Of the site token that it is sealed with; 0 where it is not. */
+  get generation(): number {
+    return this.#key.head.generation;
   }
 
   /** A copy of the secret of this name, or null. */
@@ -68,158 +90,84 @@ export class SealedStore implements SecretStore {
    * Sets and (null) deletes several secrets in one step: after it all of them are on disk, or, if it throws, none.
    * @throws limit_reached, disk_full, permission_denied
    */
-  update(changes: Readonly<Record<string, Uint8Array | null>>): Promise<void> {
-    const done = this.#writing.then(() => this.#write(changes));
+  update(changes: SecretChanges): Promise<void> {
+    return this.#enqueue(() => this.#write(changes, this.#key));
+  }
+
+  /** The same, and from now on under another key, of whatever mode: after it the new key alone opens the file, or, if it throws, the old one. */
+  reseal(unsealKey: UnsealKey, changes: SecretChanges = {}): Promise<void> {
+    return this.#enqueue(async () => {
+      const key = await newStoreKey(unsealKey);
+      await this.#write(changes, key);
+      this.#key.key.fill(0);
+      this.#key = key;
+    });
+  }
+
+  /** Once what is being written is on disk: wipes key and secrets from memory, as far as they were not handed out. Nothing may be asked of it afterwards. */
+  async close(): Promise<void> {
+    await this.#writing;
+    this.#key.key.fill(0);
+    for (const secret of this.#entries.values()) secret.fill(0);
+    this.#entries = new Map();
+    this.#isClosed = true;
+  }
+
+  #enqueue(change: () => Promise<void>): Promise<void> {
+    const done = this.#writing.then(change);
     this.#writing = done.catch(() => undefined);
     return done;
   }
 
-  async #write(changes: Readonly<Record<string, Uint8Array | null>>): Promise<void> {
+  async #write(changes: SecretChanges, { mode, head, key }: StoreKey): Promise<void> {
+    if (this.#isClosed) throw new SelvedgeError('handle_closed', { what: 'sealed store' });
     const entries = new Map(this.#entries);
+    const replaced: Uint8Array[] = [];
     for (const [name, secret] of Object.entries(changes)) {
+      const before = entries.get(name);
+      if (before !== undefined) replaced.push(before);
       if (secret === null) entries.delete(name);
       else entries.set(name, new Uint8Array(secret));
     }
-    await writeFileAtomic(this.path, seal(this.#key, entries), { mode: 0o600 });
+    await writeFileAtomic(this.path, sealEntries(mode, head, key, entries), { mode: 0o600 });
     this.#entries = entries;
+    for (const secret of replaced) secret.fill(0);
   }
 }
 
 /** The store's own key, from which each write derives another, and what the head says of how to get it. */
 interface StoreKey {
+  readonly mode: UnsealMode;
+  readonly head: KeyHead;
   readonly key: Uint8Array;
-  readonly kind: number;
-  readonly salt: Uint8Array;
-  readonly cost: ScryptCost;
 }
-
-const MAGIC = new TextEncoder().encode('selvedge sealed\n');
-const VERSION = 1;
-const KIND_KEY = 0;
-const KIND_PASSPHRASE = 1;
-const SALT_BYTES = 32;
-const NONCE_BYTES = 12;
-const TAG_BYTES = 16;
-const DIGEST_BYTES = 32;
-const HEAD_BYTES = MAGIC.length + 4 + 2 * SALT_BYTES + NONCE_BYTES;
-const NO_COST: ScryptCost = { cost_log2: 0, passes: 0 };
 
 async function newStoreKey(unsealKey: UnsealKey): Promise<StoreKey> {
-  const salt = new Uint8Array(randomBytes(SALT_BYTES));
-  if (unsealKey.kind === 'key') return { key: unsealKey.key, kind: KIND_KEY, salt, cost: NO_COST };
-  return { key: await derivePassphraseKey(unsealKey.passphrase, salt, SCRYPT_COST), kind: KIND_PASSPHRASE, salt, cost: SCRYPT_COST };
+  const mode = unsealModeOf(unsealKey.kind);
+  const head = mode.begin(unsealKey);
+  const key = await mode.derive(unsealKey, head);
+  if (key === null) throw new Error(`a key of mode ${mode.name} opens what is sealed with it`);
+  return { mode, head, key: new Uint8Array(key) };
 }
 
-function seal(storeKey: StoreKey, entries: ReadonlyMap<string, Uint8Array>): Uint8Array {
-  const writeSalt = randomBytes(SALT_BYTES);
-  const nonce = randomBytes(NONCE_BYTES);
-  const head = new ByteWriter().raw(MAGIC).u8(VERSION).u8(storeKey.kind).u8(storeKey.cost.cost_log2).u8(storeKey.cost.passes);
-  head.raw(storeKey.salt).raw(writeSalt).raw(nonce);
-  const cipher = createCipheriv('aes-256-gcm', writeKey(storeKey.key, writeSalt), nonce).setAAD(head.finish());
-  const sealed = new ByteWriter(limits.sealed_store_name_bytes_max).raw(head.finish());
-  sealed
-    .raw(cipher.update(encodeEntries(entries)))
-    .raw(cipher.final())
-    .raw(cipher.getAuthTag());
-  const bytes = sealed.raw(digestOf(sealed.finish())).finish();
-  if (bytes.length > limits.sealed_store_bytes_max)
-    throw new SelvedgeError('limit_reached', { limit: 'sealed_store_bytes_max', max: limits.sealed_store_bytes_max });
+async function mustRead(path: string): Promise<Uint8Array> {
+  const bytes = await readFileBounded(path, limits.sealed_store_bytes_max);
+  if (bytes === null) throw new SelvedgeError('not_found', { what: 'sealed store', name: path });
   return bytes;
 }
 
-async function unseal(path: string, bytes: Uint8Array, unsealKey: UnsealKey): Promise<{ key: StoreKey; entries: Map<string, Uint8Array> }> {
-  const { storeHead, head, writeSalt, nonce, ciphertext, tag } = parseSealed(path, bytes);
-  const key = { ...storeHead, key: await keyFor(path, storeHead, unsealKey) };
-  const decipher = createDecipheriv('aes-256-gcm', writeKey(key.key, writeSalt), nonce).setAAD(head).setAuthTag(tag);
-  let plain: Uint8Array;
-  try {
-    plain = Buffer.concat([decipher.update(ciphertext), decipher.final()]);
-  } catch (error) {
-    throw new SelvedgeError(
-      'store_locked',
-      { path, why: `the ${unsealKey.kind === 'key' ? 'key' : 'passphrase'} is not the one that it was sealed with` },
-      { cause: error },
-    );
-  }
-  return { key, entries: decodeEntries(path, plain) };
+function generationOf({ generation }: KeyHead): string {
+  return generation === 0 ? '' : ` of generation ${generation}`;
 }
 
-/** Everything that can be known without the key, checked from the outside in. */
-function parseSealed(path: string, bytes: Uint8Array) {
-  if (bytes.length < MAGIC.length || !equalBytes(bytes.subarray(0, MAGIC.length), MAGIC)) throw damaged(path, 'it does not begin like a sealed store');
-  if (bytes.length < HEAD_BYTES + TAG_BYTES + DIGEST_BYTES) throw damaged(path, `it has only ${bytes.length} bytes`);
-  const body = bytes.subarray(0, bytes.length - DIGEST_BYTES);
-  if (!equalBytes(digestOf(body), bytes.subarray(body.length))) throw damaged(path, 'its checksum does not match its content');
-  const reader = new ByteReader(body);
-  reader.raw(MAGIC.length);
-  const version = reader.u8();
-  if (version !== VERSION) throw damaged(path, `it has version ${version}, this program knows ${VERSION}`);
-  const kind = reader.u8();
-  const cost = { cost_log2: reader.u8(), passes: reader.u8() };
-  checkKind(path, kind, cost);
-  const salt = reader.raw(SALT_BYTES).slice();
-  const writeSalt = reader.raw(SALT_BYTES);
-  const nonce = reader.raw(NONCE_BYTES);
-  const ciphertext = reader.raw(reader.remaining - TAG_BYTES);
-  return { storeHead: { kind, salt, cost }, head: body.subarray(0, HEAD_BYTES), writeSalt, nonce, ciphertext, tag: reader.rest() };
+function given(unsealKey: UnsealKey): string {
+  return unsealKey.kind === 'site' ? ` of generation ${unsealKey.generation}` : '';
 }
 
-/** The cost is bounded before it is paid: a file is not yet authenticated here. */
-function checkKind(path: string, kind: number, cost: ScryptCost): void {
-  if (kind !== KIND_KEY && kind !== KIND_PASSPHRASE) throw damaged(path, `it names an unknown kind of key, ${kind}`);
-  if (kind === KIND_KEY) return;
-  if (cost.cost_log2 < 1 || cost.cost_log2 > limits.scrypt_cost_log2_max || cost.passes < 1 || cost.passes > limits.scrypt_passes_max) {
-    throw damaged(
-      path,
-      `it asks for an scrypt cost of 2^${cost.cost_log2} × ${cost.passes}, at most 2^${limits.scrypt_cost_log2_max} × ${limits.scrypt_passes_max} allowed`,
-    );
-  }
+function nounOf({ kind }: UnsealKey): string {
+  return kind === 'passphrase' ? 'passphrase' : 'key';
 }
 
-async function keyFor(path: string, { kind, salt, cost }: Omit<StoreKey, 'key'>, unsealKey: UnsealKey): Promise<Uint8Array> {
-  if (kind === KIND_KEY) {
-    if (unsealKey.kind !== 'key') throw new SelvedgeError('store_locked', { path, why: 'it was sealed with a key file, not with a passphrase' });
-    return unsealKey.key;
-  }
-  if (unsealKey.kind !== 'passphrase') throw new SelvedgeError('store_locked', { path, why: 'it was sealed with a passphrase, not with a key file' });
-  return await derivePassphraseKey(unsealKey.passphrase, salt, cost);
-}
-
-function encodeEntries(entries: ReadonlyMap<string, Uint8Array>): Uint8Array {
-  if (entries.size > limits.sealed_store_entries_max)
-    throw new SelvedgeError('limit_reached', { limit: 'sealed_store_entries_max', max: limits.sealed_store_entries_max });
-  const writer = new ByteWriter(4096).varint(entries.size);
-  for (const [name, secret] of entries) {
-    if (Buffer.byteLength(name) > limits.sealed_store_name_bytes_max)
-      throw new SelvedgeError('limit_reached', { limit: 'sealed_store_name_bytes_max', max: limits.sealed_store_name_bytes_max });
-    writer.text(name).block(secret);
-  }
-  return writer.finish();
-}
-
-function decodeEntries(path: string, plain: Uint8Array): Map<string, Uint8Array> {
-  try {
-    const reader = new ByteReader(plain);
-    const entries = new Map<string, Uint8Array>();
-    const count = reader.varint(limits.sealed_store_entries_max);
-    for (let index = 0; index < count; index++) {
-      entries.set(reader.text(limits.sealed_store_name_bytes_max), new Uint8Array(reader.block(limits.sealed_store_bytes_max)));
-    }
-    reader.end();
-    return entries;
-  } catch (error) {
-    throw damaged(path, 'its content is not what this program writes', error);
-  }
-}
-
-function writeKey(storeKey: Uint8Array, salt: Uint8Array): Uint8Array {
-  return new Uint8Array(hkdfSync('sha256', storeKey, salt, 'selvedge sealed store 1', 32));
-}
-
-function digestOf(bytes: Uint8Array): Uint8Array {
-  return createHash('sha256').update(bytes).digest();
-}
-
-function damaged(path: string, why: string, cause?: unknown): SelvedgeError {
-  return new SelvedgeError('store_damaged', { path, why }, { cause });
+function locked(path: string, why: string): SelvedgeError {
+  return new SelvedgeError('store_locked', { path, why });
 }

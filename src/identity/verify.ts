@@ -2,7 +2,7 @@
  * The one decision whether a presented chain is acceptable (spec 1.4). Every transport calls `verifyPeer`, and nothing else decides.
  * Passing is necessary, never sufficient: what the peer may do is policy's.
  *
- * The path to a root is rustls-webpki's to judge; then come our profile, cluster, node, and the recorded fingerprint, in this order.
+ * The path to a root is rustls-webpki's to judge; then come our profile, the strictness of its encoding, cluster, node, and the recorded fingerprint, in this order.
  * A root's own dates are not judged, as RFC 5280 has it: being in the trust bundle is what makes it trusted, and nothing is issued beyond its end.
  * The peer is the leaf: nothing of its identity is read from another certificate, and no other certificate can satisfy a check.
  */
@@ -13,6 +13,7 @@ import { limits } from '../base/limits.ts';
 import { type ChainFacts, verifyChain } from '../native.ts';
 import { formatFingerprint } from './fingerprint.ts';
 import { intermediateObjection, type LeafKind, leafObjection, PATH_CERTS } from './profile.ts';
+import { encodingObjection } from './strict-der.ts';
 
 /** What the directory has recorded for a node: the fingerprint of its current leaf, or why there is none; `any` where none is recorded yet. */
 export type RecordedFingerprint = Uint8Array | 'unknown' | 'revoked' | 'any';
@@ -63,10 +64,12 @@ export function verifyPeer(input: VerifyInput): VerifiedPeer {
  */
 export function verifyProfile(input: ProfileInput, kind: LeafKind): ChainFacts {
   const facts = checkPath(input);
-  const objection = leafObjection(facts, kind) ?? shapeObjection(input, facts);
+  const objection = leafObjection(facts, kind) ?? encodingObjection(input.chain[0] ?? NO_BYTES) ?? shapeObjection(input, facts);
   if (objection !== null) throw invalid(input, objection);
   return facts;
 }
+
+const NO_BYTES = new Uint8Array();
 
 function checkPath(input: ProfileInput): ChainFacts {
   try {

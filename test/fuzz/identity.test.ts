@@ -162,7 +162,7 @@ t.test('a sealed store of any content is refused, also when its checksum was mad
     return await SealedStore.open(path, key).then(
       () => true,
       (error: unknown) => {
-        if (error instanceof SelvedgeError && (error.code === 'store_damaged' || error.code === 'store_locked')) return false;
+        if (error instanceof SelvedgeError && /^store_(damaged|locked|format_unknown)$/.test(error.code)) return false;
         throw error;
       },
     );
