@@ -2,10 +2,15 @@
 /** The command line of Selvedge. Reads it, hands over to daemon/cli/, and turns the outcome into an exit code; no logic. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { resourceCommands } from './cli/resource.ts';
 import { appCommand } from './cli/app.ts';
-import { joinCommand, tokenCommand } from './cli/enroll.ts';
+import { callHomeCertCommand } from './cli/call-home-cert.ts';
+import { tokenCommand } from './cli/enroll.ts';
+import { hostCommand } from './cli/host.ts';
+import { joinCommand, preflightCommand } from './cli/join.ts';
 import { labCommand } from './cli/lab.ts';
 import { Interrupted, peersCommand, pingCommand, sendCommand, statusCommand } from './cli/mesh.ts';
+import { nodeCommand } from './cli/node.ts';
 import { exitCodes, printJson, printLine, reportError } from './cli/output.ts';
 
 const exitHelp = `
@@ -34,7 +39,9 @@ async function main(argv: readonly string[]): Promise<number> {
 async function makeProgram([first]: readonly string[]): Promise<Command> {
   const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
-  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(appCommand());
+  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(appCommand()).addCommand(nodeCommand());
+  program.addCommand(preflightCommand()).addCommand(hostCommand()).addCommand(callHomeCertCommand());
+  for (const command of resourceCommands()) program.addCommand(command);
   program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run', first));
   program.addCommand(await heavyCommand('netcheck', 'does UDP (QUIC), does TCP pass to the tower, and do the clocks agree', first));
   program.addCommand(labCommand()).addCommand(versionCommand());

@@ -44,7 +44,7 @@ const channel = shape({
   bytes_received: number,
   certificate_days: maybe(number),
 });
-const token = shape({ id: text, uses: number, uses_max: number, site: maybe(text), expires_ms: number, revoked_ms: maybe(number) });
+export const token = shape({ id: text, uses: number, uses_max: number, site: maybe(text), expires_ms: number, revoked_ms: maybe(number) });
 
 const appNetwork = { name: text, vni: number, subnet4: maybe(text), subnet6: maybe(text), mtu: maybe(number), learning: flag };
 const appEndpoint = { attachment: text, mac: text, address4: maybe(text), address6: maybe(text) };
@@ -67,10 +67,9 @@ export type Token = ReturnType<typeof token>;
 export const readChannels = whole(shape({ self: facts, channels: list(channel) }));
 export const readPeers = whole(shape({ peers: list(shape({ peer: text, name: text, site: text, state: text, remote: maybe(text) })) }));
 export const readToken = whole(token);
-export const readTokens = whole(list(token));
 export const readCreated = whole(shape({ text, token }));
 export const readAppNetwork = whole(shape(appNetwork));
-export const readAppNetworks = whole(list(shape({ ...appNetwork, members: number, attachments: number })));
+export const listedNetwork = shape({ ...appNetwork, members: number, attachments: number });
 export const readAppShown = whole(shape({ ...appNetwork, members: list(shape(appMember)) }));
 export const readAppEndpoint = whole(shape({ network: text, node: text, ...appEndpoint }));
 export const readSample = whole(shape({ sequence: number, rtt_ms: number, at_ms: number }));

@@ -2,17 +2,13 @@
 import { Command } from 'commander';
 import { SelvedgeError } from '../../src/base/errors.ts';
 import { limits } from '../../src/base/limits.ts';
-import { type ControlCall, callControl } from '../../src/node/control-client.ts';
-import { type AppMember, type AppNetwork, readAppEndpoint, readAppNetwork, readAppNetworks, readAppShown } from './answers.ts';
+import { type AppMember, type AppNetwork, listedNetwork, readAppEndpoint, readAppNetwork, readAppShown } from './answers.ts';
 import { addNodeAppCommands } from './app-node.ts';
-import { appName, integer, nodeWord, type SocketFlags, towerSocketOf, withTower } from './arguments.ts';
+import { appName, integer, nodeWord, withTower } from './arguments.ts';
+import { askTower, listTower, type TowerFlags } from './tower-call.ts';
 import { printJson, printLine, printTable, printable } from './output.ts';
 
-interface AppFlags extends SocketFlags {
-  readonly json?: boolean;
-}
-
-interface CreateFlags extends AppFlags {
+interface CreateFlags extends TowerFlags {
   readonly subnet?: string;
   readonly subnet6?: string;
   readonly mtu?: number;
@@ -39,29 +35,29 @@ export function appCommand(): Command {
     .action(create);
   withTower(command.command('delete').description('remove a network from all its members').argument('<network>', 'its name', appName))
     .addHelpText('after', '\nExample:\n  selvedge app delete shop')
-    .action(async (network: string, flags: AppFlags) => {
-      const gone = readAppNetwork(await callControl(call(flags, 'DELETE', pathOf(network))));
+    .action(async (network: string, flags: TowerFlags) => {
+      const gone = readAppNetwork(await askTower(flags, 'DELETE', pathOf(network)));
       if (flags.json) printJson(gone);
       else printLine(`app network ${gone.name} is deleted; its members are told`);
     });
   withTower(withMember(command.command('add').description('put a node into a network')))
     .addHelpText('after', '\nExample:\n  selvedge app add shop cashier-1')
-    .action(async (network: string, node: string, flags: AppFlags) => {
-      const added = readAppEndpoint(await callControl(call(flags, 'PUT', pathOf(network, node))));
+    .action(async (network: string, node: string, flags: TowerFlags) => {
+      const added = readAppEndpoint(await askTower(flags, 'PUT', pathOf(network, node)));
       if (flags.json) printJson(added);
       else printLine(`node ${node} is in app network ${network}: ${addressesOf(added)}`);
     });
   withTower(withMember(command.command('remove').description('take a node out of a network, its attachments with it')))
     .addHelpText('after', '\nExample:\n  selvedge app remove shop cashier-1')
-    .action(async (network: string, node: string, flags: AppFlags) => {
-      const removed = readAppEndpoint(await callControl(call(flags, 'DELETE', pathOf(network, node))));
+    .action(async (network: string, node: string, flags: TowerFlags) => {
+      const removed = readAppEndpoint(await askTower(flags, 'DELETE', pathOf(network, node)));
       if (flags.json) printJson(removed);
       else printLine(`node ${node} is no longer in app network ${network}; ${addressesOf(removed)} will be given out again`);
     });
   withTower(command.command('list').description('the networks there are'))
     .addHelpText('after', '\nExample:\n  selvedge app list --json')
-    .action(async (flags: AppFlags) => {
-      const networks = readAppNetworks(await callControl(call(flags, 'GET', '/v1/app/networks')));
+    .action(async (flags: TowerFlags) => {
+      const networks = await listTower(flags, '/v1/app/networks', listedNetwork);
       if (flags.json) printJson({ networks });
       else
         printTable(
@@ -89,13 +85,13 @@ async function create(name: string, { subnet, subnet6, mtu, learning, ...flags }
     ...(mtu !== undefined && { mtu }),
     ...(learning !== undefined && { learning }),
   };
-  const made = readAppNetwork(await callControl(call(flags, 'POST', '/v1/app/networks', body)));
+  const made = readAppNetwork(await askTower(flags, 'POST', '/v1/app/networks', { body }));
   if (flags.json) printJson(made);
   else printLine(`app network ${made.name} is made: ${subnetsOf(made)}, VNI ${made.vni}\nput nodes into it with: selvedge app add ${made.name} NODE`);
 }
 
-async function show(network: string, flags: AppFlags): Promise<void> {
-  const shown = readAppShown(await callControl(call(flags, 'GET', pathOf(network))));
+async function show(network: string, flags: TowerFlags): Promise<void> {
+  const shown = readAppShown(await askTower(flags, 'GET', pathOf(network)));
   if (flags.json) return printJson(shown);
   const { name, vni, mtu, learning, members } = shown;
   const mtuText = mtu === null ? 'as the paths allow' : `at most ${mtu}`;
@@ -131,8 +127,4 @@ function subnetsOf({ subnet4, subnet6 }: Pick<AppNetwork, 'subnet4' | 'subnet6'>
 function pathOf(network: string, node?: string): string {
   const path = `/v1/app/networks/${encodeURIComponent(network)}`;
   return node === undefined ? path : `${path}/members/${encodeURIComponent(node)}`;
-}
-
-function call(flags: SocketFlags, method: ControlCall['method'], path: string, body?: Record<string, unknown>): ControlCall {
-  return { socketPath: towerSocketOf(flags), needs: 'tower', method, path, ...(body && { body }) };
 }

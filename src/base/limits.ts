@@ -109,9 +109,9 @@ export const limits = {
   tower_database_pages_max: 1024 * 1024,
   rate_limit_addresses_max: 16_384,
   /** A snapshot, as JSON; its envelope is base64 of it, compressed, in as many messages as that takes. */
-  snapshot_bytes_max: 4 * MIB,
-  snapshot_envelope_bytes_max: 6 * MIB,
-  snapshot_pieces_max: 8,
+  snapshot_bytes_max: 6 * MIB,
+  snapshot_envelope_bytes_max: 9 * MIB,
+  snapshot_pieces_max: 10,
   snapshot_ttl_s: 86_400,
   snapshot_refresh_ms: 6 * 3_600_000,
   snapshot_requests_per_minute_max: 30,
@@ -119,7 +119,7 @@ export const limits = {
   snapshot_pushes_burst_max: 8,
   snapshot_push_interval_ms: 500,
   clock_skew_ms_max: 300_000,
-  enroll_answer_bytes_max: 7 * MIB,
+  enroll_answer_bytes_max: 10 * MIB,
   enroll_attempts_max: 8,
   /** From a challenge to its proof; a node signs at once. */
   enroll_nonce_ms_max: 60_000,
@@ -146,7 +146,10 @@ export const limits = {
   selector_names_max: 64,
   route_via_max: 8,
   rule_priority_max: 10_000,
-  node_roles_max: 16,
+  node_roles_max: 8,
+  /** Of all roles, policies, routes and services together, as JSON: a snapshot may tell a node of each. */
+  rules_bytes_max: 1 * MIB,
+  site_cache_nodes_max: 20_000,
   description_chars_max: 256,
   page_items_max: 500,
   page_items_default: 100,

@@ -9,6 +9,7 @@ import { limits } from '../base/limits.ts';
 import { fromBase64 } from '../identity/base64.ts';
 import { AppAnswerSchema, AppRequestSchema, AppSchema } from './app-wire.ts';
 import { proofKinds } from './proof.ts';
+import { RulesSchema } from './rule-wire.ts';
 import { closed, Label, NodeId, Port } from './shapes.ts';
 
 const certificate_base64_chars_max = Math.ceil(limits.certificate_bytes_max / 3) * 4;
@@ -107,16 +108,23 @@ export const PreflightAnswerSchema = closed({
 });
 export type PreflightAnswer = Static<typeof PreflightAnswerSchema>;
 
+/** What rules select a node by, beside its id and site; absent: none. */
+const labels = { roles: Type.Optional(Type.Array(Label, { maxItems: limits.node_roles_max })), tenant: Type.Optional(Label) };
+
 export const SnapshotSchema = closed({
   version: Version,
   cluster: Label,
   issued_ms: Version,
   ttl_s: Type.Integer({ minimum: 1 }),
-  node: closed({ id: NodeId, name: Label, site: Label }),
+  node: closed({ id: NodeId, name: Label, site: Label, ...labels }),
   tower: closed({ id: Type.Literal('tower'), fingerprint: Sha256Hex, endpoints: EndpointsSchema }),
-  peers: Type.Array(closed({ id: NodeId, name: Label, site: Label, fingerprint: Sha256Hex, endpoints: EndpointsSchema }), { maxItems: limits.site_nodes_max }),
+  peers: Type.Array(closed({ id: NodeId, name: Label, site: Label, fingerprint: Sha256Hex, endpoints: EndpointsSchema, ...labels }), {
+    maxItems: limits.site_nodes_max,
+  }),
   trust: TrustSchema,
   app: Type.Optional(AppSchema),
+  /** Absent where none concerns the node. */
+  rules: Type.Optional(RulesSchema),
 });
 export type Snapshot = Static<typeof SnapshotSchema>;
 

@@ -29,7 +29,21 @@ import {
 } from '@peculiar/asn1-x509';
 import { OctetString } from '@peculiar/asn1-schema';
 import { assert } from '../base/errors.ts';
-import { type CallHomeName, callHomeUri, checkLabel, isNodeId, isOperatorId, type NodeIdentity, type OperatorIdentity, operatorUri, parseCallHomeUri, spiffeUri, toHex, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
+import {
+  type CallHomeName,
+  callHomeUri,
+  checkLabel,
+  isNodeId,
+  isOperatorId,
+  type NodeIdentity,
+  type OperatorIdentity,
+  operatorUri,
+  parseCallHomeUri,
+  spiffeUri,
+  toHex,
+  TOWER_ID,
+  TOWER_SITE,
+} from '../base/ids.ts';
 import type { Random } from '../base/seam.ts';
 import { decodeDer, ECDSA_WITH_SHA256, encodeDer, toArrayBuffer } from './der.ts';
 import { p256Objection } from './keys.ts';

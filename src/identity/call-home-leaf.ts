@@ -11,7 +11,8 @@ export function verifyCallHome(input: Omit<ProfileInput, 'usage' | 'expectedNode
   const facts = verifyProfile({ ...input, usage: 'client' }, 'callHome');
   const [uri = ''] = facts.uriNames;
   const name = parseCallHomeUri(uri);
-  if (name === null) throw new SelvedgeError('certificate_invalid', { peer: 'the host', why: `its name '${uri}' is not of the form spiffe://CLUSTER/call-home/GRANT` });
+  if (name === null)
+    throw new SelvedgeError('certificate_invalid', { peer: 'the host', why: `its name '${uri}' is not of the form spiffe://CLUSTER/call-home/GRANT` });
   if (name.cluster !== input.cluster) throw new SelvedgeError('wrong_cluster', { found: name.cluster, expected: input.cluster });
   return name.grant;
 }

@@ -9,11 +9,12 @@ export type Json = Readonly<Record<string, unknown>>;
 
 export interface ControlCall {
   readonly socketPath: string;
-  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly path: string;
   /** Who has this route, where only one of the two has it. */
   readonly needs?: 'tower' | 'node';
   readonly body?: Json;
+  readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
 }
 
@@ -50,7 +51,7 @@ async function open(call: ControlCall): Promise<IncomingMessage> {
     socketPath: call.socketPath,
     method: call.method,
     path: call.path,
-    headers: { host: 'localhost', ...(body !== null && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }) },
+    headers: { host: 'localhost', ...call.headers, ...(body !== null && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }) },
     agent: false,
     ...(call.signal && { signal: call.signal }),
   });

@@ -7,18 +7,26 @@ import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
 import { localAccess, management } from '../api/access.ts';
 import { type Api, type ApiOptions, ErrorSchema, makeApi } from '../api/http.ts';
+import { PageQuery, pageOf, readPage } from '../api/pages.ts';
 import { listenOnSocket } from '../api/local-socket.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock } from '../base/seam.ts';
-import { Label, NodeId } from '../enroll/shapes.ts';
-import { ChallengeAnswerSchema, EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema, PreflightAnswerSchema, PreflightRequestSchema } from '../enroll/wire.ts';
+import { Label } from '../enroll/shapes.ts';
+import {
+  ChallengeAnswerSchema,
+  EndpointsSchema,
+  EnrollAnswerSchema,
+  EnrollRequestSchema,
+  PreflightAnswerSchema,
+  PreflightRequestSchema,
+} from '../enroll/wire.ts';
 import { PublicAccess } from './access/access.ts';
 import { openRoutes } from './access/open-routes.ts';
 import { appRoutes } from './app-api.ts';
-import type { GrantView } from './granting.ts';
 import { grantRoutes } from './grant-api.ts';
+import type { GrantView } from './granting.ts';
+import { nodeRoutes } from './node-api.ts';
 import { resourceRoutes } from './resource-api.ts';
-import type { NodeRow } from './store.ts';
 import type { Tower } from './tower.ts';
 
 const Time = Type.Number({ description: 'milliseconds since the epoch' });
@@ -52,17 +60,6 @@ const NewTokenSchema = Type.Object(
   },
   { additionalProperties: false },
 );
-const NodeSchema = Type.Object({
-  id: NodeId,
-  name: Label,
-  site: Label,
-  tenant: Type.Union([Label, Type.Null()]),
-  fingerprint: Type.Union([Type.String(), Type.Null()]),
-  endpoints: EndpointsSchema,
-  disabled: Type.Boolean(),
-  created_ms: Time,
-  seen_ms: Type.Union([Time, Type.Null()]),
-});
 const StatusSchema = Type.Object({
   cluster: Label,
   fingerprint: Type.String(),
@@ -102,6 +99,7 @@ function towerRoutes(tower: Tower, { onFailure, onRoute, register }: TowerApiOpt
     const api = scope.withTypeProvider<TypeBoxTypeProvider>();
     strangerRoutes(api, tower);
     adminRoutes(api, tower);
+    nodeRoutes(api, tower);
     appRoutes(api, tower);
     resourceRoutes(api, tower);
     grantRoutes(api, tower);
@@ -129,12 +127,17 @@ function adminRoutes(api: Api, tower: Tower): void {
     const { text, token } = await tower.createToken({ uses, life_ms, ...more }, caller.actor);
     return { text, token: tokenJson(token) };
   });
-  api.get('/v1/tokens', { ...management, schema: { response: { 200: Type.Array(TokenSchema), ...errors } } }, async () =>
-    (await tower.tokens()).map(tokenJson),
+  const listed = { querystring: PageQuery, response: { 200: pageOf(TokenSchema), ...errors } };
+  api.get('/v1/tokens', { ...management, schema: listed }, async ({ query }) =>
+    readPage(
+      query,
+      (request) => tower.tokenPage(request),
+      (row) => row.id,
+      tokenJson,
+    ),
   );
   const byId = { params: Type.Object({ id: TokenId }), response: { 200: TokenSchema, ...errors } };
   api.delete('/v1/tokens/:id', { ...management, schema: byId }, async ({ params, caller }) => tokenJson(await tower.revokeToken(params.id, caller.actor)));
-  api.get('/v1/nodes', { ...management, schema: { response: { 200: Type.Array(NodeSchema), ...errors } } }, async () => (await tower.nodes()).map(nodeJson));
   api.get('/v1/status', { ...management, schema: { response: { 200: StatusSchema, ...errors } } }, async () => {
     const { endpoints, ...status } = await tower.status();
     return { ...status, endpoints: [...endpoints] };
@@ -143,8 +146,4 @@ function adminRoutes(api: Api, tower: Tower): void {
 
 function tokenJson({ id, uses, usesMax, site, tenant, purpose, sources, expires_ms, revoked_ms, created_ms }: GrantView) {
   return { id, uses, uses_max: usesMax, site, tenant, purpose, sources: [...sources], expires_ms: expires_ms ?? 0, revoked_ms, created_ms };
-}
-
-function nodeJson({ id, name, site, tenant, fingerprint, endpoints, disabled, created_ms, seen_ms }: NodeRow) {
-  return { id, name, site, tenant, fingerprint, endpoints: [...endpoints], disabled, created_ms, seen_ms };
 }

@@ -2,6 +2,7 @@
 import { Type } from 'typebox';
 import { management } from '../api/access.ts';
 import { type Api, ErrorSchema } from '../api/http.ts';
+import { PageQuery, pageOf, readPage } from '../api/pages.ts';
 import { limits } from '../base/limits.ts';
 import { AppEndpointSchema, AppHostSchema, AppMtu, AppName, AppNetworkSchema } from '../enroll/app-wire.ts';
 import { Label, NodeId } from '../enroll/shapes.ts';
@@ -44,8 +45,13 @@ export function appRoutes(api: Api, { app }: Tower): void {
   api.post('/v1/app/networks', { ...management, schema: { body: NewNetworkSchema, response: { 200: NetworkSchema, ...errors } } }, async ({ body }) =>
     networkJson(await app.create(body)),
   );
-  api.get('/v1/app/networks', { ...management, schema: { response: { 200: Type.Array(ListedSchema), ...errors } } }, async () =>
-    (await app.list()).map((row) => ({ ...networkJson(row), members: row.members, attachments: row.attachments })),
+  api.get('/v1/app/networks', { ...management, schema: { querystring: PageQuery, response: { 200: pageOf(ListedSchema), ...errors } } }, async ({ query }) =>
+    readPage(
+      query,
+      (request) => app.list(request),
+      (row) => row.name,
+      (row) => ({ ...networkJson(row), members: row.members, attachments: row.attachments }),
+    ),
   );
   api.get('/v1/app/networks/:name', { ...management, schema: { ...one, response: { 200: ShownSchema, ...errors } } }, async ({ params }) =>
     shownJson(await app.show(params.name)),

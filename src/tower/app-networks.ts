@@ -8,6 +8,7 @@ import type { Clock } from '../base/seam.ts';
 import { isHostAddress } from '../transport/host-address.ts';
 import type { AppChange, AppEndpointRow, AppNetworkRow, AppNetworkView, AppStore, WireguardFacts } from './app-store.ts';
 import { checkLive } from './live.ts';
+import type { PageRequest } from './resources/resource-store.ts';
 import type { NodeRow, Store } from './store.ts';
 import { checkAppSubnet } from './subnet.ts';
 
@@ -67,8 +68,8 @@ export class AppNetworks {
     return this.#told(await this.#app.removeMember(network, (await this.#find(node)).id, this.#clock.wall()));
   }
 
-  list(): ReturnType<AppStore['networks']> {
-    return this.#app.networks();
+  list(page: PageRequest): ReturnType<AppStore['networks']> {
+    return this.#app.networks(page);
   }
 
   /** @throws not_found */

@@ -4,6 +4,7 @@
  */
 import type { AppEndpoint, Underlay } from '../enroll/app-wire.ts';
 import type { Endpoint } from '../enroll/wire.ts';
+import type { PageRequest } from './resources/resource-store.ts';
 
 export interface AppNetworkRow {
   readonly name: string;
@@ -71,7 +72,8 @@ export interface AppChange<Row> {
 }
 
 export interface AppStore {
-  networks(): Promise<readonly (AppNetworkRow & { readonly members: number; readonly attachments: number })[]>;
+  /** In the order of their names. */
+  networks(page: PageRequest): Promise<readonly (AppNetworkRow & { readonly members: number; readonly attachments: number })[]>;
   /** All of one network, its revoked and disabled members with it. @throws not_found */
   network(name: string): Promise<AppNetworkView>;
   /** @throws app_network_exists, subnet_overlaps, limit_reached, address_pool_full (of VNIs) */

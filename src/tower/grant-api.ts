@@ -76,7 +76,9 @@ export function grantRoutes(api: Api, { grants }: Tower): void {
       shown,
     ),
   );
-  api.post('/v1/hosts', { ...management, schema: { body: NewHost, response: answers } }, async ({ body, caller }) => shown(await grants.addHost(body, caller.actor)));
+  api.post('/v1/hosts', { ...management, schema: { body: NewHost, response: answers } }, async ({ body, caller }) =>
+    shown(await grants.addHost(body, caller.actor)),
+  );
   // In the query, since ids of platforms have slashes.
   const Which = Type.Object({ id: GrantId, kind: Type.Optional(HostKind) }, closed);
   api.delete('/v1/hosts', { ...management, schema: { querystring: Which, response: answers } }, async ({ query: { id, kind = 'host-id' }, caller }) =>

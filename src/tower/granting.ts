@@ -119,9 +119,12 @@ export const CALL_HOME_DAYS = 30;
 export function newCallHome(id: string, request: CallHomeRequest, expires_ms: number): NewGrant {
   const { binding = 'host-id', host, tenant = null, uses = 1 } = request;
   const usesMax = checkUses(uses);
-  if (binding === 'host-id' && host === undefined) throw new SelvedgeError('argument_invalid', { name: 'host-id', why: 'a certificate of this binding is for one host' });
-  if (binding === 'host-id' && usesMax !== 1) throw new SelvedgeError('argument_invalid', { name: 'uses', why: 'a certificate that is bound to a host is for one node' });
-  if (binding === 'site' && request.site === undefined) throw new SelvedgeError('argument_invalid', { name: 'site', why: 'a certificate of this binding is for one site' });
+  if (binding === 'host-id' && host === undefined)
+    throw new SelvedgeError('argument_invalid', { name: 'host-id', why: 'a certificate of this binding is for one host' });
+  if (binding === 'host-id' && usesMax !== 1)
+    throw new SelvedgeError('argument_invalid', { name: 'uses', why: 'a certificate that is bound to a host is for one node' });
+  if (binding === 'site' && request.site === undefined)
+    throw new SelvedgeError('argument_invalid', { name: 'site', why: 'a certificate of this binding is for one site' });
   const detail = { binding, ...(host !== undefined && { host: checkHostId(host).toLowerCase() }) };
   return { kind: 'x509', id, ...settled({ ...request, tenant }, usesMax), expires_ms, detail };
 }

@@ -1,31 +1,35 @@
 /** `AppStore` in SQL, for the same engines as store-sql.ts. What is given out is chosen in store-sql-app-assign.ts, how much there may be in store-sql-app-room.ts. */
 import type { Selectable, Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
 import type { AppEndpoint } from '../enroll/app-wire.ts';
-import { AppCache } from './app-cache.ts';
 import type { AppChange, AppEndpointRow, AppHostRow, AppNetworkRow, AppNetworkView, AppStore, AppView, NewAppNetwork, WireguardFacts } from './app-store.ts';
+import type { PageRequest } from './resources/resource-store.ts';
 import type { Tables } from './schema/tables.ts';
 import { assignVni, assignVtep, clusterOf, forgetCursors, insertEndpoint } from './store-sql-app-assign.ts';
 import { checkRoomForEndpoint, checkRoomForNetwork, membersOf, networksOf, sharersOf } from './store-sql-app-room.ts';
 import { recordChange, scopeOfApp, scopeOfNode } from './store-sql-change.ts';
 import { mustFind, nodeRow } from './store-sql-nodes.ts';
 import { overlaps, readSubnet } from './subnet.ts';
+import { VersionCache } from './version-cache.ts';
 
 type Tx = Transaction<Tables>;
 
 export class SqlAppStore implements AppStore {
-  readonly #cache = new AppCache();
+  readonly #cache = new VersionCache<AppEndpoint>(limits.app_cache_endpoints_max);
   readonly #transact: <Result>(work: (tx: Tx) => Promise<Result>) => Promise<Result>;
 
   constructor(transact: <Result>(work: (tx: Tx) => Promise<Result>) => Promise<Result>) {
     this.#transact = transact;
   }
 
-  networks(): Promise<readonly (AppNetworkRow & { readonly members: number; readonly attachments: number })[]> {
+  networks({ after, limit }: PageRequest): Promise<readonly (AppNetworkRow & { readonly members: number; readonly attachments: number })[]> {
     return this.#transact(async (tx) => {
-      const endpoints = await countsOf(tx, false);
-      const members = await countsOf(tx, true);
-      const rows = await tx.selectFrom('app_networks').selectAll().orderBy('name').execute();
+      const all = tx.selectFrom('app_networks').selectAll().orderBy('name').limit(limit);
+      const rows = await (after === null ? all : all.where('name', '>', after)).execute();
+      const names = rows.map((row) => row.name);
+      const endpoints = await countsOf(tx, names, false);
+      const members = await countsOf(tx, names, true);
       return rows.map((row) => {
         const count = members.get(row.name) ?? 0;
         return { ...networkRow(row), members: count, attachments: (endpoints.get(row.name) ?? 0) - count };
@@ -209,8 +213,10 @@ async function findEndpoint(tx: Tx, network: string, node: string, attachment: s
 }
 
 /** By network; of all endpoints, or of members alone. */
-async function countsOf(tx: Tx, membersOnly: boolean): Promise<Map<string, number>> {
-  const all = tx.selectFrom('app_endpoints').select((select) => ['network', select.fn.countAll().as('count')]);
+async function countsOf(tx: Tx, networks: readonly string[], membersOnly: boolean): Promise<Map<string, number>> {
+  if (networks.length === 0) return new Map();
+  const every = tx.selectFrom('app_endpoints').select((select) => ['network', select.fn.countAll().as('count')]);
+  const all = every.where('network', 'in', networks);
   const rows = await (membersOnly ? all.where('attachment', '=', '') : all).groupBy('network').execute();
   return new Map(rows.map((row) => [row.network, Number(row.count)]));
 }

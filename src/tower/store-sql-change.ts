@@ -5,6 +5,8 @@ import type { Tables } from './schema/tables.ts';
 
 /** What changes with anything at all. */
 export const SCOPE_ALL = 'all';
+/** What roles, policies, routes and services there are: in nobody's snapshot as such. */
+export const SCOPE_RULES = 'rules';
 /** What every snapshot shows. */
 export const SCOPE_EVERYBODY = 'everybody';
 export const scopeOfSite = (site: string) => `site:${site}`;

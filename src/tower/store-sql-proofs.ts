@@ -128,7 +128,14 @@ export class SqlProofStore implements ProofStore {
       const made = await this.#insert(tx, grant, at_ms);
       const use = { kind: token.kind, grant_id: token.id, csr_hash: csrHash, subject: null, node_id: node ?? '', at_ms };
       await tx.insertInto('grant_uses').values(use).execute();
-      await recordChange(tx, { at_ms, actor: `token:${token.id}`, action: 'node.preflight', subject: node ?? '', detail: { name, site, tenant, grant: `${kind}:${id}` }, scopes: [] });
+      await recordChange(tx, {
+        at_ms,
+        actor: `token:${token.id}`,
+        action: 'node.preflight',
+        subject: node ?? '',
+        detail: { name, site, tenant, grant: `${kind}:${id}` },
+        scopes: [],
+      });
       return made;
     });
   }

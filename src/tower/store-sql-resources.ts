@@ -1,11 +1,12 @@
 /** `ResourceStore` in SQL, for every simple kind, on the same engines as store-sql.ts. */
 import type { Selectable, Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
-import { completeSpec, type Kind, type KindName, kinds, type Specs } from './resources/kinds.ts';
+import { limits } from '../base/limits.ts';
+import { completeSpec, type Kind, type KindName, kindNames, kinds, type Specs } from './resources/kinds.ts';
 import type { By, Match, PageRequest, ResourceChange, ResourceRow, ResourceStore, ResourceStores } from './resources/resource-store.ts';
 import type { Tables } from './schema/tables.ts';
 import { audienceOf, toldOf } from './store-sql-audience.ts';
-import { recordChange } from './store-sql-change.ts';
+import { recordChange, SCOPE_RULES } from './store-sql-change.ts';
 import { checkUnused, setUses } from './store-sql-uses.ts';
 
 type Tx = Transaction<Tables>;
@@ -57,6 +58,7 @@ class SqlResourceStore<Name extends KindName> implements ResourceStore<Specs[Nam
         .values({ kind, name, spec: JSON.stringify(spec), revision, created_ms: by.at_ms, changed_ms: by.at_ms })
         .execute();
       await setUses(tx, { kind, name }, this.#kind.uses(spec));
+      await this.#checkRulesSize(tx);
       return { row, told: await toldOf(tx, scopes) };
     });
   }
@@ -76,6 +78,7 @@ class SqlResourceStore<Name extends KindName> implements ResourceStore<Specs[Nam
         .where('name', '=', name)
         .execute();
       await setUses(tx, { kind, name }, this.#kind.uses(spec));
+      await this.#checkRulesSize(tx);
       return { row: { ...found, spec, revision, changed_ms: by.at_ms }, told: await toldOf(tx, scopes) };
     });
   }
@@ -95,7 +98,8 @@ class SqlResourceStore<Name extends KindName> implements ResourceStore<Specs[Nam
   }
 
   #record(tx: Tx, verb: string, name: string, detail: Readonly<Record<string, unknown>>, { actor, at_ms }: By, scopes: readonly string[]): Promise<number> {
-    return recordChange(tx, { at_ms, actor, action: `${this.#kind.name}.${verb}`, subject: name, detail, scopes });
+    const moved = this.#kind.isRule ? [...scopes, SCOPE_RULES] : scopes;
+    return recordChange(tx, { at_ms, actor, action: `${this.#kind.name}.${verb}`, subject: name, detail, scopes: moved });
   }
 
   async #find(tx: Tx, name: string): Promise<ResourceRow<Specs[Name]> | null> {
@@ -115,6 +119,15 @@ class SqlResourceStore<Name extends KindName> implements ResourceStore<Specs[Nam
     const query = tx.selectFrom('resources').select((select) => select.fn.countAll().as('count'));
     const { count } = await query.where('kind', '=', this.#kind.name).executeTakeFirstOrThrow();
     if (Number(count) >= this.#kind.count_max) throw new SelvedgeError('limit_reached', { limit: this.#kind.plural, max: this.#kind.count_max });
+  }
+
+  /** As they are now, this change with them. */
+  async #checkRulesSize(tx: Tx): Promise<void> {
+    if (!this.#kind.isRule) return;
+    const rules = kindNames.filter((kind) => kinds[kind].isRule);
+    const query = tx.selectFrom('resources').select((select) => select.fn.sum(select.fn<number>('length', ['spec'])).as('chars'));
+    const { chars } = await query.where('kind', 'in', rules).executeTakeFirstOrThrow();
+    if (Number(chars) > limits.rules_bytes_max) throw new SelvedgeError('limit_reached', { limit: 'octets of all rules', max: limits.rules_bytes_max });
   }
 
   #row({ name, spec, revision, created_ms, changed_ms }: Selectable<Tables['resources']>): ResourceRow<Specs[Name]> {

@@ -10,12 +10,14 @@ import type { AppStore } from './app-store.ts';
 import { auditBreak } from './audit.ts';
 import type { Tables } from './schema/tables.ts';
 import { changeNode, mustFind, nodeRow, scopesOf } from './store-sql-nodes.ts';
-import { appScopesOf, recordChange, ruleScopesOf, SCOPE_ALL, SCOPE_EVERYBODY, scopeOfNode, scopeOfSite, versionOf } from './store-sql-change.ts';
+import { recordChange, SCOPE_ALL, SCOPE_EVERYBODY, versionOf } from './store-sql-change.ts';
 import { SqlAppStore } from './store-sql-app.ts';
 import { SqlProofStore } from './store-sql-proofs.ts';
 import type { ProofStore } from './proof-store.ts';
 import { sqlResourceStores } from './store-sql-resources.ts';
 import { countOf } from './store-sql-grants.ts';
+import { scopeVersionOf, SqlViews } from './store-sql-view.ts';
+import type { NodeView } from './rules-snapshot.ts';
 import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
 import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
 
@@ -27,6 +29,7 @@ export class SqlStore implements Store {
   readonly proofs: ProofStore;
   readonly resources: ResourceStores;
   readonly #db: Kysely<Tables>;
+  readonly #views = new SqlViews();
   readonly #rule: (error: unknown) => unknown;
   #closed: Promise<void> | null = null;
 
@@ -69,10 +72,12 @@ export class SqlStore implements Store {
     return this.#read((db) => versionOf(db, [SCOPE_ALL]));
   }
 
-  scopeVersion({ id, site }: Pick<NodeRow, 'id' | 'site'>): Promise<number> {
-    return this.#write(
-      async (tx) => await versionOf(tx, [SCOPE_EVERYBODY, scopeOfSite(site), scopeOfNode(id), ...(await appScopesOf(tx, id)), ...(await ruleScopesOf(tx, id))]),
-    );
+  scopeVersion(node: Pick<NodeRow, 'id' | 'site'>): Promise<number> {
+    return this.#write((tx) => scopeVersionOf(tx, node));
+  }
+
+  view(node: Pick<NodeRow, 'id' | 'site'>): Promise<NodeView> {
+    return this.#write((tx) => this.#views.view(tx, node));
   }
 
   node(id: string): Promise<NodeRow | null> {
@@ -114,16 +119,20 @@ export class SqlStore implements Store {
     });
   }
 
-  setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number): Promise<NodeRow> {
+  setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number, actor = 'admin'): Promise<NodeRow> {
     const columns = leaf === null ? { fingerprint: null, leaf: null } : { fingerprint: leaf.fingerprint, leaf: leaf.leaf };
     return this.#write(async (tx) => {
       const found = await mustFind(tx, id);
       if (found.fingerprint === columns.fingerprint) return found;
-      await tx.updateTable('nodes').set(columns).where('id', '=', id).execute();
       const action = leaf === null ? 'node.revoke' : 'node.leaf';
       const detail = { before: found.fingerprint, now: columns.fingerprint };
-      await recordChange(tx, { at_ms, actor: 'admin', action, subject: id, detail, scopes: await scopesOf(tx, found) });
-      return { ...found, ...columns };
+      const revision = await recordChange(tx, { at_ms, actor, action, subject: id, detail, scopes: await scopesOf(tx, found) });
+      await tx
+        .updateTable('nodes')
+        .set({ ...columns, revision })
+        .where('id', '=', id)
+        .execute();
+      return { ...found, ...columns, revision };
     });
   }
 

@@ -10,6 +10,7 @@
 import type { Endpoint } from '../enroll/wire.ts';
 import type { AppStore } from './app-store.ts';
 import type { ProofStore } from './proof-store.ts';
+import type { NodeView } from './rules-snapshot.ts';
 import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
 
 /** What the tower says of itself: made once, endpoints and leaf change. */
@@ -78,6 +79,8 @@ export interface Store {
 
   /** Version of the last change of anything. */
   version(): Promise<number>;
+  /** What this node's snapshot is cut from. */
+  view(node: Pick<NodeRow, 'id' | 'site'>): Promise<NodeView>;
   /** Version of the last change that this node may see. */
   scopeVersion(node: Pick<NodeRow, 'id' | 'site'>): Promise<number>;
 
@@ -90,7 +93,7 @@ export interface Store {
   /** Nothing happens, no version moves, where they are the same. @throws not_found */
   setEndpoints(id: string, endpoints: readonly Endpoint[], at_ms: number): Promise<boolean>;
   /** Records another leaf, or none: with none the node is revoked. @throws not_found */
-  setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number): Promise<NodeRow>;
+  setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number, actor?: string): Promise<NodeRow>;
   /** What is not said stays. @throws not_found (also of a role or tenant), changed_meanwhile */
   setNode(id: string, settings: Partial<NodeSettings>, match: Match, by: By): Promise<NodeRow>;
   /** An observation, not a change: no version, no audit row. */

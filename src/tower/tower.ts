@@ -10,7 +10,16 @@ import type { Clock, Random } from '../base/seam.ts';
 import type { Proof } from '../enroll/proof.ts';
 import { ownProofs } from '../enroll/proofs/own.ts';
 import { packSnapshot } from '../enroll/snapshot.ts';
-import { checkEndpointsSize, type Endpoint, type EnrollAnswer, type EnrollRequest, type Envelope, type PreflightAnswer, type PreflightRequest, type Snapshot } from '../enroll/wire.ts';
+import {
+  checkEndpointsSize,
+  type Endpoint,
+  type EnrollAnswer,
+  type EnrollRequest,
+  type Envelope,
+  type PreflightAnswer,
+  type PreflightRequest,
+  type Snapshot,
+} from '../enroll/wire.ts';
 import type { Authority } from '../identity/authority.ts';
 import { toBase64 } from '../identity/base64.ts';
 import { fingerprint } from '../identity/fingerprint.ts';
@@ -192,13 +201,12 @@ export class Tower {
     const node = await this.#mustFind(id);
     checkLive(node);
     // The version first: what changes in between is then told again, never missed.
-    const version = await this.#store.scopeVersion(node);
-    const siteNodes = await this.#store.nodes({ site: node.site });
+    const { version, siteNodes, rules } = await this.#store.view(node);
     const view = await this.#store.app.view(id);
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(id, view);
-    const snapshot = buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust, app });
+    const snapshot = buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust, app, rules });
     const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.#authority);
     return { version, envelope: { payload, signature, chain: [...chain] } };
   }
@@ -235,8 +243,8 @@ export class Tower {
   }
 
   /** Takes the recorded fingerprint away: the node's next handshake fails, here and, with their next snapshot, at its peers. @throws not_found */
-  async revokeNode(id: string): Promise<NodeRow> {
-    return await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall()));
+  async revokeNode(id: string, actor = 'admin'): Promise<NodeRow> {
+    return await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall(), actor));
   }
 
   /** Records another leaf (DER) in the place of the node's. @throws not_found */

@@ -32,14 +32,14 @@ const codesOf = (results: readonly PromiseSettledResult<unknown>[]) =>
 export function appStoreCompliance(t: Test, maker: StoreMaker): void {
   t.test('a network is made, listed, shown and deleted, and is there after a restart', async (t) => {
     const { store, nodes } = await storeWith(t, maker, ['n1']);
-    t.strictSame(await store.app.networks(), []);
+    t.strictSame(await store.app.networks({ after: null, limit: 1_000 }), []);
     const made = await store.app.create(shop, NOW_MS);
     t.strictSame(made, { ...shop, vni: 1_001, created_ms: NOW_MS });
     t.equal((await store.app.create(small('office', '10.10.0.0/24'), NOW_MS)).vni, 1_002);
     await store.app.addMember('shop', nodes[0]?.id ?? '', NOW_MS);
     await store.close();
     const again = await maker.reopen(t, store);
-    t.match(await again.app.networks(), [
+    t.match(await again.app.networks({ after: null, limit: 1_000 }), [
       { name: 'office', members: 0, attachments: 0 },
       { name: 'shop', vni: 1_001, members: 1, attachments: 0 },
     ]);
@@ -265,8 +265,8 @@ export function appStoreCompliance(t: Test, maker: StoreMaker): void {
     const count = limits.app_attachments_per_member_max + 5;
     const results = await Promise.allSettled(Array.from({ length: count }, (_, index) => app.attach('large', id, `c${index}`, NOW_MS)));
     t.strictSame(codesOf(results), new Set(['limit_reached']));
-    t.match(await app.networks(), [{ members: 1, attachments: limits.app_attachments_per_member_max }]);
+    t.match(await app.networks({ after: null, limit: 1_000 }), [{ members: 1, attachments: limits.app_attachments_per_member_max }]);
     await app.removeMember('large', id, NOW_MS);
-    t.match(await app.networks(), [{ members: 0, attachments: 0 }]);
+    t.match(await app.networks({ after: null, limit: 1_000 }), [{ members: 0, attachments: 0 }]);
   });
 }

@@ -24,7 +24,8 @@ import { freshDirectory, rejectsWith } from './store.ts';
 t.setTimeout(300_000);
 
 const HOUR_MS = 3_600_000;
-const usesOf = async (tower: Tower, kind: 'token' | 'host-id' | 'x509', id: string) => (await tower.grants.page(kind, { after: null, limit: 100 })).find((row) => row.id === id)?.uses ?? -1;
+const usesOf = async (tower: Tower, kind: 'token' | 'host-id' | 'x509', id: string) =>
+  (await tower.grants.page(kind, { after: null, limit: 100 })).find((row) => row.id === id)?.uses ?? -1;
 const keyOf = ({ privateKey }: KeyPair) => createPrivateKey({ key: Buffer.from(privateKey), format: 'der', type: 'pkcs8' });
 const flip = (text: unknown) => (String(text).startsWith('M') ? 'N' : 'M') + String(text).slice(1);
 
@@ -122,7 +123,10 @@ proofCompliance(t, {
   },
   forgeries: {
     'another signature': [(evidence) => ({ ...evidence, signature: flip(evidence.signature) }), 'proof_invalid'],
-    'another machine under the signature': [({ host, ...evidence }) => ({ ...evidence, host: { ...(host as HostFacts), machine: 'b'.repeat(64) } }), 'proof_invalid'],
+    'another machine under the signature': [
+      ({ host, ...evidence }) => ({ ...evidence, host: { ...(host as HostFacts), machine: 'b'.repeat(64) } }),
+      'proof_invalid',
+    ],
     'facts that are none': [(evidence) => ({ ...evidence, host: { machine: 'x', macs: 'y', addresses: [] } }), 'request_invalid'],
   },
   // Returning has neither an end nor a limit; a node that was revoked does not return.
@@ -161,7 +165,9 @@ t.test('a host id gives its node the name that it was registered with, is never 
   const answer = await tower.enroll((await requestOf(tower, hostIdMaker('SN-0042'), { name: 'mine' })).request, PEER);
   t.equal(answer.name, 'till-42', 'and not the name that the host asked for');
   const refusals = await Promise.all(
-    ['SN-0042', 'SN-0000'].map(async (id) => await tower.enroll((await requestOf(tower, hostIdMaker(id))).request, PEER).catch((error: Error) => error.message)),
+    ['SN-0042', 'SN-0000'].map(
+      async (id) => await tower.enroll((await requestOf(tower, hostIdMaker(id))).request, PEER).catch((error: Error) => error.message),
+    ),
   );
   t.equal(refusals[0], refusals[1]);
   await tower.revokeNode(answer.node);
@@ -170,7 +176,8 @@ t.test('a host id gives its node the name that it was registered with, is never 
   const again = await tower.enroll((await requestOf(tower, hostIdMaker('SN-0042'))).request, PEER);
   t.equal(again.name, 'till-42');
   t.not(again.node, answer.node);
-  for (const bad of ['ab', 'a b', 'ä-1234', '../etc', 'x'.repeat(65), '-abc']) await rejectsWith(t, tower.grants.addHost({ id: bad }, 'test'), 'argument_invalid');
+  for (const bad of ['ab', 'a b', 'ä-1234', '../etc', 'x'.repeat(65), '-abc'])
+    await rejectsWith(t, tower.grants.addHost({ id: bad }, 'test'), 'argument_invalid');
 });
 
 t.test('a call-home certificate is nobody’s for channels and API, and node and operator certificates call nobody home', async (t) => {
@@ -183,7 +190,11 @@ t.test('a call-home certificate is nobody’s for channels and API, and node and
   const key = generateKeyPair();
   const node = await tower.enroll((await requestOf(tower, tokenMaker(text), { key })).request, PEER);
   const nodeChain = node.chain.map((one) => new Uint8Array(Buffer.from(one, 'base64')));
-  await rejectsWith(t, tower.enroll((await requestOf(tower, x509Maker({ chain: nodeChain, key: keyOf(key) }), { name: 'two' })).request, PEER), 'proof_invalid');
+  await rejectsWith(
+    t,
+    tower.enroll((await requestOf(tower, x509Maker({ chain: nodeChain, key: keyOf(key) }), { name: 'two' })).request, PEER),
+    'proof_invalid',
+  );
 });
 
 t.test('the binding of a call-home certificate is held: to its site, its uses, and to what the site takes', async (t) => {
@@ -205,7 +216,11 @@ t.test('the binding of a call-home certificate is held: to its site, its uses, a
   await rejectsWith(t, join('c'), 'proof_exhausted');
   const late = await callHome(tower, { host: 'sn-0042', site: SITE });
   clock.offset_ms = 25 * HOUR_MS;
-  await rejectsWith(t, tower.enroll((await requestOf(tower, x509Maker({ chain: late.chain, key: keyOf(late.key) }, { host: 'sn-0042' }))).request, PEER), 'proof_invalid');
+  await rejectsWith(
+    t,
+    tower.enroll((await requestOf(tower, x509Maker({ chain: late.chain, key: keyOf(late.key) }, { host: 'sn-0042' }))).request, PEER),
+    'proof_invalid',
+  );
 });
 
 t.test('any certificate of a registered authority enrolls one host, unless its revocation list names it, is out of date or is gone', async (t) => {
@@ -241,7 +256,8 @@ t.test('any certificate of a registered authority enrolls one host, unless its r
 t.test('a host that returns has its node’s id back; a new key only where the site says so; cloned hosts are told apart by key alone', async (t) => {
   const { tower } = await world(t);
   const one = await known(tower, 'one', facts('a'), { newKeys: false });
-  const back = async (host: HostFacts, key: KeyPair, peer = PEER) => await tower.enroll((await requestOf(tower, fingerprintMaker(host), { key, name: 'other' })).request, peer);
+  const back = async (host: HostFacts, key: KeyPair, peer = PEER) =>
+    await tower.enroll((await requestOf(tower, fingerprintMaker(host), { key, name: 'other' })).request, peer);
   const same = await back(facts('a'), one.key);
   t.match(same, { node: one.id, name: 'one', site: SITE });
   t.equal(judge(tower, same).identity.node, one.id);

@@ -3,10 +3,9 @@
  * has an address that it had. It gives back which node this is and of which tenant. A certificate it gives only for the key that the tower knows of that
  * node (the way back for a host whose certificate has expired), or where the site says that a fingerprint is enough for a new key.
  */
-import { createPublicKey, verify } from 'node:crypto';
-import { type Static, Type } from 'typebox';
+import { createHash, createPublicKey, verify } from 'node:crypto';
+import type { Static } from 'typebox';
 import { SelvedgeError } from '../../base/errors.ts';
-import { createHash } from 'node:crypto';
 import { toBase64 } from '../../identity/base64.ts';
 import type { Claim, HostFacts, KnownNode, Proof, ProofContext, ProofMaker } from '../proof.ts';
 import { closed } from '../shapes.ts';
@@ -30,7 +29,9 @@ async function judge({ host, signature: text }: Static<typeof Evidence>, context
 
 async function matches(host: HostFacts, { peer, records }: ProofContext): Promise<readonly KnownNode[]> {
   const known = await records.nodesOfMachine(host.machine);
-  return known.filter(({ facts, peer: before }) => facts.macs === host.macs && (before === peer || facts.addresses.some((one) => host.addresses.includes(one))));
+  return known.filter(
+    ({ facts, peer: before }) => facts.macs === host.macs && (before === peer || facts.addresses.some((one) => host.addresses.includes(one))),
+  );
 }
 
 /** Cloned hosts look alike: then only the key tells which of them this is. */

@@ -64,6 +64,8 @@ export interface Kind<Name extends KindName> {
   /** What is so where nothing is said: also for what a later version adds. Without one for a property it must be given. */
   readonly defaults: Partial<Specs[Name]>;
   readonly count_max: number;
+  /** Whether snapshots tell of it. */
+  readonly isRule: boolean;
   uses(spec: Specs[Name]): Use[];
   /** The nodes in whose snapshots it shows. */
   audience(name: string, spec: Specs[Name]): readonly Selector[];
@@ -77,6 +79,7 @@ export const kinds: { readonly [Name in KindName]: Kind<Name> } = {
     spec: TenantSpec,
     defaults: { description: '' },
     count_max: limits.tenants_max,
+    isRule: false,
     uses: () => [],
     audience: () => [],
   },
@@ -87,6 +90,7 @@ export const kinds: { readonly [Name in KindName]: Kind<Name> } = {
     spec: SiteSpec,
     defaults: { description: '', tenant: null, proofs: ['token'], x509_binding: 'host-id', fingerprint_certifies: false, unseal: 'own' },
     count_max: limits.sites_max,
+    isRule: false,
     uses: ({ tenant }) => usesOf('tenant', tenant === null ? [] : [tenant]),
     audience: () => [],
   },
@@ -97,6 +101,7 @@ export const kinds: { readonly [Name in KindName]: Kind<Name> } = {
     spec: RoleSpec,
     defaults: { description: '', peers: null, classes: null },
     count_max: limits.roles_max,
+    isRule: true,
     uses: ({ peers }) => usesOf('role', peers ?? []),
     audience: (name) => [{ roles: [name] }],
   },
@@ -107,6 +112,7 @@ export const kinds: { readonly [Name in KindName]: Kind<Name> } = {
     spec: PolicySpec,
     defaults: { description: '', priority: 100, effect: 'allow', from: {}, to: {}, classes: null, services: null, degraded: false },
     count_max: limits.policies_max,
+    isRule: true,
     uses: ({ from, to, services }) => [...selected(from), ...selected(to), ...usesOf('service', services ?? [])],
     audience: (_name, { from, to }) => [from, to],
   },
@@ -117,6 +123,7 @@ export const kinds: { readonly [Name in KindName]: Kind<Name> } = {
     spec: RouteSpec,
     defaults: { description: '', priority: 100, from: {}, to: null, via: [], classes: null },
     count_max: limits.routes_max,
+    isRule: true,
     uses: ({ from, to, via }) => [...selected(from), ...selected(to ?? {}), ...usesOf('node', via)],
     audience: (_name, { from, to, via }) => [from, ...(to === null ? [] : [to]), { nodes: via }],
   },
@@ -127,6 +134,7 @@ export const kinds: { readonly [Name in KindName]: Kind<Name> } = {
     spec: ServiceSpec,
     defaults: { description: '', tenant: null, protocol: 'tcp', hosts: {} },
     count_max: limits.services_max,
+    isRule: true,
     uses: ({ tenant, hosts }) => [...usesOf('tenant', tenant === null ? [] : [tenant]), ...selected(hosts)],
     audience: (_name, { hosts }) => [hosts],
   },

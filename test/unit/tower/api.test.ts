@@ -175,9 +175,9 @@ t.test('over the local socket, which only its owner may open, tokens are made, l
   const { text, token } = made.body as unknown as { text: string; token: { id: string } };
   const answer = await tower.enroll({ proof: { kind: 'token', token: text }, csr, name: 'one', listen: [] }, '192.0.2.1');
   const listed = await call('GET', '/v1/tokens');
-  t.match(listed.body, [{ id: token.id, uses: 1 }]);
+  t.match(listed.body, { items: [{ id: token.id, uses: 1 }], next: null });
   t.notMatch(JSON.stringify(listed.body), /hash|svt_/);
-  t.match((await call('GET', '/v1/nodes')).body, [{ id: answer.node, name: 'one', site: 'north' }]);
+  t.match((await call('GET', '/v1/nodes')).body, { items: [{ id: answer.node, name: 'one', site: 'north' }], next: null });
   t.notOk(Number.isNaN(Number((await call('DELETE', `/v1/tokens/${token.id}`)).body.revoked_ms)));
   t.match(await call('DELETE', '/v1/tokens/000000000000'), { status: 404, body: { code: 'not_found' } });
   t.match(await call('DELETE', '/v1/tokens/nonsense'), { status: 400, body: { code: 'request_invalid', facts: { path: '/params/id' } } });

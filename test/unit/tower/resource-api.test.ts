@@ -5,7 +5,12 @@ import { kindNames, kinds } from '../../../src/tower/resources/kinds.ts';
 import { adminApi } from '../../../src/tower/api.ts';
 import { freshDirectory } from '../../compliance/store.ts';
 import { asker } from './ask.ts';
-import { makeTower } from './support.ts';
+import { HOUR_MS, makeTower } from './support.ts';
+import { createCsr } from '../../../src/identity/csr.ts';
+import { generateKeyPair } from '../../../src/identity/keys.ts';
+import { checkEnvelope } from '../../../src/enroll/wire.ts';
+import { openSnapshot } from '../../../src/enroll/snapshot.ts';
+import type { Tower } from '../../../src/tower/tower.ts';
 
 async function serveLocal(t: Test) {
   const tower = await makeTower(t);
@@ -84,4 +89,64 @@ t.test('a document that does not fit is refused with its place, and so is one th
   await ask('POST', '/v1/sites', { name: 'a', tenant: 'port' });
   const refused = await ask('DELETE', '/v1/tenants/port', undefined, { 'if-match': '*' });
   t.match(refused, { status: 409, body: { code: 'resource_in_use', facts: { by: 'site a' } } });
+});
+
+async function enrolled(tower: Tower, name: string, site = 'harbor'): Promise<string> {
+  const { text } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
+  const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
+  return (await tower.enroll({ proof: { kind: 'token', token: text }, csr, name, site, listen: [] }, '192.0.2.1')).node;
+}
+
+t.test('nodes are listed in pages, of a site or all, found by name or id, changed without loss, and revoked', async (t) => {
+  const { tower, ask } = await serveLocal(t);
+  const ids = [];
+  for (const name of ['a', 'b', 'c']) ids.push(await enrolled(tower, name, name === 'c' ? 'airport' : 'harbor'));
+  const first = (await ask('GET', '/v1/nodes?limit=2')).body as unknown as { items: { id: string }[]; next: string };
+  const rest = (await ask('GET', `/v1/nodes?limit=2&after=${first.next}`)).body as unknown as { items: { id: string }[]; next: null };
+  t.strictSame(
+    [...first.items, ...rest.items].map((one) => one.id),
+    [...ids].sort(),
+  );
+  t.match((await ask('GET', '/v1/nodes?site=airport')).body, { items: [{ name: 'c' }], next: null });
+  const read = await ask('GET', '/v1/nodes/a');
+  t.strictSame((await ask('GET', `/v1/nodes/${ids[0]}`)).body, read.body);
+  const etag = { 'if-match': String(read.headers.etag) };
+  t.match(await ask('PATCH', '/v1/nodes/a', { roles: ['till'] }, etag), { status: 404, body: { facts: { what: 'role' } } });
+  await ask('POST', '/v1/roles', { name: 'till' });
+  t.match(await ask('PATCH', '/v1/nodes/a', { roles: ['till'] }), { status: 400, body: { facts: { path: '/headers/if-match' } } });
+  t.match(await ask('PATCH', '/v1/nodes/a', { roles: ['till'], disabled: true }, etag), { status: 200, body: { roles: ['till'], disabled: true } });
+  t.match(await ask('PATCH', '/v1/nodes/a', { disabled: false }, etag), { status: 412, body: { code: 'changed_meanwhile' } });
+  t.match(await ask('PATCH', '/v1/nodes/a', { disabled: false }, { 'if-match': '*' }), { status: 200, body: { roles: ['till'], disabled: false } });
+  t.match(await ask('PATCH', '/v1/nodes/a', { fingerprint: 'x' }, { 'if-match': '*' }), { status: 400 });
+  t.match(await ask('DELETE', '/v1/nodes/b'), { status: 200, body: { name: 'b', fingerprint: null } });
+  t.match(await ask('GET', '/v1/nodes/nobody'), { status: 404, body: { code: 'not_found', facts: { what: 'node' } } });
+  t.match((await ask('GET', '/v1/status')).body, { nodes: 3, tokens: 3 });
+});
+
+t.test('a change of a rule is told to whom it concerns, and is in its snapshot', async (t) => {
+  const { tower, ask } = await serveLocal(t);
+  const [a, b, c] = [await enrolled(tower, 'a'), await enrolled(tower, 'b'), await enrolled(tower, 'c', 'airport')];
+  const told: string[] = [];
+  tower.onChange(({ everybody, nodes }) => told.push(everybody ? 'everybody' : [...nodes].sort().join(' ')));
+  const read = async (node: string) => {
+    const { envelope } = await tower.snapshot(node);
+    return openSnapshot(checkEnvelope(envelope), { roots: tower.roots, cluster: 'alpha', node, now_ms: Date.now() });
+  };
+  t.notOk('rules' in (await read(a)), 'a cluster without rules has snapshots as before');
+  await ask('POST', '/v1/tenants', { name: 'shop' });
+  await ask('POST', '/v1/roles', { name: 'till' });
+  await ask('PATCH', '/v1/nodes/a', { roles: ['till'], tenant: 'shop' }, { 'if-match': '*' });
+  told.length = 0;
+  await ask('POST', '/v1/policies', { name: 'p', from: { roles: ['till'] }, to: { nodes: [b, c] }, classes: ['input'] });
+  t.strictSame(told, [[a, b, c].sort().join(' ')]);
+  t.match(await read(a), {
+    node: { roles: ['till'], tenant: 'shop' },
+    rules: { roles: [{ name: 'till' }], policies: [{ name: 'p', from: { roles: ['till'] }, to: { nodes: [b] }, classes: ['input'] }] },
+  });
+  t.match(await read(b), { peers: [{ id: a, roles: ['till'], tenant: 'shop' }], rules: { policies: [{ name: 'p' }] } });
+  t.notOk('rules' in (await read(c)), 'c knows nobody of the other end');
+  const { version } = await tower.snapshot(a);
+  await ask('DELETE', '/v1/policies/p', undefined, { 'if-match': '*' });
+  t.ok((await tower.snapshot(a)).version > version);
+  t.strictSame((await read(a)).rules?.policies, []);
 });

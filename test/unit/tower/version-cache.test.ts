@@ -3,13 +3,13 @@ import fc from 'fast-check';
 import t from 'tap';
 import type { AppEndpoint } from '../../../src/enroll/app-wire.ts';
 import { limits } from '../../../src/base/limits.ts';
-import { AppCache } from '../../../src/tower/app-cache.ts';
+import { VersionCache } from '../../../src/tower/version-cache.ts';
 
 const endpoint: AppEndpoint = { node: '0123456789ab', attachment: '', mac: '02:00:00:00:00:01', address4: '10.9.0.2', address6: null };
 const many = (count: number) => Array.from({ length: count }, () => endpoint);
 
 t.test('what was read at another version is not believed', async (t) => {
-  const cache = new AppCache();
+  const cache = new VersionCache<AppEndpoint>(limits.app_cache_endpoints_max);
   cache.set('shop', 5, many(2));
   t.equal(cache.get('shop', 5)?.length, 2);
   t.equal(cache.get('shop', 6), null);
@@ -20,7 +20,7 @@ t.test('what was read at another version is not believed', async (t) => {
 });
 
 t.test('the one not asked for longest is forgotten first', async (t) => {
-  const cache = new AppCache(10);
+  const cache = new VersionCache<AppEndpoint>(10);
   cache.set('a', 1, many(4));
   cache.set('b', 1, many(4));
   t.ok(cache.get('a', 1));
@@ -36,7 +36,7 @@ t.test('whatever is put in, it holds no more than it may, and what it gives is w
   const steps = fc.array(fc.tuple(fc.constantFrom('a', 'b', 'c', 'd'), fc.nat({ max: 3 }), fc.nat({ max: 8 })), { maxLength: 60 });
   fc.assert(
     fc.property(steps, (moves) => {
-      const cache = new AppCache(12);
+      const cache = new VersionCache<AppEndpoint>(12);
       const put = new Map<string, number>();
       return moves.every(([network, version, count]) => {
         const found = cache.get(network, version);
