@@ -72,8 +72,11 @@ function checkUsable(grant: Grant, site: string | null, at_ms: number): void {
 }
 
 /** One that was removed a moment ago is as good as revoked. */
-export async function findUsable(db: Kysely<Tables>, kind: ProofKind, id: string, site: string | null, at_ms: number): Promise<Grant> {
-  const grant = await findGrant(db, kind, id);
+async function findUsable(db: Kysely<Tables>, kind: ProofKind, id: string, site: string | null, at_ms: number): Promise<Grant> {
+  return mustBeUsable(await findGrant(db, kind, id), kind, site, at_ms);
+}
+
+export function mustBeUsable(grant: Grant | null, kind: ProofKind, site: string | null, at_ms: number): Grant {
   if (grant === null) throw kind === 'token' ? new SelvedgeError('token_revoked') : new SelvedgeError('proof_revoked', { kind });
   checkUsable(grant, site ?? grant.site, at_ms);
   return grant;

@@ -8,7 +8,7 @@ import type { By, PageRequest } from './resources/resource-store.ts';
 import type { Admission, NewGrant, NewNode, ProofStore } from './proof-store.ts';
 import type { NodeRow } from './store.ts';
 import { recordChange, scopeOfSite } from './store-sql-change.ts';
-import { answeredBefore, countOf, findGrant, findUsable, grantRow, mustFindGrant, preparedBefore, takeUse, usedBy } from './store-sql-grants.ts';
+import { answeredBefore, countOf, findGrant, grantRow, mustBeUsable, mustFindGrant, preparedBefore, takeUse, usedBy } from './store-sql-grants.ts';
 import { insertNode, mustFind, nodeRow, scopesOf, siteSettingsOf } from './store-sql-nodes.ts';
 
 type Tx = Transaction<Tables>;
@@ -142,9 +142,11 @@ export class SqlProofStore implements ProofStore {
 
   admit(claim: Claim, csrHash: string, site: string | null, at_ms: number): Promise<Admission> {
     return this.#read(async (db) => {
+      // The grant first: whoever uses it up in between with the same request is then found as its answer.
+      const grant = 'grant' in claim ? await findGrant(db, claim.grant.kind, claim.grant.id) : null;
       const answered = await answeredBefore(db, claim, csrHash);
       if ('returning' in claim) return { answered, site: claim.returning.site };
-      if (answered === null) await findUsable(db, claim.grant.kind, claim.grant.id, site, at_ms);
+      if (answered === null) mustBeUsable(grant, claim.grant.kind, site, at_ms);
       return { answered, site: site ?? claim.grant.site };
     });
   }
