@@ -7,6 +7,7 @@ import type { Command } from 'commander';
 import { type Static, Type } from 'typebox';
 import { asSelvedgeError } from '../src/base/errors.ts';
 import { YamlFile } from '../src/config/yaml-file.ts';
+import { PlatformSettings } from '../src/enroll/platform/settings.ts';
 
 const Text = Type.String({ minLength: 1, maxLength: 4096, description: 'a path' });
 const Port = Type.Integer({ minimum: 1, maximum: 65_535, description: 'a whole number from 1 to 65535' });
@@ -33,7 +34,10 @@ const app = {
 };
 
 export const NodeConfig = Type.Object({ ...shared, ...app }, { additionalProperties: false });
-export const TowerConfig = Type.Object({ ...shared, udp_port: Type.Optional(Port) }, { additionalProperties: false });
+export const TowerConfig = Type.Object(
+  { ...shared, udp_port: Type.Optional(Port), platforms: Type.Optional(PlatformSettings) },
+  { additionalProperties: false },
+);
 
 type Schema = typeof NodeConfig | typeof TowerConfig;
 

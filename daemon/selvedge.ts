@@ -11,6 +11,7 @@ import { joinCommand, preflightCommand } from './cli/join.ts';
 import { labCommand } from './cli/lab.ts';
 import { Interrupted, peersCommand, pingCommand, sendCommand, statusCommand } from './cli/mesh.ts';
 import { nodeCommand } from './cli/node.ts';
+import { platformCommand } from './cli/platform.ts';
 import { exitCodes, printJson, printLine, reportError } from './cli/output.ts';
 
 const exitHelp = `
@@ -40,7 +41,7 @@ async function makeProgram([first]: readonly string[]): Promise<Command> {
   const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
   program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(appCommand()).addCommand(nodeCommand());
-  program.addCommand(preflightCommand()).addCommand(hostCommand()).addCommand(callHomeCertCommand());
+  program.addCommand(preflightCommand()).addCommand(hostCommand()).addCommand(callHomeCertCommand()).addCommand(platformCommand());
   for (const command of resourceCommands()) program.addCommand(command);
   program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run', first));
   program.addCommand(await heavyCommand('netcheck', 'does UDP (QUIC), does TCP pass to the tower, and do the clocks agree', first));

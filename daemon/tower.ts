@@ -6,6 +6,7 @@ import { Command } from 'commander';
 import type { Api } from '../src/api/http.ts';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
 import { TOWER_ID, TOWER_SITE, toHex } from '../src/base/ids.ts';
+import { type PlatformSettings, platformProofs } from '../src/enroll/platform/settings.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl, registerSend } from '../src/node/control-routes.ts';
 import { Host } from '../src/peering/host.ts';
@@ -38,6 +39,8 @@ interface RunFlags extends UnsealSource {
   readonly udpPort?: number;
   readonly advertise?: string[];
   readonly governor: boolean;
+  /** From the configuration file alone. */
+  readonly platforms?: PlatformSettings;
 }
 
 async function init({ cluster, state, vtepRange, json, ...source }: InitFlags): Promise<void> {
@@ -72,7 +75,7 @@ async function run(flags: RunFlags): Promise<void> {
 }
 
 async function start(
-  { state, listen, port, udpPort = port, advertise, governor, ...source }: RunFlags,
+  { state, listen, port, udpPort = port, advertise, governor, platforms = {}, ...source }: RunFlags,
   closers: Closers,
   log: ReturnType<typeof makeLog>,
 ): Promise<Tower> {
@@ -83,7 +86,8 @@ async function start(
   await refuseIfInUse(socket);
   const hosts = advertise ?? (isAny(listen) ? [] : [listen]);
   const endpoints = hosts.map((host) => ({ host, tcp: port, udp: udpPort }));
-  const tower = await openTower({ state, unseal, ...(endpoints.length > 0 && { endpoints }), clock: systemClock, random: systemRandom });
+  const proofs = await platformProofs(platforms, systemClock);
+  const tower = await openTower({ state, unseal, proofs, ...(endpoints.length > 0 && { endpoints }), clock: systemClock, random: systemRandom });
   closers.add(() => tower.close());
   // Connections that come before the API is made wait for it; the host ends them if it never is.
   const api = Promise.withResolvers<Api>();

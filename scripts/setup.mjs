@@ -7,7 +7,7 @@
  * For `start` everything that the lab needs must be there; for `test` what is missing is told, and the tests of the lab fail.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildNative, root } from './native.mjs';
 import { environment, findProgram, Missing, reporter, run } from './terminal.mjs';
@@ -118,6 +118,35 @@ async function systemPackages() {
   report.done(`installed ${names.join(', ')}`);
 }
 
+/** What tests run of Python (scripts/test-requirements.txt), in an environment of its own that no other program sees. */
+async function pythonForTests() {
+  const wanted = join(root, 'scripts/test-requirements.txt');
+  const folder = join(root, '.selvedge/python');
+  const stamp = join(folder, 'installed.txt');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === readFileSync(wanted, 'utf8')) return;
+  const report = reporter('python packages');
+  report.start('installing what plays AWS in tests');
+  rmSync(folder, { recursive: true, force: true });
+  try {
+    try {
+      await run('python3', ['-m', 'venv', folder]);
+    } catch (error) {
+      // Debian keeps the part that makes environments in a package of its own.
+      if (findProgram('apt-get') === null || process.getuid?.() !== 0) throw error;
+      const env = { ...environment, DEBIAN_FRONTEND: 'noninteractive' };
+      await run('apt-get', ['update', '-q'], { env });
+      await run('apt-get', ['install', '-y', '-q', '--no-install-recommends', 'python3-venv'], { env });
+      await run('python3', ['-m', 'venv', '--clear', folder]);
+    }
+    await run(join(folder, 'bin/pip'), ['install', '-q', '--disable-pip-version-check', '-r', wanted]);
+  } catch (error) {
+    report.failed();
+    throw new Missing(`${error.message}\nThe tests that ask AWS need Python 3.10 or later, with venv, and the packages of scripts/test-requirements.txt.`);
+  }
+  writeFileSync(stamp, readFileSync(wanted));
+  report.done('ready');
+}
+
 /** Tries, in a network namespace that ends with the command, what the lab will do. */
 const kernelTrial = `
 ip link add s0 type veth peer name s1 || echo 'veth pairs (CONFIG_VETH, module veth)'
@@ -159,9 +188,19 @@ async function setUp(goal) {
       labProblem = error.message;
     }
   }
+  let pythonProblem = null;
+  if (goal === 'test') {
+    try {
+      await pythonForTests();
+    } catch (error) {
+      if (!(error instanceof Missing)) throw error;
+      pythonProblem = error.message;
+    }
+  }
   await buildNative();
   if (goal !== 'install' || existsSync(join(root, 'node_modules/tap'))) await testRunner();
   if (labProblem !== null) process.stdout.write(`\nThe tests of the lab will fail here:\n${labProblem}\n\n`);
+  if (pythonProblem !== null) process.stdout.write(`\nThe tests that ask AWS will fail here:\n${pythonProblem}\n\n`);
   process.stdout.write(`set-up: ready (${((performance.now() - started) / 1000).toFixed(1)} s)\n`);
 }
 

@@ -46,6 +46,18 @@ const channel = shape({
 });
 export const token = shape({ id: text, uses: number, uses_max: number, site: maybe(text), expires_ms: number, revoked_ms: maybe(number) });
 
+const platformHost = shape({
+  kind: text,
+  id: text,
+  facts,
+  site: maybe(text),
+  name: maybe(text),
+  uses: number,
+  uses_max: number,
+  expires_ms: maybe(number),
+  revoked_ms: maybe(number),
+});
+
 const appNetwork = { name: text, vni: number, subnet4: maybe(text), subnet6: maybe(text), mtu: maybe(number), learning: flag };
 const appEndpoint = { attachment: text, mac: text, address4: maybe(text), address6: maybe(text) };
 const appMember = {
@@ -62,10 +74,13 @@ const appMember = {
 export type AppNetwork = ReturnType<typeof readAppNetwork>;
 export type AppMember = ReturnType<typeof readAppShown>['members'][number];
 export type Channel = ReturnType<typeof channel>;
+export type PlatformHost = ReturnType<typeof platformHost>;
 export type Token = ReturnType<typeof token>;
 
 export const readChannels = whole(shape({ self: facts, channels: list(channel) }));
 export const readPeers = whole(shape({ peers: list(shape({ peer: text, name: text, site: text, state: text, remote: maybe(text) })) }));
+export const readPlatformHost = whole(platformHost);
+export const readPlatformHosts = whole(list(platformHost));
 export const readToken = whole(token);
 export const readCreated = whole(shape({ text, token }));
 export const readAppNetwork = whole(shape(appNetwork));

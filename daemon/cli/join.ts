@@ -10,6 +10,7 @@ import { parseFingerprint } from '../../src/identity/fingerprint.ts';
 import { readFileBounded } from '../../src/identity/files.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../../src/identity/unseal.ts';
 import { address, DEFAULT_NODE_STATE } from './arguments.ts';
+import { DEFAULT_KUBERNETES_API, DEFAULT_POD_TOKEN, DEFAULT_STS_HOST, type PlatformFlags, platformMaker } from './join-proof.ts';
 import { printJson, printLine } from './output.ts';
 
 interface TowerFlags {
@@ -22,11 +23,10 @@ interface TowerFlags {
   readonly json?: boolean;
 }
 
-interface JoinFlags extends TowerFlags, UnsealSource {
+interface JoinFlags extends TowerFlags, UnsealSource, PlatformFlags {
   readonly proof: 'token' | 'host-id' | 'x509' | 'fingerprint';
   readonly certificate?: string;
   readonly hostId?: string;
-  readonly cluster?: string;
   readonly callHome?: string;
   readonly state: string;
 }
@@ -38,6 +38,7 @@ Examples:
   selvedge join --tower gate.example --tls system --fingerprint sha256:4e1d… --cluster edge --proof x509 --certificate call-home.pem
   selvedge join --call-home call-home.json
   selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --cluster edge --proof fingerprint
+  selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --platform aws --cluster edge
   selvedged --listen 192.0.2.7`;
 
 export function joinCommand(): Command {
@@ -46,7 +47,14 @@ export function joinCommand(): Command {
     .option('--token-file <file>', 'file with the token; - reads it from standard input')
     .option('--certificate <file>', 'PEM file of proof x509: private key and certificate; one that the tower issued is removed when the node is enrolled')
     .option('--host-id <id>', "this host's id (default: what `selvedge host id` prints)")
+    .option('--platform <name>', 'instead of --proof, what the platform says of this host: aws, google, kubernetes')
     .option('--cluster <name>', 'the name of the cluster, where no token tells it')
+    .option('--sts-host <host>', `with --platform aws: the endpoint to sign for (default: ${DEFAULT_STS_HOST})`)
+    .option('--pod-token-file <file>', `with --platform kubernetes: the projected token (default: ${DEFAULT_POD_TOKEN})`)
+    .option(
+      '--kubernetes-api <address>',
+      `with --platform kubernetes: the API server; none hands over the projected token itself (default: ${DEFAULT_KUBERNETES_API})`,
+    )
     .option('--call-home <file>', 'what `selvedge preflight` wrote, instead of all of the above')
     .option('--name <name>', "the node's name (default: the host's)")
     .option('--site <name>', "the node's site (default: the token's, else `default`)")
@@ -114,6 +122,12 @@ async function howToJoin(flags: JoinFlags): Promise<How> {
   const fingerprint = parseFingerprint(needed('fingerprint', flags.fingerprint));
   const name = flags.name ?? hostname().split('.')[0]?.toLowerCase() ?? '';
   const rest = { tower, fingerprint, tls: tlsOf(flags.tls), name, ...(flags.site !== undefined && { site: flags.site }) };
+  if (flags.platform !== undefined && flags.tokenFile !== undefined)
+    throw new SelvedgeError('argument_invalid', { name: 'token-file', why: 'either --token-file or --platform says how this host shows who it is' });
+  if (flags.platform !== undefined) {
+    const { maker, cluster } = await platformMaker(flags.platform, flags);
+    return { ...rest, proof: maker, cluster };
+  }
   if (flags.proof === 'token') {
     const { tokenMaker } = await import('../../src/enroll/proofs/token.ts');
     const proof = tokenMaker(await readTokenFile(needed('token-file', flags.tokenFile)));

@@ -141,6 +141,8 @@ export const errorTable = {
   jwt_expired: { wire: 211, message: 'JWT is not valid now: {why}', remedy: 'Get a fresh one; if it is fresh, compare the clocks of this tower and of the issuer.' },
   jwt_keys_unavailable: { wire: 212, message: 'keys of issuer {issuer} cannot be had: {why}', remedy: 'Check the key set of that issuer in the configuration, and that the tower reaches its address.' },
   outbound_refused: { wire: 213, message: 'no request is sent to {url}: {why}', remedy: 'Correct the address; what is allowed stands in the configuration (hosts, inside).' },
+  platform_unmatched: { wire: 214, message: '{kind} identity {subject} is not among those recorded', remedy: 'Record it at the tower with `selvedge platform add`; docs/enrollment/ says which facts count.' },
+  platform_unavailable: { wire: 215, message: 'the authority of {kind} cannot be asked: {why}', remedy: 'Try again; check its address in the configuration and the path to it.' },
   // Who may use the API.
   scope_denied: { wire: 220, message: '{actor} has scope {has}; this needs {scope}', remedy: 'Ask as somebody who has that scope; `selvedge session show` tells what you have.' },
   // The tower's resources, its audit log, its backups.

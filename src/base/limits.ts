@@ -212,7 +212,10 @@ export const limits = {
   /** Between two fetches, however many tokens name keys that nobody knows. */
   jwks_refetch_ms_min: 10_000,
   outbound_ms_max: 5_000,
-  outbound_url_chars_max: 2_048,
+  outbound_url_chars_max: 8 * KIB,
+  platform_answer_bytes_max: 32 * KIB,
+  platform_endpoints_max: 64,
+  platform_facts_max: 8,
 
   // Files.
   config_file_bytes_max: 1 * MIB,

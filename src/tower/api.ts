@@ -26,6 +26,7 @@ import { appRoutes } from './app-api.ts';
 import { grantRoutes } from './grant-api.ts';
 import type { GrantView } from './granting.ts';
 import { nodeRoutes } from './node-api.ts';
+import { platformRoutes } from './platform-api.ts';
 import { resourceRoutes } from './resource-api.ts';
 import type { Tower } from './tower.ts';
 
@@ -101,6 +102,7 @@ function towerRoutes(tower: Tower, { onFailure, onRoute, register }: TowerApiOpt
     adminRoutes(api, tower);
     nodeRoutes(api, tower);
     appRoutes(api, tower);
+    platformRoutes(api, tower);
     resourceRoutes(api, tower);
     grantRoutes(api, tower);
     register?.(scope);

@@ -5,6 +5,7 @@ import { type Api, ErrorSchema } from '../api/http.ts';
 import { PageQuery, pageOf, readPage } from '../api/pages.ts';
 import { limits } from '../base/limits.ts';
 import { proofKinds } from '../enroll/proof.ts';
+import { HostIdText } from '../enroll/proofs/host-id.ts';
 import { Label } from '../enroll/shapes.ts';
 import { Base64, bytesOf, Certificate } from '../enroll/wire.ts';
 import { toBase64 } from '../identity/base64.ts';
@@ -15,21 +16,19 @@ const Time = Type.Number({ description: 'milliseconds since the epoch' });
 const maybe = <Schema extends Parameters<typeof Type.Optional>[0]>(schema: Schema) => Type.Union([schema, Type.Null()]);
 const closed = { additionalProperties: false } as const;
 
-const HostKind = Type.Enum(['host-id', 'aws', 'google', 'kubernetes'], { description: 'a host id, or an identity at a platform' });
 const GrantId = Type.String({ minLength: 1, maxLength: limits.grant_id_chars_max });
-const Shared = {
+const Bounds = {
   site: Type.Optional(Label),
   tenant: Type.Optional(maybe(Label)),
-  uses: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.token_uses_max })),
   sources: Type.Optional(Type.Array(Type.String({ maxLength: 43 }), { maxItems: limits.grant_sources_max, description: 'networks from which it may be used' })),
 };
+const Shared = { ...Bounds, uses: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.token_uses_max })) };
 const NewHost = Type.Object(
   {
     id: GrantId,
-    kind: Type.Optional(HostKind),
     name: Type.Optional(Label),
     life_ms: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.token_life_ms_max })),
-    ...Shared,
+    ...Bounds,
   },
   closed,
 );
@@ -67,11 +66,10 @@ const answers = { 200: Shown, ...errors };
 const pages = { 200: pageOf(Shown), ...errors };
 
 export function grantRoutes(api: Api, { grants }: Tower): void {
-  const HostQuery = Type.Object({ ...PageQuery.properties, kind: Type.Optional(HostKind) }, closed);
-  api.get('/v1/hosts', { ...management, schema: { querystring: HostQuery, response: pages } }, async ({ query: { kind = 'host-id', ...query } }) =>
+  api.get('/v1/hosts', { ...management, schema: { querystring: PageQuery, response: pages } }, async ({ query }) =>
     readPage(
       query,
-      (request) => grants.page(kind, request),
+      (request) => grants.page('host-id', request),
       (row) => row.id,
       shown,
     ),
@@ -79,10 +77,9 @@ export function grantRoutes(api: Api, { grants }: Tower): void {
   api.post('/v1/hosts', { ...management, schema: { body: NewHost, response: answers } }, async ({ body, caller }) =>
     shown(await grants.addHost(body, caller.actor)),
   );
-  // In the query, since ids of platforms have slashes.
-  const Which = Type.Object({ id: GrantId, kind: Type.Optional(HostKind) }, closed);
-  api.delete('/v1/hosts', { ...management, schema: { querystring: Which, response: answers } }, async ({ query: { id, kind = 'host-id' }, caller }) =>
-    shown(await grants.removeHost(kind, id, caller.actor)),
+  const ById = Type.Object({ id: HostIdText });
+  api.delete('/v1/hosts/:id', { ...management, schema: { params: ById, response: answers } }, async ({ params: { id }, caller }) =>
+    shown(await grants.removeHost(id, caller.actor)),
   );
 
   api.get('/v1/call-home-certs', { ...management, schema: { querystring: PageQuery, response: pages } }, async ({ query }) =>

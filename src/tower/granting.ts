@@ -75,14 +75,10 @@ export function readSources(texts: readonly string[]): string[] {
 
 export interface HostRequest {
   readonly id: string;
-  /** `host-id` unless told; else a platform, whose identities are then meant. */
-  readonly kind?: 'host-id' | 'aws' | 'google' | 'kubernetes';
   readonly site?: string;
   readonly tenant?: string | null;
-  /** Of the node that it becomes; only where it is for one. */
+  /** Of the node that it becomes. */
   readonly name?: string;
-  /** How many nodes it is for; 1 unless told, and for a host id always. */
-  readonly uses?: number;
   /** For ever, unless told. */
   readonly life_ms?: number;
   readonly sources?: readonly string[];
@@ -90,13 +86,11 @@ export interface HostRequest {
 
 /** @throws argument_invalid */
 export function newHost(request: HostRequest, now_ms: number): NewGrant {
-  const { kind = 'host-id', life_ms, tenant = null, name, uses = 1 } = request;
-  // Labels and hardware spell a host's id in either case; platforms mean what they write.
-  const id = kind === 'host-id' ? checkHostId(request.id).toLowerCase() : checkGrantId(request.id);
-  const usesMax = checkUses(uses);
-  if (kind === 'host-id' && usesMax !== 1) throw new SelvedgeError('argument_invalid', { name: 'uses', why: 'a host id is for one node' });
+  const { life_ms, tenant = null } = request;
+  // Labels and hardware spell an id in either case.
+  const id = checkHostId(request.id).toLowerCase();
   const expires_ms = life_ms === undefined ? null : Math.floor(now_ms + checkLife(life_ms));
-  return { kind, id, ...settled({ ...request, tenant, ...(name !== undefined && { name }) }, usesMax), expires_ms, detail: {} };
+  return { kind: 'host-id', id, ...settled({ ...request, tenant }, 1), expires_ms, detail: {} };
 }
 
 export interface CallHomeRequest {
@@ -183,9 +177,4 @@ function checkHostId(text: string): string {
   if (/^[A-Za-z0-9][A-Za-z0-9._:-]*$/.test(text) && text.length >= limits.host_id_chars_min && text.length <= limits.host_id_chars_max) return text;
   const why = `'${text}' is not an id: ${limits.host_id_chars_min} to ${limits.host_id_chars_max} letters, digits and . _ : - of ASCII`;
   throw new SelvedgeError('argument_invalid', { name: 'host id', why });
-}
-
-function checkGrantId(text: string): string {
-  if (/^[\x21-\x7e]+$/.test(text) && text.length <= limits.grant_id_chars_max) return text;
-  throw new SelvedgeError('argument_invalid', { name: 'id', why: `1 to ${limits.grant_id_chars_max} printable characters of ASCII, no spaces` });
 }

@@ -50,8 +50,8 @@ export class Grants {
   }
 
   /** It can be granted anew afterwards; a node that it made stays. @throws not_found */
-  async removeHost(kind: ProofKind, id: string, actor: string): Promise<GrantView> {
-    return grantView(await this.#parts.store.removeGrant(kind, kind === 'host-id' ? id.toLowerCase() : id, this.#by(actor)));
+  async removeHost(id: string, actor: string): Promise<GrantView> {
+    return grantView(await this.#parts.store.removeGrant('host-id', id.toLowerCase(), this.#by(actor)));
   }
 
   /**

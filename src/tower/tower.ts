@@ -34,6 +34,7 @@ import { Grants, type GrantsParts } from './grants.ts';
 import { checkLive } from './live.ts';
 import { Nonces } from './nonces.ts';
 import { preflight } from './preflight.ts';
+import { PlatformHosts } from './platform-hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
@@ -82,6 +83,7 @@ export class Tower {
   readonly app: AppNetworks;
   /** Hosts, call-home certificates and authorities, as an operator makes them. */
   readonly grants: Grants;
+  readonly platformHosts: PlatformHosts;
   readonly resources: Resources;
   readonly #row: ClusterRow;
   readonly #store: Store;
@@ -106,6 +108,7 @@ export class Tower {
     const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.authority.root] });
     this.#trust = { version, roots: [...roots] };
     this.app = new AppNetworks({ store: parts.store, clock: parts.clock, tell: (nodes) => this.#tell({ site: null, nodes }) });
+    this.platformHosts = new PlatformHosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
     const { clock, random } = parts;
     this.#granting = { cluster: this.cluster, store: parts.store.proofs, authority: () => this.#authority, clock, random };

@@ -53,7 +53,7 @@ proofCompliance(t, {
     return {
       maker: hostIdMaker('sn-0042'),
       other: hostIdMaker('SN-0043'),
-      revoke: () => tower.grants.removeHost('host-id', 'SN-0042', 'test'),
+      revoke: () => tower.grants.removeHost('SN-0042', 'test'),
       uses: () => usesOf(tower, 'host-id', 'sn-0042'),
     };
   },
@@ -171,7 +171,7 @@ t.test('a host id gives its node the name that it was registered with, is never 
   );
   t.equal(refusals[0], refusals[1]);
   await tower.revokeNode(answer.node);
-  await tower.grants.removeHost('host-id', 'SN-0042', 'test');
+  await tower.grants.removeHost('SN-0042', 'test');
   await tower.grants.addHost({ id: 'SN-0042', site: SITE, name: 'till-42' }, 'test');
   const again = await tower.enroll((await requestOf(tower, hostIdMaker('SN-0042'))).request, PEER);
   t.equal(again.name, 'till-42');

@@ -9,6 +9,7 @@ import { callHomeCertCommand } from '../../daemon/cli/call-home-cert.ts';
 import { tokenCommand } from '../../daemon/cli/enroll.ts';
 import { hostCommand } from '../../daemon/cli/host.ts';
 import { joinCommand, preflightCommand } from '../../daemon/cli/join.ts';
+import { platformCommand } from '../../daemon/cli/platform.ts';
 import { labCommand } from '../../daemon/cli/lab.ts';
 import { peersCommand, pingCommand, sendCommand, statusCommand } from '../../daemon/cli/mesh.ts';
 import { netcheckCommand } from '../../daemon/cli/netcheck.ts';
@@ -61,6 +62,7 @@ t.test('docs/cli.md tells, where it tells of a command, each of its options, and
     hostCommand(),
     callHomeCertCommand(),
     tokenCommand(),
+    platformCommand(),
     appCommand(),
     labCommand(),
     towerCommand(),
