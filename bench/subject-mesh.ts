@@ -9,7 +9,14 @@ import { systemRandom, systemTimers } from '../src/transport/system.ts';
 import { TcpTransport } from '../src/transport/tcp.ts';
 import { ACCEPTOR, type Acceptor, CHUNK_BYTES, CLUSTER, type Dialer, ECHO_BYTES, inParallel, type Pki, SITE } from './subject.ts';
 
-const quiet = { log: () => {}, nameOf: (node: string) => node, versions: () => ({ directory: 1, trust: 1 }), mayBegin: () => null, isGoverned: true };
+const quiet = {
+  log: () => {},
+  nameOf: (node: string) => node,
+  versions: () => ({ directory: 1, trust: 1 }),
+  judgeAgain: () => {},
+  mayBegin: () => null,
+  isGoverned: true,
+};
 
 const SINK_BYTES = 256 * 1024;
 

@@ -5,7 +5,9 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { type Static, Type } from 'typebox';
+import { scopes } from '../src/api/access.ts';
 import { asSelvedgeError } from '../src/base/errors.ts';
+import { jwtAlgorithms } from '../src/identity/jwks.ts';
 import { YamlFile } from '../src/config/yaml-file.ts';
 import { PlatformSettings } from '../src/enroll/platform/settings.ts';
 
@@ -34,8 +36,34 @@ const app = {
 };
 
 export const NodeConfig = Type.Object({ ...shared, ...app }, { additionalProperties: false });
+
+/** Whose JWTs begin API sessions at the tower, for which audience, and what they may do then. */
+const Login = Type.Object(
+  {
+    name: Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', maxLength: 63, description: 'a name: lower-case letters, digits and hyphens' }),
+    issuer: Type.String({ minLength: 1, maxLength: 1024, description: 'what the claim iss says' }),
+    audience: Type.String({ minLength: 1, maxLength: 1024, description: 'what the claim aud says' }),
+    keys_file: Text,
+    algorithms: Type.Optional(
+      Type.Array(Type.Enum([...jwtAlgorithms]), { minItems: 1, maxItems: jwtAlgorithms.length, description: `a list of ${jwtAlgorithms.join(', ')}` }),
+    ),
+    scopes: Type.Array(Type.Enum([...scopes]), { minItems: 1, maxItems: scopes.length, description: `a list of ${scopes.join(', ')}` }),
+    subjects: Type.Optional(
+      Type.Array(Type.String({ minLength: 1, maxLength: 1024 }), { minItems: 1, maxItems: 256, description: 'a list of what the claim sub may say' }),
+    ),
+  },
+  { additionalProperties: false },
+);
+export type LoginConfig = Static<typeof Login>;
+
 export const TowerConfig = Type.Object(
-  { ...shared, udp_port: Type.Optional(Port), platforms: Type.Optional(PlatformSettings) },
+  {
+    ...shared,
+    udp_port: Type.Optional(Port),
+    platforms: Type.Optional(PlatformSettings),
+    service_tokens: Type.Optional(Text),
+    logins: Type.Optional(Type.Array(Login, { maxItems: 32, description: 'a list of logins: docs/access.md' })),
+  },
   { additionalProperties: false },
 );
 

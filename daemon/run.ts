@@ -29,6 +29,19 @@ export function untilStopped(): Promise<NodeJS.Signals> {
   });
 }
 
+/** For what waits at the start: its signal is aborted, with a reason that `isStop` knows, when the daemon is asked to end. */
+export function abortOn(stopped: Promise<NodeJS.Signals>): AbortSignal {
+  const controller = new AbortController();
+  void stopped.then((signal) => controller.abort(new Stop(signal)));
+  return controller.signal;
+}
+
+export function isStop(error: unknown): boolean {
+  return error instanceof Stop;
+}
+
+class Stop extends Error {}
+
 /** Call it before closing: closing that does not come to its end, or what still holds the process after it, is a bug, is named, and does not keep a host from restarting it. */
 export function endSoon(log: Log): void {
   setTimeout(() => {

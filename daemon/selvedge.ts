@@ -11,8 +11,11 @@ import { joinCommand, preflightCommand } from './cli/join.ts';
 import { labCommand } from './cli/lab.ts';
 import { Interrupted, peersCommand, pingCommand, sendCommand, statusCommand } from './cli/mesh.ts';
 import { nodeCommand } from './cli/node.ts';
+import { storeCommand } from './cli/store.ts';
+import { operatorCommand } from './cli/operator.ts';
 import { platformCommand } from './cli/platform.ts';
 import { exitCodes, printJson, printLine, reportError } from './cli/output.ts';
+import { sessionCommand } from './cli/session.ts';
 
 const exitHelp = `
 Examples:
@@ -40,7 +43,8 @@ async function main(argv: readonly string[]): Promise<number> {
 async function makeProgram([first]: readonly string[]): Promise<Command> {
   const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
-  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(appCommand()).addCommand(nodeCommand());
+  program.addCommand(operatorCommand()).addCommand(sessionCommand());
+  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(appCommand()).addCommand(nodeCommand()).addCommand(storeCommand());
   program.addCommand(preflightCommand()).addCommand(hostCommand()).addCommand(callHomeCertCommand()).addCommand(platformCommand());
   for (const command of resourceCommands()) program.addCommand(command);
   program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run', first));

@@ -9,13 +9,15 @@ import { callHome } from '../src/enroll/call-home.ts';
 import { hostFacts } from '../src/enroll/host-facts.ts';
 import { CALL_HOME_FILE, callHomeBy } from '../src/enroll/preflight.ts';
 import { readIdentity } from '../src/enroll/state.ts';
-import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
+import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { Agent } from '../src/node/agent.ts';
 import type { AppConfig } from '../src/node/app.ts';
 import { controlServer } from '../src/node/control-server.ts';
+import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
+import { descriptor } from './cli/arguments.ts';
 import { applyConfig, NodeConfig } from './config.ts';
-import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
+import { abortOn, Closers, endSoon, isStop, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/node';
 const DEFAULT_PORT = 443;
@@ -35,10 +37,10 @@ async function run({ state, listen, port, advertise, governor, ...rest }: Flags)
   const stopped = untilStopped();
   try {
     // Before its key: on a host that has not joined, neither is there, and joining makes both.
-    if ((await readIdentity(state)) === null) await finishPreflight(state, rest, log);
-    const unseal = await loadUnsealKey(rest);
+    if ((await readIdentity(state)) === null) await finishPreflight(state, rest, abortOn(stopped), log);
     const socket = join(state, 'selvedged.sock');
     await refuseIfInUse(socket);
+    const unseal = await startKey({ state, source: rest, signal: abortOn(stopped), log });
     const at = listen === undefined ? null : { host: listen, port, advertise: advertise ?? [listen] };
     const agent = await Agent.start({ state, unseal, listen: at, isGoverned: governor, app: rest, log });
     closers.add(() => agent.close());
@@ -53,6 +55,9 @@ async function run({ state, listen, port, advertise, governor, ...rest }: Flags)
     log('node runs', { cluster, site, node, name, listen: listen ?? null, port: listen === undefined ? null : port });
     const signal = await stopped;
     log('node stops', { signal });
+  } catch (error) {
+    // Asked to end while it waited for somebody who says the key of its store.
+    if (!isStop(error)) throw error;
   } finally {
     endSoon(log);
     await closers.close();
@@ -60,13 +65,20 @@ async function run({ state, listen, port, advertise, governor, ...rest }: Flags)
 }
 
 /** What an installer began with `selvedge preflight` becomes a node at the first start. @throws not_enrolled where nobody did */
-async function finishPreflight(state: string, source: UnsealSource, log: ReturnType<typeof makeLog>): Promise<void> {
+async function finishPreflight(state: string, source: UnsealSource, signal: AbortSignal, log: ReturnType<typeof makeLog>): Promise<void> {
   const file = join(state, CALL_HOME_FILE);
   if (!existsSync(file)) throw new SelvedgeError('not_enrolled', { path: state });
   const [how, unseal] = [await callHomeBy(file, systemTimers.clock.wall()), await loadOrCreateUnsealKey(source)];
   const facts = await hostFacts(how.cluster);
   const onRetry = (error: SelvedgeError) => log('call-home fails', { code: error.code, reason: error.message });
-  await callHome({ ...how, state, unseal, listen: [], ...(facts !== null && { facts }), timers: systemTimers, random: systemRandom, onRetry });
+  const given = { ...how, state, unseal, listen: [], ...(facts !== null && { facts }), signal, onRetry };
+  try {
+    await callHome({ ...given, timers: systemTimers, random: systemRandom });
+  } catch (error) {
+    // What being asked to end looks like from within a request is no failure of the tower.
+    signal.throwIfAborted();
+    throw error;
+  }
 }
 
 if (import.meta.main) {
@@ -74,8 +86,9 @@ if (import.meta.main) {
     .description('keeps this host in the mesh')
     .option('--config <file>', 'configuration file (YAML); flags win over it')
     .option('--state <dir>', 'state directory, as `selvedge join` made it', DEFAULT_STATE)
-    .option('--key-file <file>', `key file that unseals the store (default: ${DEFAULT_KEY_FILE})`)
+    .option('--key-file <file>', `key file that unseals the store (default for a store that is sealed with one: ${DEFAULT_KEY_FILE})`)
     .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
+    .option('--passphrase-fd <number>', 'descriptor with a passphrase', descriptor)
     .option('--listen <address>', 'address on which peers of the site find this node (default: listen nowhere; such a node is a full member)')
     .option('--port <port>', 'TCP and UDP port to listen on', parsePort, DEFAULT_PORT)
     .option('--advertise <address...>', 'addresses that peers are told (default: --listen)')

@@ -5,21 +5,28 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import type { Api } from '../src/api/http.ts';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
+import { SelvedgeError } from '../src/base/errors.ts';
 import { TOWER_ID, TOWER_SITE, toHex } from '../src/base/ids.ts';
 import { type PlatformSettings, platformProofs } from '../src/enroll/platform/settings.ts';
-import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, loadUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
+import { JwtIssuer } from '../src/identity/jwt.ts';
+import { loadStoreKey } from '../src/identity/store-key.ts';
+import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl, registerSend } from '../src/node/control-routes.ts';
 import { Host } from '../src/peering/host.ts';
 import { serveEcho } from '../src/services/echo.ts';
 import { serveFiles } from '../src/services/file-receive.ts';
+import { Logins } from '../src/tower/access/logins.ts';
+import { ServiceTokens } from '../src/tower/access/service-tokens.ts';
 import { adminApi, publicApi } from '../src/tower/api.ts';
 import { serveApp } from '../src/tower/app-fabric.ts';
 import { serveCarry } from '../src/tower/carry.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
+import { serveSite } from '../src/tower/unseal/site-service.ts';
 import { checkMade, DEFAULT_VTEP_RANGE, initTower, openTower } from '../src/tower/init.ts';
 import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
-import { applyConfig, TowerConfig } from './config.ts';
+import { descriptor } from './cli/arguments.ts';
+import { applyConfig, type LoginConfig, TowerConfig } from './config.ts';
 import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/tower';
@@ -39,6 +46,9 @@ interface RunFlags extends UnsealSource {
   readonly udpPort?: number;
   readonly advertise?: string[];
   readonly governor: boolean;
+  readonly serviceTokens?: string;
+  /** Of the configuration file alone. */
+  readonly logins?: readonly LoginConfig[];
   /** From the configuration file alone. */
   readonly platforms?: PlatformSettings;
 }
@@ -75,13 +85,13 @@ async function run(flags: RunFlags): Promise<void> {
 }
 
 async function start(
-  { state, listen, port, udpPort = port, advertise, governor, platforms = {}, ...source }: RunFlags,
+  { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, ...source }: RunFlags,
   closers: Closers,
   log: ReturnType<typeof makeLog>,
 ): Promise<Tower> {
   // Before its key: where no cluster was made, neither is there, and `init` makes both.
   await checkMade(state);
-  const unseal = await loadUnsealKey(source);
+  const unseal = await towerKey(state, source);
   const socket = join(state, 'tower.sock');
   await refuseIfInUse(socket);
   const hosts = advertise ?? (isAny(listen) ? [] : [listen]);
@@ -107,6 +117,8 @@ async function start(
     onChange: () => undefined,
   });
   closers.add(() => host.close());
+  tower.onChange(({ everybody = false, site, nodes }) => host.mesh.revalidate((peer) => everybody || peer.site === site || nodes.includes(peer.node)));
+  closers.add(tower.onRevoked((node) => host.mesh.revalidate((peer) => peer.node === node)));
   serveEcho(host.mesh);
   const inbox = await serveFiles(host.mesh, { inbox: join(state, 'inbox'), timers: systemTimers });
   closers.add(() => inbox.close());
@@ -114,6 +126,8 @@ async function start(
     log('snapshot flow ended', { node, code: error.code, reason: error.message }),
   );
   closers.add(() => snapshots.close());
+  const site = serveSite(host.mesh, tower.unsealing, systemTimers, (error, node) => log('site flow ended', { node, code: error.code, reason: error.message }));
+  closers.add(() => site.close());
   const app = serveApp(host.mesh, tower.app, systemTimers, (error, node) =>
     log('request of an app network failed', { node, code: error.code, reason: error.message }),
   );
@@ -122,7 +136,12 @@ async function start(
   closers.add(() => carry.close());
 
   const control = { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster }) };
-  const open = await publicApi(tower, { clock: systemClock, register: (routes) => registerControl(routes, control) });
+  const open = await publicApi(tower, {
+    clock: systemClock,
+    logins: await openLogins(logins),
+    ...(serviceTokens !== undefined && { services: await ServiceTokens.open(serviceTokens) }),
+    register: (routes) => registerControl(routes, control),
+  });
   closers.add(() => open.close());
   api.resolve(open);
   const admin = await adminApi(tower, socket, {
@@ -133,6 +152,17 @@ async function start(
   });
   closers.add(() => admin.close());
   return tower;
+}
+
+/** With their keys read, so that a wrong configuration is told at the start. */
+async function openLogins(configured: readonly LoginConfig[]): Promise<Logins> {
+  const logins = configured.map(({ name, issuer, audience, keys_file, algorithms = ['ES256', 'RS256'], scopes, subjects }) => {
+    // Many that log people in say no `nbf`.
+    const verifier = new JwtIssuer({ issuer, algorithms, keys: { file: keys_file }, clock: systemClock, without_not_before: true });
+    return { name, verifier, audience, scopes, ...(subjects !== undefined && { subjects }) };
+  });
+  for (const { verifier } of logins) await verifier.load();
+  return new Logins(logins);
 }
 
 /** Names of nodes by id, kept as the tower changes. */
@@ -151,6 +181,13 @@ function resetKey(tower: Tower): Uint8Array {
   return new Uint8Array(createHmac('sha256', tower.credentials.key).update('stateless reset').digest());
 }
 
+async function towerKey(state: string, source: UnsealSource): Promise<UnsealKey> {
+  const path = join(state, 'sealed.bin');
+  const key = await loadStoreKey(path, source);
+  if (key === null) throw new SelvedgeError('store_locked', { path, why: 'it is sealed with the token of a site, and a tower has none' });
+  return key;
+}
+
 function isAny(host: string): boolean {
   return host === '0.0.0.0' || host === '::';
 }
@@ -160,7 +197,8 @@ function withUnseal(command: Command, verb: string): Command {
   return command
     .option('--state <dir>', 'state directory', DEFAULT_STATE)
     .option('--key-file <file>', `key file that ${verb} (default: ${DEFAULT_KEY_FILE})`)
-    .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE);
+    .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
+    .option('--passphrase-fd <number>', 'descriptor with a passphrase', descriptor);
 }
 
 /** The command, for `tower` itself and for `selvedge tower`. */
@@ -183,6 +221,7 @@ export function towerCommand(): Command {
     .option('--port <port>', 'TCP port, and UDP port unless --udp-port is given', parsePort, DEFAULT_PORT)
     .option('--udp-port <port>', 'UDP port for QUIC', parsePort)
     .option('--advertise <address...>', 'addresses at which nodes find the tower (default: --listen)')
+    .option('--service-tokens <file>', 'file of static tokens by which services ask the API: NAME SCOPES TOKEN on each line, mode 0600')
     .option('--no-governor', 'leave the queue of the network to itself (for comparison)')
     .addHelpText('after', '\nExamples:\n  selvedge tower run --listen 203.0.113.5\n  selvedge tower run --config /etc/selvedge/tower.yaml')
     .action(async (flags: { readonly config?: string }, self: Command) => {

@@ -306,6 +306,11 @@ export class TlsConnection {
     if (!this.#isGone) call(WHAT, (native) => native.tlsPace(this.#id, rate_bytes_per_s ?? -1));
   }
 
+  /** Has the path measured anew, as by a connection that begins, where the kernel's congestion control would need that (BBR). */
+  restart(): void {
+    if (!this.#isGone) call(WHAT, (native) => native.tlsRestart(this.#id));
+  }
+
   /** Null when it is gone. */
   look(): TcpView | null {
     if (this.#isGone) return null;

@@ -68,6 +68,7 @@ interface Addon {
   tlsForget(connection: number): void;
   tlsPace(connection: number, rate: number): void;
   tlsLook(connection: number, out: Float64Array): void;
+  tlsRestart(connection: number): void;
   keepSecrets(): void;
 }
 

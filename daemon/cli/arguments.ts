@@ -4,7 +4,8 @@ import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { SelvedgeError } from '../../src/base/errors.ts';
-import { checkLabel } from '../../src/base/ids.ts';
+import { checkLabel, isOperatorId } from '../../src/base/ids.ts';
+import type { ControlCall } from '../../src/node/control-client.ts';
 import { type TrafficClass, trafficClassNames } from '../../src/channel/classes.ts';
 
 export const DEFAULT_NODE_STATE = '/var/lib/selvedge/node';
@@ -31,6 +32,9 @@ export function duration(name: string): (text: string) => number {
     return Number(match[1]) * units[match[2] as keyof typeof units];
   };
 }
+
+/** A file descriptor that the parent left open for this program. */
+export const descriptor = integer('passphrase-fd', 0, 1_024);
 
 export function trafficClass(text: string): TrafficClass {
   const found = trafficClassNames.find((one) => one === text);
@@ -80,9 +84,39 @@ export function socketOf({ state, socket }: SocketFlags): string {
   return resolve(candidates.find((path) => existsSync(path)) ?? candidates[0] ?? '');
 }
 
-/** Adds what says which tower is asked, by its socket. */
+export interface TowerFlags extends SocketFlags {
+  readonly tower?: string;
+  readonly identity?: string;
+}
+
+/** Adds what says which tower is asked: by its socket, or from afar as an operator. */
 export function withTower(command: Command): Command {
-  return command.option('--state <dir>', 'state directory of the tower').option('--socket <path>', "the tower's Unix socket").option('--json', 'print JSON');
+  return withRemote(command.option('--state <dir>', 'state directory of the tower').option('--socket <path>', "the tower's Unix socket")).option(
+    '--json',
+    'print JSON',
+  );
+}
+
+export function withRemote(command: Command): Command {
+  return command
+    .option('--identity <file>', 'ask a tower elsewhere, as the operator of this identity file')
+    .option('--tower <address>', 'where that tower is: HOST or HOST:PORT (default: as the identity file says)');
+}
+
+/** The tower on this host by its socket, or the one elsewhere. */
+export function towerOf(flags: TowerFlags): Pick<ControlCall, 'socketPath' | 'remote'> {
+  return remoteOf(flags) ?? { socketPath: towerSocketOf(flags) };
+}
+
+/** Null unless a tower elsewhere is asked for. */
+export function remoteOf({ tower, identity, state, socket }: TowerFlags): Pick<ControlCall, 'socketPath' | 'remote'> | null {
+  if (tower !== undefined && identity === undefined) throw invalid('tower', 'a tower elsewhere is asked as an operator: give --identity FILE');
+  if (identity === undefined) return null;
+  if (state !== undefined || socket !== undefined) throw invalid('identity', 'either a tower elsewhere is asked, or the one of --state or --socket');
+  const place = tower === undefined ? undefined : address(tower);
+  // Only who asks from afar pays for loading it.
+  const connect = async () => (await import('./remote.ts')).connectAs(resolve(identity), place);
+  return { socketPath: tower ?? `the tower of ${identity}`, remote: { connect } };
 }
 
 /** The tower's socket, for what only a tower does. Where a node lives in its place, the node's: it says itself that it is none. */
@@ -90,6 +124,26 @@ export function towerSocketOf({ state = DEFAULT_TOWER_STATE, socket }: SocketFla
   if (socket !== undefined) return resolve(socket);
   const [towers, nodes] = [join(state, 'tower.sock'), join(state, 'selvedged.sock')];
   return resolve(!existsSync(towers) && existsSync(nodes) ? nodes : towers);
+}
+
+export function operatorId(text: string): string {
+  if (!isOperatorId(text)) throw invalid('id', `'${text}' is not an id of 12 hexadecimal digits, as \`operator list\` tells it`);
+  return text;
+}
+
+export function sessionId(text: string): string {
+  if (!/^[0-9a-f]{12}$/.test(text))
+    throw invalid('id', `'${/^svs_/.test(text) ? 'svs_…' : text}' is not an id of 12 hexadecimal digits, as \`session list\` tells it`);
+  return text;
+}
+
+export function label(name: string): (text: string) => string {
+  return (text) => checkLabel(name, text);
+}
+
+export function scopeName(text: string): string {
+  if (text !== 'management' && text !== 'client') throw invalid('scope', `'${text}' is not management or client`);
+  return text;
 }
 
 /** A token's id, not the token itself. */

@@ -9,9 +9,9 @@ import type { CallHomeRequest } from '../../src/enroll/call-home.ts';
 import { parseFingerprint } from '../../src/identity/fingerprint.ts';
 import { readFileBounded } from '../../src/identity/files.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../../src/identity/unseal.ts';
-import { address, DEFAULT_NODE_STATE } from './arguments.ts';
+import { address, DEFAULT_NODE_STATE, descriptor } from './arguments.ts';
 import { DEFAULT_KUBERNETES_API, DEFAULT_POD_TOKEN, DEFAULT_STS_HOST, type PlatformFlags, platformMaker } from './join-proof.ts';
-import { printJson, printLine } from './output.ts';
+import { printJson, printLine, readInput } from './output.ts';
 
 interface TowerFlags {
   readonly tower?: string;
@@ -61,6 +61,7 @@ export function joinCommand(): Command {
     .option('--state <dir>', 'state directory to make', DEFAULT_NODE_STATE)
     .option('--key-file <file>', `key file that seals the store; made if it is missing (default: ${DEFAULT_KEY_FILE})`)
     .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
+    .option('--passphrase-fd <number>', 'descriptor with a passphrase', descriptor)
     .option('--json', 'print JSON')
     .addHelpText('after', examples)
     .action(join);
@@ -200,16 +201,4 @@ async function readTokenFile(path: string): Promise<string> {
 function asTokenFault(error: unknown): never {
   if (!(error instanceof SelvedgeError && error.code === 'store_damaged')) throw error;
   throw new SelvedgeError('token_invalid', { why: `${error.facts.path} holds none: ${error.facts.why}` }, { cause: error });
-}
-
-/** At most `bytes_max`, and one more, which makes it no token. */
-async function readInput(bytes_max: number): Promise<Uint8Array> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
-    chunks.push(chunk);
-    bytes += chunk.length;
-    if (bytes > bytes_max) break;
-  }
-  return Buffer.concat(chunks).subarray(0, bytes_max + 1);
 }

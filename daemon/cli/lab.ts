@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { Command } from 'commander';
 import { SelvedgeError } from '../../src/base/errors.ts';
+import { integer } from './arguments.ts';
 import { printJson, printLine } from './output.ts';
 
 interface RunFlags {
@@ -44,5 +45,49 @@ export function labCommand(): Command {
       if (json) printJson({ labs });
       else for (const { name, about, file, steps } of labs) printLine(`${name}\n  ${about}\n  ${file}\n  steps: ${steps.join(', ')}`);
     });
+  command
+    .command('sim')
+    .description('simulate clusters under faults, from seeds, on a virtual clock')
+    .option('--seed <n>', 'the first seed', integer('seed', 1, 4000000000), 1)
+    .option('--seeds <n>', 'how many', integer('seeds', 1, 1000000), 20)
+    .option('--nodes <n>', 'nodes of each cluster', integer('nodes', 2, 10000), 20)
+    .option('--sites <n>', 'sites that they are spread over', integer('sites', 1, 1000), 4)
+    .option('--minutes <n>', 'virtual minutes with faults', integer('minutes', 1, 10000), 10)
+    .option('--transcript', 'print what happened in the last seed, not only where a promise was broken')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  selvedge lab sim --seeds 200\n  selvedge lab sim --seed 17 --seeds 1 --transcript')
+    .action(async (flags: SimFlags) => {
+      const { runSeeds } = await import('../../src/lab/sim/index.ts');
+      let last: readonly string[] = [];
+      const onResult = (
+        { seed, violations, transcript }: { seed: number; violations: readonly string[]; transcript: readonly string[] },
+        done: number,
+      ): void => {
+        last = transcript;
+        if (!flags.json && (violations.length > 0 || done % 50 === 0))
+          printLine(`${done} of ${flags.seeds}: seed ${seed}: ${violations.length === 0 ? 'holds' : violations.join('; ')}`);
+      };
+      const summary = await runSeeds({ ...flags, onResult });
+      const { violated, ...totals } = summary;
+      if (flags.json) printJson({ ...totals, violated: violated.map(({ seed, violations, digest }) => ({ seed, violations, digest })) });
+      else {
+        const told = violated[0]?.transcript ?? (flags.transcript ? last : []);
+        for (const line of told) printLine(line);
+        printLine(
+          `${summary.seeds} seeds, ${summary.virtual_hours.toFixed(1)} virtual hours, ${summary.conversations} conversations, ${summary.sessions} sessions: ${violated.length === 0 ? 'every promise held' : `broken in seed ${violated.map(({ seed }) => seed).join(', ')}`}`,
+        );
+      }
+      if (violated.length > 0) process.exitCode = 1;
+    });
   return command;
+}
+
+interface SimFlags {
+  readonly seed: number;
+  readonly seeds: number;
+  readonly nodes: number;
+  readonly sites: number;
+  readonly minutes: number;
+  readonly transcript?: boolean;
+  readonly json?: boolean;
 }

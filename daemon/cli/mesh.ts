@@ -6,10 +6,10 @@ import { type ControlCall, callControl, streamControl } from '../../src/node/con
 import { printAppStatus } from './app-status.ts';
 import { readApp } from './answers-app.ts';
 import { type Channel, readChannels, readPeers, readProgress, readSample, readSent, readSummary } from './answers.ts';
-import { duration, integer, type SocketFlags, socketOf, trafficClass, withSocket } from './arguments.ts';
+import { duration, integer, remoteOf, socketOf, type TowerFlags, trafficClass, withRemote, withSocket } from './arguments.ts';
 import { exitCodes, formatBytes, formatMs, formatSeconds, printable, printJson, printLine, printTable } from './output.ts';
 
-interface Flags extends SocketFlags {
+interface Flags extends TowerFlags {
   readonly json?: boolean;
 }
 
@@ -31,7 +31,7 @@ const PATIENCE_MS = 300_000;
 const CLASS_HELP = `class of traffic, one of ${trafficClassNames.join(', ')}`;
 
 export function statusCommand(): Command {
-  return withSocket(new Command('status').description('the channels of this host, one a line, and its app networks'))
+  return withRemote(withSocket(new Command('status').description('the channels of this host, one a line, and its app networks')))
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  selvedge status\n  selvedge status --state /var/lib/selvedge/tower --json')
     .action(async (flags: Flags) => {
@@ -76,7 +76,7 @@ function statusRow(channel: Channel): string[] {
 }
 
 export function peersCommand(): Command {
-  return withSocket(new Command('peers').description('the nodes that this host may talk to'))
+  return withRemote(withSocket(new Command('peers').description('the nodes that this host may talk to')))
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  selvedge peers --state /var/lib/selvedge/node')
     .action(async (flags: Flags) => {
@@ -91,7 +91,7 @@ export function peersCommand(): Command {
 }
 
 export function pingCommand(): Command {
-  return withSocket(new Command('ping').description('time round trips through the channel to a node').argument('<node>', 'name or id'))
+  return withRemote(withSocket(new Command('ping').description('time round trips through the channel to a node').argument('<node>', 'name or id')))
     .option('--class <class>', CLASS_HELP, trafficClass, 'input')
     .option('--count <n>', `how many (default: ${PING_COUNT}, with --follow until Ctrl-C)`, integer('count', 1, 1_000_000))
     .option('--interval <ms>', 'milliseconds between two', integer('interval', 1, 3_600_000), 1_000)
@@ -190,12 +190,17 @@ class ProgressLine {
   }
 }
 
-function get(flags: SocketFlags, path: string): ControlCall {
-  return { socketPath: socketOf(flags), method: 'GET', path };
+function get(flags: TowerFlags, path: string): ControlCall {
+  return { ...placeOf(flags), method: 'GET', path };
 }
 
-function post(flags: SocketFlags, path: string, body: Record<string, unknown>): ControlCall {
-  return { socketPath: socketOf(flags), method: 'POST', path, body };
+function post(flags: TowerFlags, path: string, body: Record<string, unknown>): ControlCall {
+  return { ...placeOf(flags), method: 'POST', path, body };
+}
+
+/** The daemon of this host, or a tower elsewhere. */
+function placeOf(flags: TowerFlags): Pick<ControlCall, 'socketPath' | 'remote'> {
+  return remoteOf(flags) ?? { socketPath: socketOf(flags) };
 }
 
 /** Ctrl-C ends the request, which ends the work at the daemon. */

@@ -68,3 +68,15 @@ export function formatSeconds(seconds: number): string {
 export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}]/gu, '?');
 }
+
+/** Standard input: at most `bytes_max` of it, and one more, which makes it too long for whatever it should be. */
+export async function readInput(bytes_max: number): Promise<Uint8Array> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    if (bytes > bytes_max) break;
+  }
+  return Buffer.concat(chunks).subarray(0, bytes_max + 1);
+}

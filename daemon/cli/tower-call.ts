@@ -1,9 +1,9 @@
 /** What the commands of an operator ask of the tower: one request, or a list to its last page. */
 import { type ControlCall, callControl } from '../../src/node/control-client.ts';
 import { list, maybe, shape, text, whole } from './answers.ts';
-import { type SocketFlags, towerSocketOf } from './arguments.ts';
+import { type TowerFlags as Place, towerOf } from './arguments.ts';
 
-export interface TowerFlags extends SocketFlags {
+export interface TowerFlags extends Place {
   readonly json?: boolean;
 }
 
@@ -15,7 +15,7 @@ export interface TowerRequest {
 
 export async function askTower(flags: TowerFlags, method: ControlCall['method'], path: string, { body, revision }: TowerRequest = {}): Promise<unknown> {
   const headers = revision === undefined ? {} : { headers: { 'if-match': `"${revision}"` } };
-  return await callControl({ socketPath: towerSocketOf(flags), needs: 'tower', method, path, ...(body && { body }), ...headers });
+  return await callControl({ ...towerOf(flags), needs: 'tower', method, path, ...(body && { body }), ...headers });
 }
 
 /** Every item, page after page; `path` may have a query. */

@@ -3,7 +3,7 @@
  * or stands in the list of those that anybody may ask; one that does neither, or both, keeps the API from starting. How a caller is recognized is
  * the API's owner's matter (`Access`); nothing here reads a header.
  */
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FastifyInstance } from 'fastify';
 import { assert, SelvedgeError } from '../base/errors.ts';
 
@@ -18,8 +18,9 @@ export interface Caller {
   /** As audit rows name it: `local`, `operator:ID`, `node:ID`, `service:NAME`, `jwt:ISSUER:SUBJECT`; `anybody` on open routes. */
   readonly actor: string;
   readonly scopes: ReadonlySet<Scope>;
-  /** The node that asks, where it is one. */
+  /** The node or operator that asks, where it is one. */
   readonly node?: string;
+  readonly operator?: string;
   /** Id of the API session by which it asks, where it does. */
   readonly session?: string;
 }
@@ -30,7 +31,7 @@ export interface Access {
   /** Before anything of a request on an open route, or on none, is looked at. @throws rate_limited */
   admit(address: string): void;
   /** Who sent this, by its head and its connection alone. @throws unauthorized, and what says more */
-  authenticate(request: IncomingMessage): Promise<Caller>;
+  authenticate(request: IncomingMessage, response: ServerResponse): Promise<Caller>;
 }
 
 declare module 'fastify' {
@@ -45,6 +46,7 @@ declare module 'fastify' {
 
 /** What a route spreads into its options: `api.get(path, { ...management, schema }, handler)`. */
 export const management = { config: { scope: 'management' } } as const;
+export const client = { config: { scope: 'client' } } as const;
 export const anyScope = { config: { scope: 'any' } } as const;
 
 const anybody: Caller = { actor: 'anybody', scopes: new Set() };
@@ -64,14 +66,14 @@ export function guard(api: FastifyInstance, access: Access): void {
       assert(!isOpen || config?.scope === undefined, `${name} is open, and so has no scope`);
     }
   });
-  api.addHook('onRequest', async (request) => {
+  api.addHook('onRequest', async (request, reply) => {
     const { scope } = request.routeOptions.config;
     if (request.is404 || scope === undefined) {
       access.admit(request.ip);
       request.caller = anybody;
       return;
     }
-    request.caller = await access.authenticate(request.raw);
+    request.caller = await access.authenticate(request.raw, reply.raw);
     checkScope(request.caller, scope);
   });
 }

@@ -59,6 +59,7 @@ export async function makeApi({ title, onFailure, access, routes, onRoute, answe
     const refusal = asRefusal(error);
     const where = `${request.method} ${request.routeOptions.url ?? '/'}`;
     if (statusOf(refusal.code) >= 500) onFailure?.(error, where);
+    if (statusOf(refusal.code) === 401) reply.header('www-authenticate', 'Bearer realm="selvedge"');
     if (refusal.code === 'rate_limited') reply.header('retry-after', Math.ceil(Number(refusal.facts.ms) / 1_000));
     return await reply.code(statusOf(refusal.code)).send(refusal.toJSON());
   });
@@ -90,8 +91,16 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   argument_invalid: 400,
   csr_invalid: 400,
   unauthorized: 401,
+  session_invalid: 401,
   scope_denied: 403,
+  certificate_invalid: 403,
+  operator_exists: 409,
+  operator_revoked: 409,
+  bundle_invalid: 403,
+  bundle_expired: 403,
+  bundle_redeemed: 403,
   wrong_cluster: 403,
+  wrong_node: 403,
   token_invalid: 403,
   token_expired: 403,
   token_exhausted: 403,
@@ -108,7 +117,6 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   host_unknown: 403,
   source_denied: 403,
   key_unseen: 403,
-  certificate_invalid: 403,
   jwt_invalid: 403,
   jwt_expired: 403,
   platform_unmatched: 403,
@@ -116,6 +124,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   platform_unavailable: 503,
   grant_exists: 409,
   not_found: 404,
+  unseal_generation_unknown: 404,
   not_member: 404,
   namespace_missing: 404,
   timeout: 408,

@@ -91,6 +91,19 @@ export function parseCallHomeUri(uri: string): CallHomeName | null {
   return isLabel(cluster) && CALL_HOME_GRANT.test(grant) ? { cluster, grant } : null;
 }
 
+/** What a node's boot identity is called (identity/verify-boot.ts): `spiffe://CLUSTER/site/SITE/boot/NODE`, a form that is nobody's else. */
+export function bootUri({ cluster, site, node }: NodeIdentity): string {
+  return `spiffe://${cluster}/site/${site}/boot/${node}`;
+}
+
+/** The node in a URI SAN, or null if the URI is anything but exactly that form. The tower has no boot identity. */
+export function parseBootUri(uri: string): NodeIdentity | null {
+  const match = /^spiffe:\/\/([^/]+)\/site\/([^/]+)\/boot\/([^/]+)$/.exec(uri);
+  if (!match) return null;
+  const [, cluster, site, node] = match as unknown as [string, string, string, string];
+  return isLabel(cluster) && isLabel(site) && isNodeId(node) && node !== TOWER_ID && site !== TOWER_SITE ? { cluster, site, node } : null;
+}
+
 const HEX = Array.from({ length: 256 }, (_, octet) => octet.toString(16).padStart(2, '0'));
 
 export function toHex(bytes: Uint8Array): string {

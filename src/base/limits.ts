@@ -19,6 +19,8 @@ export const limits = {
   // Flows.
   flow_window_bytes_initial: 256 * KIB,
   flow_window_bytes_max: 16 * MIB,
+  /** For what rate a window that begins wide is made: 1 Gbit/s. */
+  flow_wide_bytes_per_ms: 125_000,
   flow_send_queue_bytes_max: 1 * MIB,
   /** What all flows of a channel may have of windows beyond their initial ones, each way. */
   channel_window_bytes_extra_max: 64 * MIB,
@@ -61,6 +63,10 @@ export const limits = {
   tcp_bulk_unsent_bytes_max: 256 * KIB,
   /** Of octets that came in on a connection and were not yet taken here; with so many, no more is read of it. */
   tcp_inbox_bytes_max: 256 * KIB,
+  /** Less than this in such a time is a trickle; and nothing else for so long is a pause. */
+  tcp_trickle_bytes_max: 16 * KIB,
+  tcp_trickle_ms: 1_000,
+  tcp_pause_ms: 3_000,
 
   // Dialing and reconnecting.
   quic_head_start_ms: 300,
@@ -87,7 +93,9 @@ export const limits = {
   heartbeat_retries_max: 3,
   heartbeat_unanswered_ms_max: 20_000,
 
-  // Channels.
+  // Channels. Each is judged again so often, before jitter, and whenever what is known of its peer changes.
+  revalidation_ms: 60_000,
+  revalidation_jitter_part: 0.2,
   channels_max: 20_000,
   channel_directory_peers_max: 10_000,
 
@@ -183,7 +191,22 @@ export const limits = {
   api_connections_max: 2_048,
   api_connections_per_address_max: 128,
   api_enroll_per_address_per_minute_max: 600,
+  /** Of strangers, from all addresses together. */
+  api_open_per_minute_max: 60_000,
   control_answer_bytes_max: 4 * MIB,
+
+  // Who may use the API.
+  operators_max: 10_000,
+  operator_bundle_bytes_max: 4 * KIB,
+  operator_bundle_life_ms_max: 30 * 86_400_000,
+  operator_identity_file_bytes_max: 64 * KIB,
+  api_sessions_max: 10_000,
+  api_sessions_per_actor_max: 32,
+  api_session_life_ms_max: 12 * 3_600_000,
+  api_token_chars_max: 128,
+  jwt_login_chars_max: 16 * KIB,
+  service_tokens_max: 64,
+  service_token_file_bytes_max: 16 * KIB,
 
   // Identity.
   csr_bytes_max: 4 * KIB,
@@ -194,6 +217,20 @@ export const limits = {
   sealed_store_entries_max: 1_024,
   sealed_store_name_bytes_max: 128,
   unseal_file_bytes_max: 4 * KIB,
+  /** Of a site's token, by each of its nodes: the newest, and the one before it, with which a node that is just away may be sealed. */
+  site_token_generations_kept: 2,
+  /** By the tower, while a node's store is sealed with them. */
+  site_token_generations_max: 64,
+  site_token_ms_max: 30 * 86_400_000,
+  site_reports_per_minute_max: 30,
+  boot_file_bytes_max: 128 * KIB,
+  /** Nodes of the site that a node remembers for its next start. */
+  boot_peers_max: 32,
+  unseal_per_node_per_minute_max: 12,
+  api_unseal_per_address_per_minute_max: 120,
+  unseal_peers_per_round_max: 8,
+  unseal_request_ms_max: 3_000,
+  unseal_backoff_ms_max: 10_000,
   scrypt_cost_log2_max: 17,
   scrypt_passes_max: 8,
 
@@ -279,6 +316,7 @@ export const limits = {
   carry_acknowledge_ms: 25,
   carry_window_bytes_initial: 128 * KIB,
   carry_window_bytes_min: 32 * KIB,
+  /** Also the credit of such a flow, so that the sender's window is what bounds it. */
   carry_window_bytes_max: 8 * MIB,
   /** Packets wait for their acknowledgement in blocks of this size; so many empty ones are kept. */
   carry_block_bytes: 256 * KIB,

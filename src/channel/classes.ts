@@ -15,6 +15,8 @@ export interface ClassRow {
   readonly bulk: boolean;
   /** A person waits for it: while such a flow is open (and shortly after), the governor is on. */
   readonly interactive: boolean;
+  /** Its sender holds back by itself what would be late: the receiver's credit is only about memory, and as wide as a long path needs from the first acknowledgement on. */
+  readonly wide?: boolean;
   readonly kinds: readonly FlowKind[];
 }
 
@@ -28,7 +30,7 @@ export const trafficClasses = {
   render: { wire: 4, tier: 2, weight: 32, bulk: false, interactive: true, kinds: ['latest', 'stream', 'messages'] },
   clipboard: { wire: 6, tier: 2, weight: 16, bulk: false, interactive: false, kinds: reliable },
   telemetry: { wire: 3, tier: 2, weight: 8, bulk: false, interactive: false, kinds: reliable },
-  vpn_packet: { wire: 10, tier: 2, weight: 8, bulk: true, interactive: false, kinds: ['stream', 'datagrams'] },
+  vpn_packet: { wire: 10, tier: 2, weight: 8, bulk: true, interactive: false, wide: true, kinds: ['stream', 'datagrams'] },
   file_transfer: { wire: 7, tier: 2, weight: 4, bulk: true, interactive: false, kinds: reliable },
   storage_fetch: { wire: 8, tier: 2, weight: 4, bulk: true, interactive: false, kinds: reliable },
   update_fetch: { wire: 9, tier: 2, weight: 2, bulk: true, interactive: false, kinds: reliable },

@@ -61,7 +61,7 @@ export class Flow {
     this.mustOpen = isOwn;
     const isReliable = kind === 'stream' || kind === 'messages';
     this.send = isReliable ? new SendHalf() : null;
-    this.receive = isReliable ? new ReceiveHalf() : null;
+    this.receive = isReliable ? new ReceiveHalf(classRow(cls).wide ? limits.carry_window_bytes_max : limits.flow_window_bytes_initial) : null;
     this.#messages = kind === 'messages' ? new MessageAssembler() : null;
     this.latestOut = kind === 'latest' ? new LatestSender() : null;
     this.latestIn = kind === 'latest' ? new LatestReceiver() : null;

@@ -14,6 +14,8 @@ import { limits } from '../base/limits.ts';
 import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
 import { verifyPeer } from '../identity/verify.ts';
 import { chainOf } from '../transport/peer-chain.ts';
+import type { Credentials } from '../transport/session.ts';
+import { secureContextOf } from '../transport/tcp-tls.ts';
 
 export interface TowerAddress {
   readonly host: string;
@@ -67,7 +69,47 @@ export async function post(tower: PinnedTower, { path, body, answer_bytes_max, n
   }
 }
 
-async function open(tower: PinnedTower, signal: AbortSignal): Promise<TLSSocket> {
+export interface PostAsRequest extends Omit<PostRequest, 'now_ms'> {
+  /** Throws where the chain that was shown is not the one that is wanted. */
+  readonly judge: (chain: readonly Uint8Array[]) => void;
+}
+
+/** One request with a certificate of the asking end; nothing of it leaves before the other end was judged. @throws as `post`, and what `judge` throws */
+export async function postAs(
+  address: TowerAddress,
+  credentials: Credentials,
+  { judge, path, body, answer_bytes_max, signal }: PostAsRequest,
+): Promise<Uint8Array> {
+  const socket = await open(address, signal, credentials);
+  try {
+    judge(chainOf(socket));
+    const response = await exchange(address, socket, { method: 'POST', path, body, signal });
+    const answer = await readBounded(address, response, answer_bytes_max);
+    if (response.statusCode === 200) return answer;
+    throw refusalOf(address, response.statusCode ?? 0, answer);
+  } finally {
+    socket.destroy();
+  }
+}
+
+export interface ConnectRequest extends Pick<PostRequest, 'now_ms' | 'signal'> {
+  /** Shown to the tower, for whoever is known to it. */
+  readonly credentials: Credentials;
+}
+
+/** A connection for requests of the caller's own, to the tower of the pinned root and nobody else. @throws as `post`, before anything of a request */
+export async function connectPinned(tower: PinnedTower, { credentials, now_ms, signal }: ConnectRequest): Promise<TLSSocket> {
+  const socket = await open(tower, signal, credentials);
+  try {
+    await judge(tower, socket, now_ms, signal);
+    return socket;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+}
+
+async function open(tower: TowerAddress & Pick<PinnedTower, 'tls'>, signal: AbortSignal, credentials?: Credentials): Promise<TLSSocket> {
   const { host, port, tls = { kind: 'root' } } = tower;
   const socket = connect({
     host,
@@ -78,6 +120,7 @@ async function open(tower: PinnedTower, signal: AbortSignal): Promise<TLSSocket>
     // Whatever it is: it is judged before anything is sent (`judge`).
     rejectUnauthorized: false,
     ...(tls.kind === 'system' && tls.roots !== undefined && { ca: [...tls.roots] }),
+    ...(credentials && { secureContext: secureContextOf(credentials) }),
     ...(isIP(host) === 0 && { servername: host }),
   });
   try {

@@ -8,7 +8,6 @@ import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
 import { SealedStore } from '../identity/sealed-store.ts';
-import type { SecretStore } from '../identity/signer.ts';
 import { decodeTrustBundle, type TrustBundle } from '../identity/trust-bundle.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
 import type { Credentials } from '../transport/session.ts';
@@ -34,13 +33,13 @@ export class NodeState {
   readonly credentials: Credentials;
   readonly trust: TrustBundle;
   /** What else this node must keep to itself. */
-  readonly secrets: SecretStore;
+  readonly secrets: SealedStore;
   #snapshot: Snapshot;
   /** What was taken and is not on disk. */
   #unkept: Uint8Array | null = null;
   #keeping: Promise<void> = Promise.resolve();
 
-  constructor(path: string, { identity, credentials, trust, snapshot }: NodeParts, secrets: SecretStore) {
+  constructor(path: string, { identity, credentials, trust, snapshot }: NodeParts, secrets: SealedStore) {
     this.path = path;
     this.secrets = secrets;
     this.identity = identity;

@@ -16,7 +16,8 @@ const certificate_base64_chars_max = Math.ceil(limits.certificate_bytes_max / 3)
 const BASE64 = '^[A-Za-z0-9+/]+={0,2}$';
 /** Base64 of at most so many characters. */
 export const Base64 = (chars_max: number) => Type.String({ minLength: 4, maxLength: chars_max, pattern: BASE64 });
-export const Certificate = Base64(certificate_base64_chars_max);
+export const CertificateText = Base64(certificate_base64_chars_max);
+export const CsrText = Base64(Math.ceil(limits.csr_bytes_max / 3) * 4);
 
 const Sha256Hex = Type.String({ pattern: '^[0-9a-f]{64}$' });
 const Version = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
@@ -49,7 +50,7 @@ export const EnrollRequestSchema = closed({
     { kind: Type.Enum([...proofKinds]), nonce: Type.Optional(Type.String({ maxLength: limits.enroll_nonce_chars_max })) },
     { additionalProperties: true },
   ),
-  csr: Base64(Math.ceil(limits.csr_bytes_max / 3) * 4),
+  csr: CsrText,
   name: Label,
   site: Type.Optional(Label),
   listen: EndpointsSchema,
@@ -62,13 +63,13 @@ export type EnrollRequest = Omit<Proved, 'proof'> & { proof: Proved['proof'] & R
 export const EnvelopeSchema = closed({
   payload: Base64(limits.snapshot_envelope_bytes_max),
   signature: Base64(512),
-  chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
+  chain: Type.Array(CertificateText, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
 });
 export type Envelope = Static<typeof EnvelopeSchema>;
 
 export const TrustSchema = closed({
   version: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
-  roots: Type.Array(Certificate, { minItems: 1, maxItems: limits.trust_roots_max }),
+  roots: Type.Array(CertificateText, { minItems: 1, maxItems: limits.trust_roots_max }),
 });
 
 export const EnrollAnswerSchema = closed({
@@ -77,7 +78,7 @@ export const EnrollAnswerSchema = closed({
   site: Label,
   tenant: Type.Union([Label, Type.Null()]),
   cluster: Label,
-  chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
+  chain: Type.Array(CertificateText, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
   trust: TrustSchema,
   snapshot: EnvelopeSchema,
 });
@@ -86,7 +87,7 @@ export type EnrollAnswer = Static<typeof EnrollAnswerSchema>;
 /** `POST /v1/preflight`: an installer registers a node. `csr`: of the key that will sign the challenge, which is not the node's own. */
 export const PreflightRequestSchema = closed({
   token: Type.String({ maxLength: limits.token_chars_max }),
-  csr: Base64(Math.ceil(limits.csr_bytes_max / 3) * 4),
+  csr: CsrText,
   name: Type.Optional(Label),
   site: Type.Optional(Label),
 });
@@ -102,7 +103,7 @@ export const PreflightAnswerSchema = closed({
   host: Type.String({ maxLength: 3 * 64 }),
   pool: Type.String({ maxLength: 2 * 64 }),
   /** The call-home certificate and its issuer. */
-  chain: Type.Array(Certificate, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
+  chain: Type.Array(CertificateText, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
   expires_ms: Version,
   trust: TrustSchema,
 });
@@ -118,9 +119,19 @@ export const SnapshotSchema = closed({
   ttl_s: Type.Integer({ minimum: 1 }),
   node: closed({ id: NodeId, name: Label, site: Label, ...labels }),
   tower: closed({ id: Type.Literal('tower'), fingerprint: Sha256Hex, endpoints: EndpointsSchema }),
-  peers: Type.Array(closed({ id: NodeId, name: Label, site: Label, fingerprint: Sha256Hex, endpoints: EndpointsSchema, ...labels }), {
-    maxItems: limits.site_nodes_max,
-  }),
+  peers: Type.Array(
+    closed({
+      id: NodeId,
+      name: Label,
+      site: Label,
+      fingerprint: Sha256Hex,
+      endpoints: EndpointsSchema,
+      ...labels,
+      /** Of its boot leaf: two while one follows the other, none until it has one. */
+      boot: Type.Optional(Type.Array(Sha256Hex, { minItems: 1, maxItems: 2 })),
+    }),
+    { maxItems: limits.site_nodes_max },
+  ),
   trust: TrustSchema,
   app: Type.Optional(AppSchema),
   /** Absent where none concerns the node. */

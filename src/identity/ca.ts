@@ -30,6 +30,7 @@ import {
 import { OctetString } from '@peculiar/asn1-schema';
 import { assert } from '../base/errors.ts';
 import {
+  bootUri,
   type CallHomeName,
   callHomeUri,
   checkLabel,
@@ -59,6 +60,8 @@ export const INTERMEDIATE_DAYS = 730;
 export const LEAF_DAYS = 30;
 /** Spec 2.5. */
 export const OPERATOR_DAYS = 365;
+/** A host may be switched off for most of it and still come back by itself; revoking ends it at once. */
+export const BOOT_DAYS = 365;
 /** A clock that is a little behind still finds a fresh certificate valid. */
 export const BACKDATE_MS = 5 * 60_000;
 
@@ -159,6 +162,15 @@ export function issueCallHomeLeaf({ name, publicKey, issuer, signer, days, ...is
   return issue({ ...issuing, subject: commonName(`call-home ${name.grant}`), publicKey, issuer: issuerOf(issuer, signer), days, extensions });
 }
 
+/** The boot identity of a node (verify-boot.ts): a name of a third form, and client alone. @throws argument_invalid */
+export function issueBootLeaf({ identity, publicKey, issuer, signer, days = BOOT_DAYS, ...issuing }: LeafRequest): Promise<Uint8Array> {
+  checkLabel('cluster', identity.cluster);
+  checkLabel('site', identity.site);
+  assert(isNodeId(identity.node) && identity.node !== TOWER_ID, 'a boot leaf is issued to a node');
+  const extensions = leafExtensions(bootUri(identity), 'boot');
+  return issue({ ...issuing, subject: commonName(`boot ${identity.node}`), publicKey, issuer: issuerOf(issuer, signer), days, extensions });
+}
+
 interface Issuer {
   readonly name: Name;
   readonly signer: Signer;
@@ -195,9 +207,17 @@ async function issue({ subject, publicKey, issuer, days, extensions, now_ms, ran
 }
 
 function issuerOf(certificate: Uint8Array, signer: Signer): Issuer {
-  const { subject, validity } = decodeDer(certificate, Certificate).tbsCertificate;
-  return { name: subject, signer, notAfter_ms: validity.notAfter.getTime().getTime() };
+  let read = readIssuers.get(certificate);
+  if (read === undefined) {
+    const { subject, validity } = decodeDer(certificate, Certificate).tbsCertificate;
+    read = { name: subject, notAfter_ms: validity.notAfter.getTime().getTime() };
+    readIssuers.set(certificate, read);
+  }
+  return { ...read, signer };
 }
+
+/** An authority issues with one certificate for two years: it is read once. */
+const readIssuers = new WeakMap<Uint8Array, Required<Omit<Issuer, 'signer'>>>();
 
 function authorityExtensions(pathLenConstraint: number, usage: number): Extension[] {
   return [

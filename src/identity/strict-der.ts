@@ -23,6 +23,18 @@ export function encodingObjection(der: Uint8Array): string | null {
   }
 }
 
+/** The parts of a structure that is DER to its last octet; null where it is none. Each is given with its tag and length. */
+export function strictParts(der: Uint8Array): readonly Uint8Array[] | null {
+  try {
+    const whole = only(der, 0, der.length);
+    check(der, whole, 0);
+    return elementsOf(der, whole).map(({ start, end }) => der.subarray(start, end));
+  } catch (error) {
+    if (!(error instanceof NotDer)) throw error;
+    return null;
+  }
+}
+
 class NotDer extends Error {}
 
 /** One element: where it starts, where its content begins and ends. */

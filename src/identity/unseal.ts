@@ -50,6 +50,11 @@ export async function loadOrCreateUnsealKey(source: UnsealSource, kind: Exclude<
   return await loadUnsealKey(source, kind);
 }
 
+/** True where the command line says itself where the key is. */
+export function namesSource(source: UnsealSource): boolean {
+  return source.keyFile !== undefined || source.passphraseFile !== undefined || source.passphraseFd !== undefined;
+}
+
 function checkOne({ keyFile, passphraseFile, passphraseFd }: UnsealSource): void {
   const given = [keyFile, passphraseFile, passphraseFd].filter((one) => one !== undefined);
   if (given.length > 1)

@@ -13,6 +13,8 @@ export interface OperatorInput extends Omit<ProfileInput, 'usage' | 'expectedNod
 
 export interface VerifiedOperator {
   readonly operator: string;
+  /** SHA-256 of the leaf. */
+  readonly fingerprint: Uint8Array;
   readonly notAfter_ms: number;
 }
 
@@ -27,8 +29,9 @@ export async function verifyOperator({ recordedFingerprint, ...input }: Operator
     });
   }
   if (identity.cluster !== input.cluster) throw new SelvedgeError('wrong_cluster', { found: identity.cluster, expected: input.cluster });
+  const { fingerprint, notAfter_ms } = facts;
   const recorded = await recordedFingerprint(identity);
-  if (recorded instanceof Uint8Array && equalBytes(recorded, facts.fingerprint)) return { operator: identity.operator, notAfter_ms: facts.notAfter_ms };
+  if (recorded instanceof Uint8Array && equalBytes(recorded, fingerprint)) return { operator: identity.operator, fingerprint, notAfter_ms };
   const why = recorded === 'unknown' ? 'no such operator is recorded' : recorded === 'revoked' ? 'the operator was revoked' : 'another one was issued since';
   throw new SelvedgeError('certificate_revoked', { peer: `operator ${identity.operator}`, why });
 }

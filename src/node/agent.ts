@@ -1,6 +1,9 @@
 /** The agent of one node: keeps channels with its tower and the peers of its site, follows snapshots, serves `echo` and `files`. */
 import { join } from 'node:path';
+import type { Api } from '../api/http.ts';
+import { asSelvedgeError } from '../base/errors.ts';
 import { fromHex, type NodeIdentity, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
+import { BootFile } from '../enroll/boot-file.ts';
 import { NodeState, stateFiles } from '../enroll/state.ts';
 import type { Endpoint, Snapshot } from '../enroll/wire.ts';
 import type { RecordedFingerprint } from '../identity/verify.ts';
@@ -14,7 +17,9 @@ import type { AppNetworks } from '../overlay/app-networks.ts';
 import { systemTimers } from '../transport/system.ts';
 import { type AppConfig, openApps } from './app.ts';
 import { SnapshotExpiry } from './snapshot-expiry.ts';
+import { SiteKeeper } from './site-keeper.ts';
 import { SnapshotFollower } from './snapshot-follower.ts';
+import { unsealApi } from './unseal-api.ts';
 
 export interface AgentOptions {
   readonly state: string;
@@ -34,6 +39,9 @@ export class Agent {
   #follower: SnapshotFollower | null = null;
   #files: FileReceiver | null = null;
   #apps: AppNetworks | null = null;
+  #site: SiteKeeper | null = null;
+  #boot: BootFile | null = null;
+  #api: Api | null = null;
 
   private constructor(state: NodeState, options: AgentOptions) {
     this.state = state;
@@ -56,6 +64,10 @@ export class Agent {
   async #start(): Promise<void> {
     const { identity } = this.state;
     const { listen, log, isGoverned, app } = this.#options;
+    const boot = await BootFile.open(this.#options.state, identity);
+    this.#boot = boot;
+    const api = listen === null ? null : await unsealApi({ state: this.state, expiry: this.#expiry, clock: systemTimers.clock, log });
+    this.#api = api;
     const host = await Host.start({
       self: { cluster: identity.cluster, site: identity.site, node: identity.node },
       credentials: () => this.state.credentials,
@@ -65,11 +77,12 @@ export class Agent {
       versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version }),
       nameOf: (node) => nameIn(this.state.snapshot, node),
       listen: listen && { host: listen.host, tcpPort: listen.port, udpPort: listen.port },
-      onHttp: null,
+      onHttp: api === null ? null : (socket) => api.server.emit('connection', socket),
       isGoverned,
       log,
       onChange: () => {
         this.#follower?.poke();
+        this.#site?.poke();
         this.#apps?.channelsChanged();
       },
     });
@@ -85,6 +98,7 @@ export class Agent {
       onSnapshot: () => this.#follow(host),
       log,
     });
+    this.#site = new SiteKeeper({ mesh: host.mesh, secrets: this.state.secrets, boot, timers: systemTimers, log });
     this.#follow(host);
   }
 
@@ -108,22 +122,37 @@ export class Agent {
   /** For status: who this node is, and until when what it knows may be followed. */
   get facts(): Readonly<Record<string, string | number | boolean>> {
     const { cluster, site, node, name } = this.state.identity;
-    return { role: 'node', cluster, site, node, name, ...this.#expiry.facts };
+    return { role: 'node', cluster, site, node, name, ...this.#expiry.facts, ...this.#site?.facts };
   }
 
   #follow(host: Host): void {
     this.#expiry.follow();
     host.mesh.setCandidates(candidatesOf(this.state.snapshot, this.state.identity.node, this.state.identity.tower, this.#options.listen !== null));
+    host.mesh.revalidate();
     void this.#apps?.follow(this.state.snapshot.app ?? null);
+    void this.#keepBoot();
+  }
+
+  /** What a start without the tower will stand on; a full disk keeps the last one. */
+  async #keepBoot(): Promise<void> {
+    try {
+      await this.#boot?.follow(this.state.snapshot, this.state.identity.tower);
+    } catch (error) {
+      const { code, message } = asSelvedgeError(error, 'internal_error', { what: 'keeping the boot file' });
+      this.#options.log('boot file not kept', { code, reason: message });
+    }
   }
 
   /** In reverse order of start. */
   async close(): Promise<void> {
+    this.#site?.close();
     this.#follower?.close();
     this.#expiry.close();
     await this.#apps?.close();
     await this.#files?.close();
     await this.#host?.close();
+    await this.#api?.close();
+    await this.state.secrets.close();
   }
 }
 

@@ -1,14 +1,22 @@
-/** The CLI's half of the local sockets, node's and tower's: one request, an answer or a stream of lines, and errors of the table. */
+/** The CLI's half of the local sockets, node's and tower's, and of a tower's public port: one request, an answer or a stream of lines, and errors of the table. */
 import { once } from 'node:events';
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
+import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { isErrorCode, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 
 export type Json = Readonly<Record<string, unknown>>;
 
+/** A tower that is asked over the network: the connection is one to it and nobody else, and shows who asks. */
+export interface Remote {
+  connect(): Promise<Socket>;
+}
+
 export interface ControlCall {
+  /** Of a local daemon; where there is a `remote`, what to call it. */
   readonly socketPath: string;
+  readonly remote?: Remote;
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly path: string;
   /** Who has this route, where only one of the two has it. */
@@ -47,12 +55,13 @@ export async function* streamControl(call: ControlCall): AsyncGenerator<Json> {
 
 async function open(call: ControlCall): Promise<IncomingMessage> {
   const body = call.body === undefined ? null : JSON.stringify(call.body);
+  const socket = await call.remote?.connect();
   const outgoing: ClientRequest = request({
-    socketPath: call.socketPath,
+    // An agent, even none, would make a connection of its own.
+    ...(socket === undefined ? { socketPath: call.socketPath, agent: false } : { createConnection: () => socket }),
     method: call.method,
     path: call.path,
     headers: { host: 'localhost', ...call.headers, ...(body !== null && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }) },
-    agent: false,
     ...(call.signal && { signal: call.signal }),
   });
   outgoing.end(body ?? undefined);
@@ -73,8 +82,8 @@ async function open(call: ControlCall): Promise<IncomingMessage> {
 }
 
 /** Both daemons say who they are at the same place. @throws wrong_daemon */
-async function refuseWrongDaemon({ socketPath }: ControlCall, expected: string): Promise<void> {
-  const { role } = asObject(asObject(await callControl({ socketPath, method: 'GET', path: '/v1/channels' })).self);
+async function refuseWrongDaemon({ socketPath, remote }: ControlCall, expected: string): Promise<void> {
+  const { role } = asObject(asObject(await callControl({ socketPath, method: 'GET', path: '/v1/channels', ...(remote && { remote }) })).self);
   if ((role === 'tower' || role === 'node') && role !== expected) throw new SelvedgeError('wrong_daemon', { path: socketPath, found: role, expected });
 }
 

@@ -24,6 +24,11 @@ export interface MeshContext {
   readonly dialer: MeshDialer;
   /** The chain decision for a session that was accepted. @throws as verifyPeer */
   readonly judge: (session: Session) => VerifiedPeer;
+  /**
+   * The chain decision once more, of a peer with which there is a channel: of the chain that it showed, as of now. That another leaf of the same node is
+   * recorded since is no objection: the channel follows it in its own time. @throws as verifyPeer
+   */
+  readonly judgeAgain: (peer: NodeIdentity, chain: readonly Uint8Array[], usage: 'client' | 'server') => void;
   /** Whether a new channel with this peer may begin now; null: it may. Channels that are there are not asked about. */
   readonly mayBegin: (peer: NodeIdentity) => SelvedgeError | null;
   readonly versions: () => { readonly directory: number; readonly trust: number };

@@ -61,6 +61,7 @@ export class Host {
         noteSilent: (candidate, transport) => dialer.noteSilent(destinationOf(candidate), transport),
       },
       judge: (session) => judge(options, session, 'client'),
+      judgeAgain: (peer, peerChain, usage) => void judge({ ...options, recordedFingerprint: (of) => stillThere(options, of) }, { peerChain }, usage, peer),
       mayBegin: options.mayBegin ?? (() => null),
       versions: options.versions,
       nameOf: options.nameOf,
@@ -110,8 +111,14 @@ function judgeDialed(options: HostOptions, candidate: Candidate): (session: Sess
   return (session) => judge(options, session, 'server', candidate.identity);
 }
 
+/** For a channel that is there: whether its node is, by whichever leaf. */
+function stillThere({ recordedFingerprint }: HostOptions, identity: NodeIdentity): RecordedFingerprint {
+  const recorded = recordedFingerprint(identity);
+  return recorded instanceof Uint8Array ? 'any' : recorded;
+}
+
 /** The one chain decision, for every transport and both directions. */
-function judge(options: HostOptions, session: Session, usage: 'client' | 'server', expected?: NodeIdentity): VerifiedPeer {
+function judge(options: HostOptions, session: Pick<Session, 'peerChain'>, usage: 'client' | 'server', expected?: NodeIdentity): VerifiedPeer {
   return verifyPeer({
     chain: session.peerChain,
     roots: options.roots(),

@@ -1,12 +1,14 @@
 /** One channel with its carrier and what is known of the peer: a row of the channel table, on either side. */
-import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
+import { asSelvedgeError, type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import type { NodeIdentity } from '../base/ids.ts';
+import { limits } from '../base/limits.ts';
 import { Channel } from '../channel/channel.ts';
 import { type TrafficClass, trafficClassNames } from '../channel/classes.ts';
 import type { Hello, HelloMode } from '../channel/hello.ts';
 import { CHANNEL_ID_BYTES, CHANNEL_SECRET_BYTES, PROTOCOL_VERSION } from '../channel/hello.ts';
 import type { VerifiedPeer } from '../identity/verify.ts';
 import { authorizeFlow } from '../policy/authorize.ts';
+import type { ChannelState } from '../channel/states.ts';
 import { Carrier } from '../transport/carrier.ts';
 import type { Relay } from '../transport/greeting.ts';
 import type { Session } from '../transport/session.ts';
@@ -14,6 +16,8 @@ import type { MeshContext } from './context.ts';
 import type { ChannelStatus, FlowHandle } from './mesh.ts';
 
 const DAY_MS = 86_400_000;
+/** States in which the peer has been let in. */
+const carries: ReadonlySet<ChannelState> = new Set(['established', 'degraded', 'draining']);
 
 /** What its owner in the table hears. */
 export interface PeerChannelOwner {
@@ -32,9 +36,14 @@ export class PeerChannel {
   why = '';
   attached = 0;
   #offered: readonly TrafficClass[] = trafficClassNames;
+  /** What the peer showed for the session in use. */
+  #chain: readonly Uint8Array[] = [];
+  readonly #context: MeshContext;
+  #cancelRevalidation: () => void = () => {};
 
   constructor(context: MeshContext, side: 'dialer' | 'acceptor', identity: NodeIdentity, owner: PeerChannelOwner, rememberedRate?: number) {
     this.identity = identity;
+    this.#context = context;
     this.channel = new Channel({
       side,
       self: context.self.node,
@@ -49,7 +58,10 @@ export class PeerChannel {
       flow: (flow) => owner.flow(flow),
       suspect: (isSuspect) => owner.suspect(this, isSuspect),
       suspended: (error) => owner.suspended(this, error),
-      ended: (error) => owner.ended(this, error),
+      ended: (error) => {
+        this.#cancelRevalidation();
+        owner.ended(this, error);
+      },
     });
   }
 
@@ -83,12 +95,39 @@ export class PeerChannel {
     this.channel.secret = new Uint8Array(ids.secret);
     this.#offered = offered.classes;
     this.channel.move('authorized');
+    this.#revalidateLater();
     this.carry(session, relay, 'new', verified, why);
+  }
+
+  /** Whether the peer would be let in now (spec 9.1): by time, and whenever what is known changes. If not, the channel fails with the reason. */
+  revalidate(): void {
+    const { state, hasEnded, side } = this.channel;
+    if (hasEnded || !carries.has(state)) return;
+    const isMoving = state === 'established' || state === 'degraded';
+    if (isMoving) this.channel.move('revalidate');
+    try {
+      this.#context.judgeAgain(this.identity, this.#chain, side === 'dialer' ? 'server' : 'client');
+      if (isMoving) this.channel.move('revalidated');
+    } catch (error) {
+      const refusal = asSelvedgeError(error, 'certificate_invalid', { peer: this.identity.node });
+      this.#context.log('channel revalidation failed', { peer: this.#context.nameOf(this.identity.node), code: refusal.code, reason: refusal.message });
+      this.fail(refusal);
+    }
+  }
+
+  #revalidateLater(): void {
+    const { timers, random } = this.#context;
+    const jitter = 1 + (random.unit() * 2 - 1) * limits.revalidation_jitter_part;
+    this.#cancelRevalidation = timers.after(limits.revalidation_ms * jitter, () => {
+      this.#revalidateLater();
+      this.revalidate();
+    });
   }
 
   /** This session carries the channel from now on. */
   carry(session: Session, relay: Relay, mode: HelloMode, verified: VerifiedPeer, why: string): void {
     this.verified = verified;
+    this.#chain = session.peerChain;
     this.why = why;
     this.attached++;
     this.carrier.attach(session, relay, mode);

@@ -96,7 +96,9 @@ export class PeerLink implements PeerChannelOwner {
     this.#context.log('session lost', { peer: this.#candidate.name, code: error.code, reason: error.message });
     this.#context.onChange();
     this.#stopProbe();
-    this.#redial();
+    // Somebody else has come under this host's identity, a copy of its disk perhaps: whoever redials at once takes turns with it as fast as the path allows.
+    if (error.code === 'replaced') this.#wait();
+    else this.#redial();
   }
 
   ended(channel: PeerChannel, error: SelvedgeError): void {
@@ -142,7 +144,10 @@ export class PeerLink implements PeerChannelOwner {
   }
 
   #wait(): void {
+    this.#cancelWait?.();
+    // Once for each channel: what follows are failures of their own.
     if (this.#establishedAt > 0 && this.#context.timers.clock.now() - this.#establishedAt > SETTLED_MS) this.#backoff.reset();
+    this.#establishedAt = 0;
     const delay = this.#backoff.next();
     this.#cancelWait = this.#context.timers.after(delay, () => {
       this.#cancelWait = null;
@@ -177,9 +182,11 @@ export class PeerLink implements PeerChannelOwner {
     }
   }
 
+  /** The accept may have taken its time, and the peer may have been revoked meanwhile: it is judged once more. */
   #checkAccept(accept: Parameters<typeof checkHello>[0], dialed: Dialed): void {
     try {
       checkHello(accept, dialed.peer);
+      this.#context.judgeAgain(this.#candidate.identity, dialed.session.peerChain, 'server');
     } catch (error) {
       const refusal = asSelvedgeError(error, 'wrong_node');
       dialed.session.close(refusal.code, refusal.message);

@@ -1,6 +1,6 @@
 /** The channel table of this host: candidates it should have channels with, channels that others opened, and the services behind them. */
 import { asSelvedgeError, type ErrorCode, SelvedgeError } from '../base/errors.ts';
-import { equalBytes } from '../base/ids.ts';
+import { equalBytes, type NodeIdentity } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { FlowKind, TrafficClass } from '../channel/classes.ts';
 import { CHANNEL_ID_BYTES, CHANNEL_SECRET_BYTES, type Hello } from '../channel/hello.ts';
@@ -49,6 +49,12 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
     link.start();
   }
 
+  /** What is known of these peers (of all, unless told) has changed: their channels are judged again. */
+  revalidate(concerns: (peer: NodeIdentity) => boolean = () => true): void {
+    const dialed = [...this.#links.values()].flatMap(({ channel }) => channel ?? []);
+    for (const channel of [...dialed, ...this.#accepted.values()]) if (concerns(channel.identity)) channel.revalidate();
+  }
+
   /** Accepted sessions that were refused, by code. */
   get refusals(): ReadonlyMap<ErrorCode, number> {
     return this.#refusals;
@@ -71,6 +77,8 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
     const verified = this.#context.judge(session);
     const { hello, relay, accept } = await this.#hearHello(session, verified);
     checkHello(hello, verified);
+    // The hello may have taken its time, and the peer may have been revoked meanwhile.
+    this.#context.judge(session);
     if (this.#isClosed) throw new SelvedgeError('shutting_down');
     const existing = this.#accepted.get(verified.identity.node);
     const { answer, channel } = this.#place(hello, verified, existing);

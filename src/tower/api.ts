@@ -9,9 +9,10 @@ import { localAccess, management } from '../api/access.ts';
 import { type Api, type ApiOptions, ErrorSchema, makeApi } from '../api/http.ts';
 import { PageQuery, pageOf, readPage } from '../api/pages.ts';
 import { listenOnSocket } from '../api/local-socket.ts';
+import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
-import type { Clock } from '../base/seam.ts';
 import { Label } from '../enroll/shapes.ts';
+import { unsealRoute } from '../enroll/unseal-route.ts';
 import {
   ChallengeAnswerSchema,
   EndpointsSchema,
@@ -20,8 +21,11 @@ import {
   PreflightAnswerSchema,
   PreflightRequestSchema,
 } from '../enroll/wire.ts';
-import { PublicAccess } from './access/access.ts';
+import { PublicAccess, type PublicAccessOptions } from './access/access.ts';
+import { clientRoutes } from './access/client-api.ts';
 import { openRoutes } from './access/open-routes.ts';
+import { operatorRoutes } from './access/operator-api.ts';
+import { type Beginner, sessionRoutes } from './access/session-api.ts';
 import { appRoutes } from './app-api.ts';
 import { grantRoutes } from './grant-api.ts';
 import type { GrantView } from './granting.ts';
@@ -76,27 +80,27 @@ export interface TowerApiOptions extends Pick<ApiOptions, 'onFailure' | 'onRoute
   readonly register?: (routes: FastifyInstance) => void;
 }
 
-export interface PublicApiOptions extends TowerApiOptions {
-  readonly clock: Clock;
-  /** For tests; `limits.api_enroll_per_address_per_minute_max` unless told. */
-  readonly per_minute_max?: number;
-}
+export type PublicApiOptions = TowerApiOptions & PublicAccessOptions;
 
 /** Ready for sockets: `api.server.emit('connection', tlsSocket)`. Close it with `api.close()`. */
-export async function publicApi(tower: Tower, { clock, per_minute_max, ...options }: PublicApiOptions): Promise<Api> {
-  const access = new PublicAccess(tower, { clock, ...(per_minute_max !== undefined && { per_minute_max }) });
-  return await makeApi({ title: 'Selvedge tower', ...towerRoutes(tower, options), access });
+export async function publicApi(tower: Tower, { onFailure, onRoute, register, ...options }: PublicApiOptions): Promise<Api> {
+  const access = new PublicAccess(tower, options);
+  const routes = towerRoutes(tower, (socket, jwt) => access.begunBy(socket, jwt), register);
+  return await makeApi({ title: 'Selvedge tower', routes, access, ...(onFailure && { onFailure }), ...(onRoute && { onRoute }) });
 }
 
 /** Listens on the Unix socket, which only its owner may open. @throws state_in_use, argument_invalid, permission_denied, file_exists */
-export async function adminApi(tower: Tower, socketPath: string, options: TowerApiOptions = {}): Promise<Api> {
-  const api = await makeApi({ title: 'Selvedge tower', ...towerRoutes(tower, options), access: localAccess(openRoutes) });
+export async function adminApi(tower: Tower, socketPath: string, { register, ...told }: TowerApiOptions = {}): Promise<Api> {
+  const noSessions: Beginner = async () => {
+    throw new SelvedgeError('unauthorized', { why: 'who may open this socket needs no session' });
+  };
+  const api = await makeApi({ title: 'Selvedge tower', routes: towerRoutes(tower, noSessions, register), access: localAccess(openRoutes), ...told });
   return await listenOnSocket(api, socketPath);
 }
 
 /** The same on both: who may ask what is said by each route's scope. */
-function towerRoutes(tower: Tower, { onFailure, onRoute, register }: TowerApiOptions): Pick<ApiOptions, 'routes' | 'onFailure' | 'onRoute'> {
-  const routes = (scope: FastifyInstance) => {
+function towerRoutes(tower: Tower, begunBy: Beginner, register: TowerApiOptions['register']): ApiOptions['routes'] {
+  return (scope) => {
     const api = scope.withTypeProvider<TypeBoxTypeProvider>();
     strangerRoutes(api, tower);
     adminRoutes(api, tower);
@@ -105,12 +109,14 @@ function towerRoutes(tower: Tower, { onFailure, onRoute, register }: TowerApiOpt
     platformRoutes(api, tower);
     resourceRoutes(api, tower);
     grantRoutes(api, tower);
+    operatorRoutes(api, tower.access);
+    sessionRoutes(api, tower.access, begunBy);
+    clientRoutes(api, tower);
     register?.(scope);
   };
-  return { routes, ...(onFailure && { onFailure }), ...(onRoute && { onRoute }) };
 }
 
-/** What stands in `openRoutes`. */
+/** What stands in `openRoutes`, beside logging in and redeeming (access/). */
 function strangerRoutes(api: Api, tower: Tower): void {
   api.get('/v1/health', { schema: { response: { 200: HealthSchema } } }, async () => ({ ok: true as const, cluster: tower.cluster }));
   const schema = { body: EnrollRequestSchema, response: { 200: EnrollAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
@@ -119,6 +125,7 @@ function strangerRoutes(api: Api, tower: Tower): void {
   const preflight = { body: PreflightRequestSchema, response: { 200: PreflightAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
   api.post('/v1/preflight', { schema: preflight }, ({ body, ip }) => tower.preflight(body, ip));
   api.post('/v1/enroll/challenge', { schema: challenge }, async () => tower.challenge());
+  unsealRoute(api, tower.unsealing.helper);
 }
 
 function adminRoutes(api: Api, tower: Tower): void {

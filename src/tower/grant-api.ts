@@ -7,7 +7,7 @@ import { limits } from '../base/limits.ts';
 import { proofKinds } from '../enroll/proof.ts';
 import { HostIdText } from '../enroll/proofs/host-id.ts';
 import { Label } from '../enroll/shapes.ts';
-import { Base64, bytesOf, Certificate } from '../enroll/wire.ts';
+import { Base64, bytesOf, CertificateText } from '../enroll/wire.ts';
 import { toBase64 } from '../identity/base64.ts';
 import type { GrantView } from './granting.ts';
 import type { Tower } from './tower.ts';
@@ -43,7 +43,7 @@ const NewCallHome = Type.Object(
   },
   closed,
 );
-const NewAuthority = Type.Object({ certificate: Certificate, crl_file: Type.Optional(Type.String({ minLength: 1, maxLength: 4_096 })), ...Shared }, closed);
+const NewAuthority = Type.Object({ certificate: CertificateText, crl_file: Type.Optional(Type.String({ minLength: 1, maxLength: 4_096 })), ...Shared }, closed);
 
 const Shown = Type.Object({
   kind: Type.Enum([...proofKinds]),

@@ -2,7 +2,7 @@
  * How a tower's state comes to be and is opened: `STATE/tower.json` (what it is), `sealed.bin` (its keys), `tower.db` (its rows), `inbox/`.
  * A cluster is made beside its place and moved there in one rename, so that a kill leaves either nothing or all of it.
  */
-import { X509Certificate } from 'node:crypto';
+import { randomBytes, X509Certificate } from 'node:crypto';
 import { mkdir, mkdtemp, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Static, Type } from 'typebox';
@@ -105,13 +105,26 @@ export async function openTower({ state, unseal, endpoints, proofs = [], clock, 
     const now = { ...row, towerFingerprint: toHex(fingerprint(credentials.chain[0] ?? new Uint8Array())), endpoints: endpoints ?? row.endpoints };
     // Also what a kill between sealing a renewed leaf and recording it left behind.
     if (JSON.stringify(now) !== JSON.stringify(row)) await store.setCluster(now, clock.wall());
-    return await Tower.start({ store, authority, credentials, row: now, clock, random, proofs });
+    const siteTokenKey = await ownSiteTokenKey(sealed);
+    return await Tower.start({ store, authority, credentials, row: now, siteTokenKey, clock, random, proofs });
   } catch (error) {
     await authority.signer.close();
     await store?.close();
     throw error;
   }
 }
+
+/** Made at the first start that knows of it. */
+async function ownSiteTokenKey(sealed: SealedStore): Promise<Uint8Array> {
+  const found = sealed.get(SITE_TOKEN_KEY);
+  if (found !== null) return found;
+  const made = new Uint8Array(randomBytes(SITE_TOKEN_KEY_BYTES));
+  await sealed.set(SITE_TOKEN_KEY, made);
+  return made;
+}
+
+const SITE_TOKEN_KEY = 'tower/site-token.key';
+const SITE_TOKEN_KEY_BYTES = 32;
 
 /** Between the name of the state and random letters: where a cluster is while it is being made. */
 const MAKING = '.making-';

@@ -13,6 +13,8 @@ export interface SnapshotInput {
   readonly tower: { readonly fingerprint: string; readonly endpoints: readonly Endpoint[] };
   /** The nodes of the site, in any order; whoever is elsewhere, revoked or disabled is left out. */
   readonly siteNodes: readonly NodeRow[];
+  /** Fingerprints of the boot leaves of the site's nodes, by node. */
+  readonly boots: ReadonlyMap<string, readonly string[]>;
   readonly trust: Snapshot['trust'];
   /** As app-snapshot.ts makes it; null for a node that is in no app network. */
   readonly app: AppPart | null;
@@ -20,11 +22,13 @@ export interface SnapshotInput {
   readonly rules?: RuleSet;
 }
 
-export function buildSnapshot({ version, issued_ms, cluster, node, tower, siteNodes, trust, app, rules }: SnapshotInput): Snapshot {
+export function buildSnapshot({ version, issued_ms, cluster, node, tower, siteNodes, boots, trust, app, rules }: SnapshotInput): Snapshot {
   const live = siteNodes.filter(({ id, site, fingerprint, disabled }) => id !== node.id && site === node.site && fingerprint !== null && !disabled);
   const peers: Snapshot['peers'] = [];
   for (const { id, name, site, fingerprint, endpoints, ...labelled } of live) {
-    if (fingerprint !== null) peers.push({ id, name, site, fingerprint, endpoints: [...endpoints], ...labelsOf(labelled) });
+    const boot = boots.get(id);
+    if (fingerprint !== null)
+      peers.push({ id, name, site, fingerprint, endpoints: [...endpoints], ...labelsOf(labelled), ...(boot !== undefined && { boot: [...boot] }) });
   }
   peers.sort((left, right) => (left.id < right.id ? -1 : 1));
   const part = rules === undefined ? null : rulesPart(node, live, rules);

@@ -6,12 +6,16 @@
 import type { Kysely, Selectable, Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
 import type { Endpoint } from '../enroll/wire.ts';
+import type { AccessStore } from './access/access-store.ts';
+import { sqlAccessStore } from './access/store-sql.ts';
 import type { AppStore } from './app-store.ts';
 import { auditBreak } from './audit.ts';
 import type { Tables } from './schema/tables.ts';
 import { changeNode, mustFind, nodeRow, scopesOf } from './store-sql-nodes.ts';
 import { recordChange, SCOPE_ALL, SCOPE_EVERYBODY, versionOf } from './store-sql-change.ts';
 import { SqlAppStore } from './store-sql-app.ts';
+import { forgetBoot, SqlUnsealStore } from './store-sql-unseal.ts';
+import type { UnsealStore } from './unseal/unseal-store.ts';
 import { SqlProofStore } from './store-sql-proofs.ts';
 import type { ProofStore } from './proof-store.ts';
 import { sqlResourceStores } from './store-sql-resources.ts';
@@ -26,6 +30,8 @@ const AUDIT_PAGE_ROWS = 1_000;
 export class SqlStore implements Store {
   readonly path: string;
   readonly app: AppStore;
+  readonly unseal: UnsealStore;
+  readonly access: AccessStore;
   readonly proofs: ProofStore;
   readonly resources: ResourceStores;
   readonly #db: Kysely<Tables>;
@@ -38,6 +44,8 @@ export class SqlStore implements Store {
     this.#db = given.db;
     this.#rule = given.rule;
     this.app = new SqlAppStore((work) => this.#write(work));
+    this.unseal = new SqlUnsealStore((work) => this.#write(work));
+    this.access = sqlAccessStore({ read: (query) => this.#read(query), write: (change) => this.#write(change) });
     this.proofs = new SqlProofStore({ read: (query) => this.#read(query), write: (work) => this.#write(work) });
     this.resources = sqlResourceStores((work) => this.#write(work));
   }
@@ -124,6 +132,7 @@ export class SqlStore implements Store {
     return this.#write(async (tx) => {
       const found = await mustFind(tx, id);
       if (found.fingerprint === columns.fingerprint) return found;
+      if (leaf === null) await forgetBoot(tx, id);
       const action = leaf === null ? 'node.revoke' : 'node.leaf';
       const detail = { before: found.fingerprint, now: columns.fingerprint };
       const revision = await recordChange(tx, { at_ms, actor, action, subject: id, detail, scopes: await scopesOf(tx, found) });

@@ -3,7 +3,7 @@
  * into codes of the table. It holds no query of the product.
  */
 import { open } from 'node:fs/promises';
-import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { Kysely, type SqliteDatabase, SqliteDialect } from 'kysely';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
@@ -57,19 +57,34 @@ function checkWhole(database: DatabaseSync, path: string): void {
   if (why !== 'ok') throw new SelvedgeError('store_damaged', { path, why: String(why) });
 }
 
-/** The few verbs that kysely's SQLite driver calls, on `node:sqlite`. */
+/** Statements that are kept ready; the oldest go. The texts of the store are fewer, but for lists of many lengths. */
+const STATEMENTS_MAX = 256;
+
+/** The few verbs that kysely's SQLite driver calls, on `node:sqlite`. To prepare a statement takes as long as to run it: they are kept. */
 function forKysely(database: DatabaseSync): SqliteDatabase {
+  const prepared = new Map<string, { readonly statement: StatementSync; readonly reader: boolean }>();
+  const prepare = (text: string): { readonly statement: StatementSync; readonly reader: boolean } => {
+    const known = prepared.get(text);
+    if (known !== undefined) return known;
+    const statement = database.prepare(text);
+    const made = { statement, reader: statement.columns().length > 0 };
+    prepared.set(text, made);
+    const [oldest] = prepared.keys();
+    if (prepared.size > STATEMENTS_MAX && oldest !== undefined) prepared.delete(oldest);
+    return made;
+  };
   return {
     close: () => database.close(),
     prepare(text) {
       // SQLite has already rolled back after a full disk; a second rollback would hide the error that caused it.
       if (text === 'rollback' && !database.isTransaction) return NOTHING;
-      const statement = database.prepare(text);
+      const { statement, reader } = prepare(text);
       return {
-        reader: statement.columns().length > 0,
+        reader,
         all: (values) => statement.all(...(values as SQLInputValue[])),
         run: (values) => statement.run(...(values as SQLInputValue[])),
-        iterate: (values) => statement.iterate(...(values as SQLInputValue[])),
+        // Rows come one by one, while others may run the same.
+        iterate: (values) => database.prepare(text).iterate(...(values as SQLInputValue[])),
       };
     },
   };

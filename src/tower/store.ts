@@ -8,7 +8,9 @@
  * Times are milliseconds since the epoch and come from the caller.
  */
 import type { Endpoint } from '../enroll/wire.ts';
+import type { AccessStore } from './access/access-store.ts';
 import type { AppStore } from './app-store.ts';
+import type { UnsealStore } from './unseal/unseal-store.ts';
 import type { ProofStore } from './proof-store.ts';
 import type { NodeView } from './rules-snapshot.ts';
 import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
@@ -68,6 +70,8 @@ export interface AuditRow {
 export interface Store {
   readonly path: string;
   readonly app: AppStore;
+  readonly unseal: UnsealStore;
+  readonly access: AccessStore;
   /** Enrolling: grants, their uses, and nodes as they come to be. */
   readonly proofs: ProofStore;
   readonly resources: ResourceStores;

@@ -26,6 +26,7 @@ import { fingerprint } from '../identity/fingerprint.ts';
 import { signDocument } from '../identity/signed-document.ts';
 import { trustBundleToJson } from '../identity/trust-bundle.ts';
 import type { Credentials } from '../transport/session.ts';
+import { TowerAccess } from './access/tower-access.ts';
 import { AppNetworks } from './app-networks.ts';
 import { appPart } from './app-snapshot.ts';
 import { Enrollment } from './enrollment.ts';
@@ -37,9 +38,10 @@ import { preflight } from './preflight.ts';
 import { PlatformHosts } from './platform-hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
+import { Unsealing } from './unseal/unsealing.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
 import { Resources } from './resources/resources.ts';
-import type { ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
+import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
 
 /** Grows when roots can be rotated. */
 const TRUST_VERSION = 1;
@@ -50,6 +52,8 @@ export interface TowerParts {
   /** Leaf, intermediate, root (who calls home looks for the pinned root in it), and the key of the leaf. */
   readonly credentials: Credentials;
   readonly row: ClusterRow;
+  /** Under which the tokens of sites are sealed in the store: 32 octets. */
+  readonly siteTokenKey: Uint8Array;
   readonly clock: Clock;
   readonly random: Random;
   /** Further kinds of proof than those that need nothing but the tower. */
@@ -73,6 +77,9 @@ export interface Touched {
   readonly nodes: readonly string[];
 }
 
+/** A node that may have no channel from now on. */
+export type RevocationListener = (node: string) => void;
+
 export type ChangeListener = (touched: Touched) => void;
 
 export class Tower {
@@ -83,6 +90,8 @@ export class Tower {
   readonly app: AppNetworks;
   /** Hosts, call-home certificates and authorities, as an operator makes them. */
   readonly grants: Grants;
+  readonly unsealing: Unsealing;
+  readonly access: TowerAccess;
   readonly platformHosts: PlatformHosts;
   readonly resources: Resources;
   readonly #row: ClusterRow;
@@ -95,6 +104,7 @@ export class Tower {
   readonly #recorded: RecordedFingerprints;
   readonly #trust: Snapshot['trust'];
   readonly #listeners = new Set<ChangeListener>();
+  readonly #revocationListeners = new Set<RevocationListener>();
 
   private constructor(parts: TowerParts) {
     this.#store = parts.store;
@@ -107,12 +117,23 @@ export class Tower {
     this.rootFingerprint = fingerprint(parts.authority.root);
     const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.authority.root] });
     this.#trust = { version, roots: [...roots] };
+    this.unsealing = new Unsealing({
+      cluster: this.cluster,
+      store: parts.store,
+      authority: parts.authority,
+      key: parts.siteTokenKey,
+      clock: parts.clock,
+      random: parts.random,
+      roots: () => this.roots,
+      onBoot: (site) => this.#tell({ site, nodes: [] }),
+    });
     this.app = new AppNetworks({ store: parts.store, clock: parts.clock, tell: (nodes) => this.#tell({ site: null, nodes }) });
     this.platformHosts = new PlatformHosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
     const { clock, random } = parts;
     this.#granting = { cluster: this.cluster, store: parts.store.proofs, authority: () => this.#authority, clock, random };
     this.grants = new Grants(this.#granting);
+    this.access = new TowerAccess({ ...parts, store: parts.store.access, cluster: this.cluster, endpoints: parts.row.endpoints });
     this.#enrollment = new Enrollment({
       ...this.#granting,
       roots: () => this.roots,
@@ -142,6 +163,12 @@ export class Tower {
   /** For `verifyPeer`; always the state of now. */
   get recordedFingerprint(): RecordedFingerprints['of'] {
     return this.#recorded.of;
+  }
+
+  /** Told before anybody else, once the directory refuses the node: its live channels are to end. The returned function ends it. */
+  onRevoked(listener: RevocationListener): () => void {
+    this.#revocationListeners.add(listener);
+    return () => this.#revocationListeners.delete(listener);
   }
 
   /** Told after a change is on disk and in the directory. The returned function ends it. */
@@ -201,17 +228,23 @@ export class Tower {
 
   /** What this node may know now, signed. @throws not_found, certificate_revoked */
   async snapshot(id: string): Promise<{ version: number; envelope: Envelope }> {
+    const snapshot = await this.known(id);
+    const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.#authority);
+    return { version: snapshot.version, envelope: { payload, signature, chain: [...chain] } };
+  }
+
+  /** The same for whoever asks over the API. @throws not_found, certificate_revoked */
+  async known(id: string): Promise<Snapshot> {
     const node = await this.#mustFind(id);
     checkLive(node);
     // The version first: what changes in between is then told again, never missed.
     const { version, siteNodes, rules } = await this.#store.view(node);
+    const boots = await this.#store.unseal.boots(node.site);
     const view = await this.#store.app.view(id);
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(id, view);
-    const snapshot = buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, trust: this.#trust, app, rules });
-    const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.#authority);
-    return { version, envelope: { payload, signature, chain: [...chain] } };
+    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, boots, trust: this.#trust, app, rules });
   }
 
   async nodes(): Promise<readonly NodeRow[]> {
@@ -247,7 +280,10 @@ export class Tower {
 
   /** Takes the recorded fingerprint away: the node's next handshake fails, here and, with their next snapshot, at its peers. @throws not_found */
   async revokeNode(id: string, actor = 'admin'): Promise<NodeRow> {
-    return await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall(), actor));
+    const row = await this.#changed(await this.#store.setLeaf(id, null, this.#clock.wall(), actor));
+    // The node knew the token; what it knew is to open nothing for ever.
+    await this.unsealing.renewToken(row.site);
+    return row;
   }
 
   /** Records another leaf (DER) in the place of the node's. @throws not_found */
@@ -275,9 +311,15 @@ export class Tower {
     };
   }
 
+  /** At most so many rows of the audit log, after this one. */
+  async audit(after_seq: number, count_max: number): Promise<readonly AuditRow[]> {
+    return await this.#store.audit(after_seq, count_max);
+  }
+
   /** Idempotent. */
   async close(): Promise<void> {
     this.#listeners.clear();
+    this.#revocationListeners.clear();
     await this.#enrollment.close();
     await this.#authority.signer.close();
     await this.#store.close();
@@ -286,6 +328,10 @@ export class Tower {
   /** Puts a committed row into the directory, then tells its site and whoever shares an app network with the node. */
   async #changed(row: NodeRow): Promise<NodeRow> {
     this.#recorded.set(row);
+    if (row.fingerprint === null || row.disabled) {
+      for (const listener of this.#revocationListeners) listener(row.id);
+      this.access.live.cut([`node:${row.id}`]);
+    }
     this.#tell({ site: row.site, nodes: await this.#store.app.sharers(row.id) });
     return row;
   }

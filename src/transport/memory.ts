@@ -5,11 +5,25 @@
 import { SelvedgeError, type ErrorCode } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { Backlog } from './backlog.ts';
+import { Transit } from './memory-transit.ts';
 import { closeError, decodeClose, encodeClose } from './reason.ts';
-import { CONTROL_FLOW, type LaneName, type PathFacts, type Session, type SessionHandler } from './session.ts';
+import { CONTROL_FLOW, type LaneName, type PathFacts, type Session, type SessionHandler, type TransportName } from './session.ts';
 import { systemTimers, type Timers } from './system.ts';
 
+/** Something that is about to leave for the other end. */
+export interface Departure {
+  readonly to: 'dialer' | 'acceptor';
+  readonly kind: Arrival['kind'];
+  /** A frame's, or null. */
+  readonly head: Uint8Array | null;
+  readonly bytes: number;
+}
+
 export interface MemoryOptions {
+  /** What it poses as. */
+  readonly transport?: TransportName;
+  /** For how long each thing is under way, milliseconds; what went out on a source before arrives before. Null: it is lost; two times: a datagram arrives twice. */
+  readonly transit?: (thing: Departure) => number | readonly [number, number] | null;
   /** `lanes`: two sources, as on TCP. `streams`: a source for each flow, as on QUIC. */
   readonly sources?: 'lanes' | 'streams';
   /** Runs an action soon, but never inside the call. */
@@ -28,34 +42,28 @@ export interface MemoryOptions {
 export interface MemoryPair {
   readonly dialer: Session;
   readonly acceptor: Session;
-  /** The path dies: both ends are told `network_unreachable`, what is under way is lost. */
-  cut(): void;
-  /** While held, nothing arrives at either end, not even the end of the other. */
-  hold(held: boolean): void;
+  /** The path dies: both ends (or this one) are told `network_unreachable`, what is under way is lost. */
+  cut(side?: 'dialer' | 'acceptor'): void;
+  /** While held, nothing arrives at either end (or this one), not even the end of the other. */
+  hold(held: boolean, side?: 'dialer' | 'acceptor'): void;
 }
 
 export function memoryPair(options: MemoryOptions = {}): MemoryPair {
-  const path: Path = { held: false };
-  const dialer = new MemorySession('dialer', options.acceptorChain ?? [], path, options);
-  const acceptor = new MemorySession('acceptor', options.dialerChain ?? [], path, options);
+  const dialer = new MemorySession('dialer', options.acceptorChain ?? [], options);
+  const acceptor = new MemorySession('acceptor', options.dialerChain ?? [], options);
+  const ends = (side?: 'dialer' | 'acceptor') => [dialer, acceptor].filter((session) => side === undefined || session.side === side);
   dialer.join(acceptor);
   acceptor.join(dialer);
   return {
     dialer,
     acceptor,
-    cut() {
-      for (const session of [dialer, acceptor]) session.die(new SelvedgeError('network_unreachable', { peer: session.remote, why: 'path cut' }));
+    cut(side) {
+      for (const session of ends(side)) session.die(new SelvedgeError('network_unreachable', { peer: session.remote, why: 'path cut' }));
     },
-    hold(held) {
-      path.held = held;
-      dialer.pump();
-      acceptor.pump();
+    hold(held, side) {
+      for (const session of ends(side)) session.hold(held);
     },
   };
-}
-
-interface Path {
-  held: boolean;
 }
 
 /** What is under way to a session. */
@@ -77,11 +85,10 @@ const LANES = ['urgent', 'bulk'] as const;
 
 class MemorySession implements Session {
   readonly lead_ms = 0;
-  readonly transport = 'memory' as const;
+  readonly transport: TransportName;
   readonly side: 'dialer' | 'acceptor';
   readonly peerChain: readonly Uint8Array[];
   readonly datagramBytesMax: number;
-  readonly #path: Path;
   readonly #options: MemoryOptions;
   readonly #timers: Timers;
   readonly #backlogs: Record<LaneName, Backlog>;
@@ -90,6 +97,8 @@ class MemorySession implements Session {
   #peer: MemorySession | null = null;
   #handler: SessionHandler | null = null;
   #arrivals: Arrival[] = [];
+  #isHeld = false;
+  readonly #underWay: Transit<Arrival>;
   #datagramsUnderWay_bytes = 0;
   #pumpScheduled = false;
   #finishing = false;
@@ -98,13 +107,14 @@ class MemorySession implements Session {
   #received_bytes = 0;
   #heard_ms: number;
 
-  constructor(side: 'dialer' | 'acceptor', peerChain: readonly Uint8Array[], path: Path, options: MemoryOptions) {
+  constructor(side: 'dialer' | 'acceptor', peerChain: readonly Uint8Array[], options: MemoryOptions) {
+    this.transport = options.transport ?? 'memory';
     this.side = side;
     this.peerChain = peerChain;
     this.datagramBytesMax = options.datagram_bytes_max ?? 1200;
-    this.#path = path;
     this.#options = options;
     this.#timers = options.timers ?? systemTimers;
+    this.#underWay = new Transit(this.#timers, (arrival) => this.#arrived(arrival));
     const unsent_bytes_max = options.unsent_bytes_max ?? limits.tcp_bulk_unsent_bytes_max;
     this.#backlogs = { urgent: new Backlog(unsent_bytes_max), bulk: new Backlog(unsent_bytes_max) };
     this.#heard_ms = this.#timers.clock.now();
@@ -213,6 +223,28 @@ class MemorySession implements Session {
 
   arrive(arrival: Arrival): void {
     if (this.#closed) return;
+    const { transit } = this.#options;
+    if (transit === undefined) return this.#arrived(arrival);
+    const head = 'head' in arrival ? arrival.head : null;
+    const bytes = arrival.kind === 'data' ? arrival.length : arrival.kind === 'datagram' ? arrival.bytes.length : 0;
+    const delay_ms = transit({ to: this.side, kind: arrival.kind, head, bytes });
+    if (arrival.kind === 'datagram') {
+      if (delay_ms === null) this.#datagramsUnderWay_bytes -= bytes;
+      else if (typeof delay_ms === 'number') this.#underWay.loose(delay_ms, arrival);
+      else {
+        this.#datagramsUnderWay_bytes += bytes;
+        for (const each_ms of delay_ms) this.#underWay.loose(each_ms, arrival);
+      }
+      return;
+    }
+    if (delay_ms === null) return;
+    const one_ms = typeof delay_ms === 'number' ? delay_ms : delay_ms[0];
+    if (arrival.kind === 'data' || arrival.kind === 'source_end') this.#underWay.inLine(arrival.source, one_ms, arrival);
+    else this.#underWay.last(one_ms, arrival);
+  }
+
+  #arrived(arrival: Arrival): void {
+    if (this.#closed) return;
     this.#arrivals.push(arrival);
     this.pump();
   }
@@ -222,6 +254,11 @@ class MemorySession implements Session {
     this.#datagramsUnderWay_bytes += bytes.length;
     this.arrive({ kind: 'datagram', bytes: Uint8Array.from(bytes) });
     return true;
+  }
+
+  hold(isHeld: boolean): void {
+    this.#isHeld = isHeld;
+    this.pump();
   }
 
   /** Lets what is under way arrive, soon. */
@@ -244,7 +281,7 @@ class MemorySession implements Session {
 
   /** A close passes even a session that reads nothing: it is the path's end, not an octet of it. */
   #deliver(): void {
-    if (this.#path.held || this.#closed) return;
+    if (this.#isHeld || this.#closed) return;
     if (this.#handler === null) {
       const close = this.#arrivals.find((arrival) => arrival.kind === 'close');
       if (close !== undefined) this.die(close.error);

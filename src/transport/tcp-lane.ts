@@ -135,6 +135,11 @@ export class Lane {
     this.#connection?.pace(rate_bytes_per_s);
   }
 
+  /** The path is measured anew. */
+  restart(): void {
+    this.#connection?.restart();
+  }
+
   /** Null while there is no connection. */
   look(): TcpView | null {
     return this.#connection?.look() ?? null;

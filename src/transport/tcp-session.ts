@@ -9,6 +9,7 @@ import { closeError, decodeClose, encodeClose } from './reason.ts';
 import type { LaneName, PathFacts, PathLaw, PathSample, Session, SessionHandler } from './session.ts';
 import type { Timers } from './system.ts';
 import { Lane, type LaneOwner, RecordKind } from './tcp-lane.ts';
+import { PauseWatch } from './tcp-pause.ts';
 import { tcpError } from './tcp-tls.ts';
 import { Waiters } from './tcp-waiters.ts';
 
@@ -47,6 +48,7 @@ export class TcpSession implements Session, LaneOwner {
     urgent: new Waiters(limits.tcp_urgent_unsent_bytes_max),
     bulk: new Waiters(limits.tcp_bulk_unsent_bytes_max),
   };
+  readonly #pauses: PauseWatch;
   readonly #abort = new AbortController();
   readonly #ended = new Set<LaneName>();
   #cancelTimer: () => void;
@@ -65,6 +67,7 @@ export class TcpSession implements Session, LaneOwner {
     this.local = setup.local;
     this.peerChain = setup.peerChain;
     this.#heard_ms = setup.timers.clock.now();
+    this.#pauses = new PauseWatch(this.#heard_ms);
     this.#urgent = new Lane('urgent', this, this.#waiters.urgent.mark_bytes);
     this.#bulk = new Lane('bulk', this, this.#waiters.bulk.mark_bytes);
     this.#cancelTimer = setup.timers.after(setup.handshake_ms, () => this.close('handshake_timeout', `not approved within ${setup.handshake_ms} ms`));
@@ -98,6 +101,7 @@ export class TcpSession implements Session, LaneOwner {
     if (lane === 'bulk' && !this.#bulkAsked) this.#askForBulk();
     const known = this.#lane(lane);
     const waiters = this.#waiters[lane];
+    if (lane === 'bulk' && this.#pauses.wrote(this.#setup.timers.clock.now(), head.length + (body?.length ?? 0))) known.restart();
     known.write(head, body);
     if (!waiters.isFull && known.isBelow(waiters.bytes_max)) return true;
     waiters.fill(flow);

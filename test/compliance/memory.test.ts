@@ -10,14 +10,23 @@ function* tiny(bytes: Uint8Array): Iterable<Uint8Array> {
   for (let at = 0; at < bytes.length; at += 3) yield bytes.subarray(at, at + 3);
 }
 
-for (const sources of ['lanes', 'streams'] as const) {
-  await t.test(`by ${sources}`, (t) =>
+/** As the simulator has them: things are under way for a while, and sources overtake each other. */
+let turn = 0;
+const slow: Partial<MemoryOptions> = { transit: ({ kind }) => (kind === 'datagram' ? 1 : turn++ % 4) };
+
+for (const [sources, path] of [
+  ['lanes', {}],
+  ['streams', {}],
+  ['lanes', slow],
+  ['streams', slow],
+] as const) {
+  await t.test(`by ${sources}${path === slow ? ', each thing under way for a while' : ''}`, (t) =>
     sessionSuite(t, {
       name: 'memory',
       datagrams: true,
       hostile: true,
       async pair(options = {}) {
-        const memory: MemoryOptions = { sources, dialerChain, acceptorChain };
+        const memory: MemoryOptions = { sources, dialerChain, acceptorChain, ...path };
         const pair = memoryPair({
           ...memory,
           ...(options.handshake_ms === undefined ? {} : { handshake_ms: options.handshake_ms }),

@@ -12,6 +12,8 @@ import { joinCommand, preflightCommand } from '../../daemon/cli/join.ts';
 import { platformCommand } from '../../daemon/cli/platform.ts';
 import { labCommand } from '../../daemon/cli/lab.ts';
 import { peersCommand, pingCommand, sendCommand, statusCommand } from '../../daemon/cli/mesh.ts';
+import { operatorCommand } from '../../daemon/cli/operator.ts';
+import { sessionCommand } from '../../daemon/cli/session.ts';
 import { netcheckCommand } from '../../daemon/cli/netcheck.ts';
 import { towerCommand } from '../../daemon/tower.ts';
 import { failureReasonsPath, renderFailureReasons } from '../../scripts/failure-reasons.ts';
@@ -64,6 +66,8 @@ t.test('docs/cli.md tells, where it tells of a command, each of its options, and
     tokenCommand(),
     platformCommand(),
     appCommand(),
+    operatorCommand(),
+    sessionCommand(),
     labCommand(),
     towerCommand(),
     netcheckCommand(),

@@ -4,11 +4,13 @@
  */
 import type { Kysely, Transaction } from 'kysely';
 import { SelvedgeError } from '../../base/errors.ts';
+import { access } from './access.ts';
 import { appNetworks } from './app-networks.ts';
 import { first } from './first.ts';
 import { grants } from './grants.ts';
 import { resources } from './resources.ts';
 import type { Tables } from './tables.ts';
+import { unseal } from './unseal.ts';
 
 type Migration = (db: Transaction<Tables>) => Promise<void>;
 
@@ -17,7 +19,9 @@ const migrations: readonly Migration[] = [
   (db) => first(db as unknown as Parameters<typeof first>[0]),
   (db) => appNetworks(db as unknown as Parameters<typeof appNetworks>[0]),
   (db) => resources(db as unknown as Parameters<typeof resources>[0]),
-  grants,
+  (db) => grants(db as unknown as Parameters<typeof grants>[0]),
+  (db) => access(db as unknown as Parameters<typeof access>[0]),
+  unseal,
 ];
 
 /** Brings the schema to what this program knows, in one transaction. @throws store_damaged on a schema of a newer program */

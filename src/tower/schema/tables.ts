@@ -1,10 +1,12 @@
 /** Every table as it is now: what each migration made, columns that a later one added to an earlier one's table with it. */
+import type { AccessTables } from './access.ts';
 import type { AppNetworkTables } from './app-networks.ts';
 import type { FirstTables } from './first.ts';
 import type { GrantTables } from './grants.ts';
 import type { ResourceTables } from './resources.ts';
+import type { UnsealTables } from './unseal.ts';
 
 /** Of several migrations that name one table, all its columns. */
-export type Tables = Joined<Omit<FirstTables, 'tokens' | 'enrollments'> & AppNetworkTables & ResourceTables & GrantTables>;
+export type Tables = Joined<Omit<FirstTables, 'tokens' | 'enrollments'> & AppNetworkTables & ResourceTables & GrantTables & AccessTables & UnsealTables>;
 
 type Joined<Parts> = { [Table in keyof Parts]: { [Column in keyof Parts[Table]]: Parts[Table][Column] } };

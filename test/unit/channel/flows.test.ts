@@ -188,6 +188,48 @@ t.test('an idle path keeps the first window', async (t) => {
   t.same(pair.leftovers(), []);
 });
 
+t.test('on a long path, credit for carried packets is wide once some were read, since their sender bounds what is under way', async (t) => {
+  const pair = new Pair();
+  pair.attach('new', { delay_ms: 40 });
+  const carried = opened(pair, 'vpn_packet', 'stream', 'carry');
+  const unread = opened(pair, 'vpn_packet', 'stream', 'carry');
+  const other = opened(pair, 'file_transfer', 'stream', 'file');
+  for (const { near } of [carried, unread, other]) pair.a.do(() => near.write(Uint8Array.of(1)));
+  pair.world.run(300);
+  for (const { far } of [carried, other]) pair.b.do(() => readAll(far));
+  pair.world.run(300);
+  t.equal(carried.near.send?.windowExtra, limits.carry_window_bytes_max - limits.flow_window_bytes_initial);
+  t.equal(other.near.send?.windowExtra, 0);
+  t.equal(unread.near.send?.windowExtra, 0, 'for nobody who reads, no memory');
+  t.same(pair.leftovers(), []);
+});
+
+t.test('many flows of carried packets have no more credit together than a channel has for windows, and each has some of it', async (t) => {
+  const pair = new Pair();
+  pair.attach('new', { delay_ms: 40 });
+  const flows = Array.from({ length: 40 }, () => opened(pair, 'vpn_packet', 'stream', 'carry'));
+  for (const { near } of flows) pair.a.do(() => near.write(Uint8Array.of(1)));
+  pair.world.run(300);
+  for (const { far } of flows) pair.b.do(() => readAll(far));
+  pair.world.run(300);
+  const extras = flows.map(({ near }) => near.send?.windowExtra ?? 0);
+  t.ok(extras.reduce((sum, extra) => sum + extra, 0) <= limits.channel_window_bytes_extra_max);
+  t.ok(Math.min(...extras) > 0, `${Math.min(...extras)} octets at least`);
+  t.same(pair.leftovers(), []);
+});
+
+t.test('on a short path, credit for carried packets begins as any', async (t) => {
+  const pair = new Pair();
+  pair.attach('new', { delay_ms: 0.2 });
+  const { near, far } = opened(pair, 'vpn_packet', 'stream', 'carry');
+  pair.a.do(() => near.write(Uint8Array.of(1)));
+  pair.world.run(300);
+  pair.b.do(() => readAll(far));
+  pair.world.run(300);
+  t.equal(near.send?.windowExtra, 0);
+  t.same(pair.leftovers(), []);
+});
+
 t.test('a reset ends both ends with its code, and says why', async (t) => {
   const pair = new Pair();
   pair.attach('new');

@@ -5,7 +5,7 @@
 import { SelvedgeError } from '../../../src/base/errors.ts';
 import { Channel, type ChannelEvent, type ChannelOptions, type Transmit } from '../../../src/channel/channel.ts';
 import type { Flow } from '../../../src/channel/flow.ts';
-import { World } from './world.ts';
+import { Agenda } from '../../../src/lab/sim/agenda.ts';
 
 export interface WireOptions {
   /** `streams`: a source for each flow and one for control, which overtake each other. `lanes`: two sources. */
@@ -30,7 +30,7 @@ const TIMER_MS_MIN = 0.01;
 export class End {
   readonly name: EndName;
   readonly channel: Channel;
-  readonly world: World;
+  readonly world: Agenda;
   readonly wires = new Map<number, Wire>();
   readonly events: ChannelEvent[] = [];
   readonly accepted: Flow[] = [];
@@ -40,7 +40,7 @@ export class End {
   #cancelTimer: () => void = () => {};
   readonly #wakes: number[] = [];
 
-  constructor(name: EndName, world: World, options: ChannelOptions) {
+  constructor(name: EndName, world: Agenda, options: ChannelOptions) {
     this.name = name;
     this.world = world;
     this.channel = new Channel(options);
@@ -268,13 +268,13 @@ export interface PairOptions {
 }
 
 export class Pair {
-  readonly world: World;
+  readonly world: Agenda;
   readonly a: End;
   readonly b: End;
   #nextKey = 1;
 
   constructor(options: PairOptions = {}) {
-    this.world = new World(options.seed ?? 1);
+    this.world = new Agenda(options.seed ?? 1);
     const shared = { random: this.world.random, now: this.world.now, isGoverned: options.isGoverned ?? false, authorize: options.authorize ?? (() => null) };
     this.a = new End('a', this.world, { ...shared, side: 'dialer', self: 'aaaaaaaaaaaa', peer: 'bbbbbbbbbbbb' });
     this.b = new End('b', this.world, { ...shared, side: 'acceptor', self: 'bbbbbbbbbbbb', peer: 'aaaaaaaaaaaa' });

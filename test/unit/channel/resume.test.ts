@@ -3,7 +3,7 @@ import t from 'tap';
 import type { Flow } from '../../../src/channel/flow.ts';
 import type { FlowKind, TrafficClass } from '../../../src/channel/classes.ts';
 import { type End, Pair, type WireOptions } from './pair.ts';
-import { seeded } from './world.ts';
+import { seeded } from '../../../src/lab/sim/agenda.ts';
 
 /** Octet `at` of conversation `id`, one way: any octet that is missing, doubled or out of place shows. */
 const octet = (id: number, way: number, at: number): number => (at * 31 + (at >>> 8) * 7 + id * 13 + way * 101) & 0xff;

@@ -5,7 +5,7 @@ import { Backoff } from '../../../src/channel/backoff.ts';
 import { type TrafficClass, trafficClasses } from '../../../src/channel/classes.ts';
 import { Scheduler } from '../../../src/channel/scheduler.ts';
 import { Pair } from './pair.ts';
-import { seeded } from './world.ts';
+import { seeded } from '../../../src/lab/sim/agenda.ts';
 
 interface Job {
   readonly class: TrafficClass;

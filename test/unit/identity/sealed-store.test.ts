@@ -238,6 +238,9 @@ t.test('a full or read-only disk is named, and the old state stays, in memory an
     const store = await SealedStore.create(path, key);
     await store.set('a', bytes('old'));
     await t.rejects(store.update({ a: bytes('new'), ballast: new Uint8Array(100 * 1024) }), { code: 'disk_full', message: new RegExp(path) });
+    const next = newKey();
+    await t.rejects(store.reseal(next, { ballast: new Uint8Array(100 * 1024) }), { code: 'disk_full' });
+    await t.rejects(SealedStore.open(path, next), { code: 'store_locked' }, 'nor is it half sealed anew');
     t.same(store.get('a'), bytes('old'));
     t.same((await SealedStore.open(path, key)).get('a'), bytes('old'));
     t.same(await readdir(disk), ['sealed.bin'], 'no half-written file is left');

@@ -9,7 +9,7 @@ import type { Dialed } from '../../../src/transport/dialer.ts';
 import { type MemoryPair, memoryPair } from '../../../src/transport/memory.ts';
 import type { Session, TransportName } from '../../../src/transport/session.ts';
 import type { Timers } from '../../../src/transport/system.ts';
-import { World } from '../channel/world.ts';
+import { Agenda } from '../../../src/lab/sim/agenda.ts';
 
 export const A: NodeIdentity = { cluster: 'c', site: 's', node: 'aaaaaaaaaaaa' };
 export const B: NodeIdentity = { cluster: 'c', site: 's', node: 'bbbbbbbbbbbb' };
@@ -29,12 +29,14 @@ function verified(identity: NodeIdentity): VerifiedPeer {
   return { identity, fingerprint: new Uint8Array(32), spkiHash: new Uint8Array(32), serial: '1', notBefore_ms: 0, notAfter_ms: 30 * 86_400_000 };
 }
 
+const beta: Candidate = { identity: B, name: 'beta', endpoints: [{ host: 'b', tcp: 443, udp: 443 }], isDialed: true };
+
 export interface Link extends MemoryPair {
   readonly transport: TransportName;
 }
 
 export class Hosts {
-  readonly world: World;
+  readonly world: Agenda;
   readonly timers: Timers;
   readonly a: PeerMesh;
   b: PeerMesh;
@@ -48,11 +50,13 @@ export class Hosts {
   /** QUIC is back: the probe of the dialer succeeds. */
   #probes: (() => void)[] = [];
   dials = 0;
+  /** Nodes that nobody lets in any more. */
+  readonly revoked = new Set<string>();
   /** Hosts that begin no new channel. */
   readonly isClosedToNew = new Set<string>();
 
   constructor(seed = 1) {
-    this.world = new World(seed);
+    this.world = new Agenda(seed);
     this.timers = {
       clock: { now: () => this.world.now, wall: () => 1_000_000 + this.world.now },
       after: (delay_ms, action) => this.world.at(this.world.now + delay_ms, action),
@@ -80,7 +84,8 @@ export class Hosts {
       timers: this.timers,
       random: this.world.random,
       dialer,
-      judge: () => verified(this.identities.dialer),
+      judge: () => this.#judged(this.identities.dialer),
+      judgeAgain: (peer) => void this.#judged(peer),
       mayBegin: () => (this.isClosedToNew.has(self.node) ? new SelvedgeError('policy_denied', { why: 'test' }) : null),
       versions: () => ({ directory: 1, trust: 1 }),
       nameOf: (node) => (node === A.node ? 'alpha' : 'beta'),
@@ -90,12 +95,17 @@ export class Hosts {
     });
   }
 
+  #judged(identity: NodeIdentity): VerifiedPeer {
+    if (this.revoked.has(identity.node)) throw new SelvedgeError('certificate_revoked', { peer: identity.node, why: 'test' });
+    return verified(identity);
+  }
+
   #connect(transport: TransportName): Dialed {
     const schedule = (action: () => void): void => void this.world.at(this.world.now + 5, action);
     const pair = memoryPair({ sources: transport === 'tcp' ? 'lanes' : 'streams', timers: this.timers, schedule });
     this.links.push({ ...pair, transport });
     this.world.at(this.world.now + 1, () => this.b.accept(posing(pair.acceptor, transport)));
-    return { session: posing(pair.dialer, transport), peer: verified(this.identities.acceptor), why: transport };
+    return { session: posing(pair.dialer, transport), peer: this.#judged(this.identities.acceptor), why: transport };
   }
 
   /** UDP passes again. */
@@ -116,8 +126,14 @@ export class Hosts {
   }
 
   connect(): void {
-    const candidate: Candidate = { identity: B, name: 'beta', endpoints: [{ host: 'b', tcp: 443, udp: 443 }], isDialed: true };
-    this.a.setCandidates([candidate]);
+    this.a.setCandidates([beta]);
+  }
+
+  /** Another host with the disk of A. */
+  twin(): PeerMesh {
+    const twin = this.#mesh(A);
+    twin.setCandidates([beta]);
+    return twin;
   }
 
   /** Lets `ms` pass, and whatever waits for promises between events. */

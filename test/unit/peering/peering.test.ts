@@ -220,3 +220,74 @@ t.test('flows that were reset leave no stream behind on the session', async (t) 
   t.equal(hosts.links.length, 1);
   t.same(await hosts.close(), []);
 });
+
+t.test('a peer that is revoked loses its channel as soon as that is known here, whoever dialed, and comes back only when it is let in again', async (t) => {
+  for (const judging of ['a', 'b'] as const) {
+    const hosts = new Hosts(11);
+    await connected(hosts);
+    const flow = hosts.a.open('beta', 'file_transfer', 'stream', 'echo');
+    await hosts.run(100);
+    hosts.revoked.add(judging === 'a' ? B.node : A.node);
+    hosts[judging].revalidate((peer) => peer.node === 'ffffffffffff');
+    await hosts.run(20);
+    t.equal(hosts.state, 'established', 'a change that does not concern it is none');
+    hosts[judging].revalidate();
+    await hosts.run(20);
+    t.match(await flow.closed, { code: 'flow_lost' });
+    t.not(hosts.state, 'established');
+    t.same(hosts.b.status(), []);
+    await hosts.run(60_000);
+    t.equal(hosts.a.status()[0]?.last_error?.code, 'certificate_revoked', 'the other end is told why');
+    hosts.revoked.clear();
+    t.ok(await hosts.until(() => hosts.state === 'established', 60_000));
+    t.same(await hosts.close(), []);
+  }
+});
+
+t.test('each channel is judged again by time: one tick before, it lives; at the next, it has failed with its reason', async (t) => {
+  const hosts = new Hosts(12);
+  await connected(hosts);
+  hosts.revoked.add(A.node);
+  await hosts.run(limits.revalidation_ms * (1 - limits.revalidation_jitter_part) - 200);
+  t.equal(hosts.state, 'established');
+  await hosts.run(2 * limits.revalidation_ms * limits.revalidation_jitter_part + 400);
+  t.not(hosts.state, 'established');
+  t.ok(hosts.log.some((line) => line.includes('channel revalidation failed') && line.includes('certificate_revoked')));
+  t.same(await hosts.close(), []);
+});
+
+t.test('who is revoked between handshake and hello gets no channel', async (t) => {
+  const hosts = new Hosts(13);
+  hosts.connect();
+  await hosts.run(3);
+  hosts.revoked.add(A.node);
+  await hosts.run(2_000);
+  t.same(hosts.b.status(), []);
+  t.equal(hosts.a.status()[0]?.last_error?.code, 'certificate_revoked');
+  t.same(await hosts.close(), []);
+});
+
+t.test('backoff is forgiven once for a channel that lived, not for each failure after it', async (t) => {
+  const hosts = new Hosts(14);
+  await connected(hosts);
+  await hosts.run(20_000);
+  hosts.dialAs = new SelvedgeError('network_unreachable', { peer: 'b', why: 'test' });
+  hosts.links.at(-1)?.cut();
+  const before = hosts.dials;
+  await hosts.run(10 * 60_000);
+  t.ok(hosts.dials - before <= 60, `${hosts.dials - before} dials in ten minutes`);
+  hosts.dialAs = 'quic';
+  t.ok(await hosts.until(() => hosts.state === 'established', 60_000));
+  t.same(await hosts.close(), []);
+});
+
+t.test('two hosts of one identity take turns slowly, not as fast as the path allows', async (t) => {
+  const hosts = new Hosts(15);
+  await connected(hosts);
+  const twin = hosts.twin();
+  await hosts.run(10 * 60_000);
+  t.ok(hosts.dials <= 200, `${hosts.dials} dials of both in ten minutes`);
+  void twin.close();
+  t.ok(await hosts.until(() => hosts.state === 'established', 60_000));
+  t.same(await hosts.close(), []);
+});

@@ -4,6 +4,7 @@ import { type IncomingHttpHeaders, type IncomingMessage, request as httpRequest 
 import { connect, type TLSSocket } from 'node:tls';
 import type { Test } from 'tap';
 import type { Clock } from '../../../src/base/seam.ts';
+import { type Scope, scopes as allScopes } from '../../../src/api/access.ts';
 import type { Api } from '../../../src/api/http.ts';
 import { createCsr } from '../../../src/identity/csr.ts';
 import { fromBase64 } from '../../../src/identity/base64.ts';
@@ -41,7 +42,7 @@ export interface ApiWorld {
   readonly api: Api;
   /** Every route that the public port has, as fastify itself knows them. */
   readonly routes: readonly Route[];
-  connect(credentials?: Credentials): Promise<TLSSocket>;
+  connect(credentials?: Credentials, localAddress?: string): Promise<TLSSocket>;
   ask(ask: Ask): Promise<Answer>;
 }
 
@@ -75,8 +76,17 @@ export async function apiWorld(
     port,
     api,
     routes,
-    async connect(credentials) {
-      const socket = connect({ host: '127.0.0.1', port, rejectUnauthorized: false, ALPNProtocols: ['http/1.1'], ...(credentials && asPem(credentials)) });
+    async connect(credentials, localAddress = '127.0.0.1') {
+      // Node's types know where from only for plain sockets.
+      const from: object = { localAddress };
+      const socket = connect({
+        host: '127.0.0.1',
+        port,
+        rejectUnauthorized: false,
+        ALPNProtocols: ['http/1.1'],
+        ...from,
+        ...(credentials && asPem(credentials)),
+      });
       await once(socket, 'secureConnect');
       t.teardown(() => socket.destroy());
       return socket;
@@ -124,9 +134,21 @@ export async function openOn(socket: TLSSocket, { method = 'GET', path, body, be
 export async function enrolledNode(tower: Tower, name: string, site = 'north'): Promise<Credentials & { readonly id: string }> {
   const { text } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
   const { privateKey } = generateKeyPair();
-  const csr = Buffer.from(createCsr(privateKey)).toString('base64');
-  const answer = await tower.enroll({ proof: { kind: 'token', token: text }, csr, name, site, listen: [] }, '192.0.2.1');
+  const answer = await tower.enroll({ proof: { kind: 'token', token: text }, csr: csrOf(privateKey), name, site, listen: [] }, '192.0.2.1');
   return { chain: answer.chain.map((one) => fromBase64(one, 8192) ?? new Uint8Array()), key: privateKey, id: answer.node };
+}
+
+/** An operator of this tower, who has redeemed its bundle. */
+export async function redeemedOperator(tower: Tower, name: string, scopes: readonly Scope[] = allScopes): Promise<Credentials & { readonly id: string }> {
+  const { operators } = tower.access;
+  const { bundle } = await operators.create({ name, scopes, life_ms: HOUR_MS }, 'local');
+  const { privateKey } = generateKeyPair();
+  const { row, chain } = await operators.redeem({ operator: bundle.operator, secret: bundle.secret, csr: csrOf(privateKey) });
+  return { chain: chain.map((one) => fromBase64(one, 8192) ?? new Uint8Array()), key: privateKey, id: row.id };
+}
+
+export function csrOf(privateKey: Uint8Array): string {
+  return Buffer.from(createCsr(privateKey)).toString('base64');
 }
 
 function asPem({ chain, key }: Credentials): { cert: string; key: string } {

@@ -37,8 +37,19 @@ const trust = { version: big, roots: ['A'.repeat(1_200), 'A'.repeat(1_200)] };
 
 function snapshotWith(sitePeers: number, view: AppView | null): Snapshot {
   const siteNodes = Array.from({ length: sitePeers }, (_, index) => ({ ...node, id: idOf(index) }));
+  const boots = new Map(siteNodes.map(({ id }) => [id, [hex, hex]]));
   const tower = { fingerprint: hex, endpoints: Array.from({ length: limits.node_endpoints_max }, () => endpointOf(limits.endpoint_host_chars_max)) };
-  return buildSnapshot({ version: big, issued_ms: big, cluster: name, node, tower, siteNodes, trust, app: view === null ? null : appPart(node.id, view) });
+  return buildSnapshot({
+    version: big,
+    issued_ms: big,
+    cluster: name,
+    node,
+    tower,
+    siteNodes,
+    boots,
+    trust,
+    app: view === null ? null : appPart(node.id, view),
+  });
 }
 
 const longest6 = 'fd11:1111:1111:1111:1111:1111:1111:1111';

@@ -593,6 +593,13 @@ pub fn tls_pace(link: u32, rate: f64) -> Result<()> {
     with_link(link, |_, link| super::tcp::pace(&link.stream, rate))
 }
 
+/// Has the path measured anew, where the kernel's congestion control would need that.
+#[napi(catch_unwind)]
+pub fn tls_restart(link: u32) -> Result<()> {
+    // Where it fails, the connection goes on as it was.
+    with_link(link, |_, link| Ok(super::tcp::restart(&link.stream).unwrap_or(())))
+}
+
 /// [smoothed rtt ms, acknowledged, retransmitted, sent, not yet sent]: octets since the connection began, but for the last.
 #[napi(catch_unwind)]
 pub fn tls_look(link: u32, mut out: Float64ArraySlice<'_>) -> Result<()> {

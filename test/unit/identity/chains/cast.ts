@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { ErrorCode } from '../../../../src/base/errors.ts';
 import type { RecordedFingerprint } from '../../../../src/identity/verify.ts';
+import type { Credentials } from '../../../../src/transport/session.ts';
 import type { Element } from '../der-tree.ts';
 import * as f from '../forge.ts';
 import * as r from '../reissue.ts';
@@ -63,3 +64,10 @@ export const under = (shape: Partial<f.Shape>): Uint8Array[] => {
 };
 export const leafAs = (change: (tbs: Element) => void, sealing?: r.Sealing): Uint8Array[] => of(r.reissue(leaf, intermediate, change, sealing), intermediate);
 export const intermediateAs = (change: (tbs: Element) => void, sealing?: r.Sealing): Uint8Array[] => of(leaf, r.reissue(intermediate, root, change, sealing));
+
+const victim = f.forgeLeaf(intermediate, { names: f.names({ uniformResourceIdentifier: f.URI.replace(f.NODE, 'bbbbbbbbbbbb') }) }, life);
+/** Of a host that judges. */
+export const victimCredentials: Credentials = {
+  chain: of(victim, intermediate),
+  key: new Uint8Array(victim.keys.privateKey.export({ format: 'der', type: 'pkcs8' })),
+};

@@ -9,7 +9,7 @@ import { everyElement, nameEncodings, shapes } from './encoding.ts';
 import { constraints, paths, validity } from './paths.ts';
 import { identities, strangeExtensions, usages } from './profile.ts';
 
-export { type ChainCase, roots, type Verdict } from './cast.ts';
+export { type ChainCase, roots, type Verdict, victimCredentials } from './cast.ts';
 
 const tables = [validity, paths, constraints, usages, strangeExtensions, keyKinds, signatures, serials, identities, shapes, nameEncodings, everyElement];
 

@@ -1,0 +1,131 @@
+/**
+ * What the tower does so that nodes come back after a restart: it hands out site tokens and boot identities to nodes with a channel, and to a node without one, that shows
+ * its boot identity, the key of its own store; each in a box for whom it is meant.
+ */
+import { createHash } from 'node:crypto';
+import { asSelvedgeError, SelvedgeError } from '../../base/errors.ts';
+import { fromHex, type NodeIdentity, toHex } from '../../base/ids.ts';
+import { limits } from '../../base/limits.ts';
+import type { Clock, Random } from '../../base/seam.ts';
+import { boxPurposes, type SiteNews, type SiteReport } from '../../enroll/unseal-wire.ts';
+import type { UnsealHelper } from '../../enroll/unseal-route.ts';
+import { bytesOf } from '../../enroll/wire.ts';
+import type { Authority } from '../../identity/authority.ts';
+import { toBase64 } from '../../identity/base64.ts';
+import { issueBootLeaf } from '../../identity/ca.ts';
+import { parseCsr } from '../../identity/csr.ts';
+import { fingerprint } from '../../identity/fingerprint.ts';
+import { sealBox } from '../../identity/sealed-box.ts';
+import type { RecordedBoot } from '../../identity/verify-boot.ts';
+import { checkLive } from '../live.ts';
+import type { NodeRow, Store } from '../store.ts';
+import { SiteTokens } from './site-tokens.ts';
+
+export interface UnsealingParts {
+  readonly cluster: string;
+  readonly store: Store;
+  readonly authority: Authority;
+  /** Under which site tokens are sealed. */
+  readonly key: Uint8Array;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly roots: () => readonly Uint8Array[];
+  /** A boot identity has changed: the nodes of its site are to know. */
+  readonly onBoot: (site: string) => void;
+}
+
+export class Unsealing {
+  readonly tokens: SiteTokens;
+  readonly #parts: UnsealingParts;
+  readonly #listeners = new Set<(site: string) => void>();
+
+  constructor(parts: UnsealingParts) {
+    this.#parts = parts;
+    const onRotate = (site: string) => {
+      for (const listener of this.#listeners) listener(site);
+    };
+    this.tokens = new SiteTokens({ store: parts.store.unseal, key: parts.key, clock: parts.clock, onRotate });
+  }
+
+  /** Told of each site that has another generation. The returned function ends it. */
+  onRotate(listener: (site: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Makes another generation of a site's token, if it has one. A failure is told, and mended when the token is next due: what called for it is done in any case. */
+  async renewToken(site: string): Promise<void> {
+    try {
+      await this.tokens.rotate(site);
+    } catch (error) {
+      process.emitWarning(asSelvedgeError(error, 'internal_error', { what: 'making a site token anew' }));
+    }
+  }
+
+  /** A site's tokens in boxes for this public key: what an answer to a node may carry. */
+  async tokensFor(site: string, publicKey: Uint8Array): Promise<SiteNews['tokens']> {
+    const tokens = await this.tokens.current(site);
+    return tokens.map(({ generation, token }) => {
+      const box = toBase64(sealBox(publicKey, boxPurposes.siteToken(site, generation), token));
+      token.fill(0);
+      return { generation, box };
+    });
+  }
+
+  /** Takes what a node with a channel says it has, and gives what it lacks; null: nothing. @throws not_found, certificate_revoked, csr_invalid, sealed_box_invalid */
+  async report(id: string, report: SiteReport): Promise<SiteNews | null> {
+    const { store, clock, onBoot } = this.#parts;
+    const node = await this.#mustFind(id);
+    checkLive(node);
+    if (await store.unseal.report(id, report, clock.wall())) onBoot(node.site);
+    const [newest] = await this.tokens.current(node.site);
+    const isBehind = (newest?.generation ?? 0) > report.have;
+    const tokens = isBehind ? await this.tokensFor(node.site, bytesOf(report.key, limits.csr_bytes_max, '/key')) : [];
+    const boot = report.csr === undefined ? undefined : await this.#issueBoot(node, bytesOf(report.csr, limits.csr_bytes_max, '/csr'));
+    return tokens.length === 0 && boot === undefined ? null : { tokens, ...(boot !== undefined && { boot: [...boot] }) };
+  }
+
+  /** For `POST /v1/unseal`; each answer and each refusal has its audit row. */
+  get helper(): UnsealHelper {
+    const { clock, cluster, roots, store } = this.#parts;
+    return {
+      clock,
+      cluster,
+      roots,
+      recordedBoot: (identity) => this.#recordedBoot(identity),
+      siteToken: async (site, generation) => (await this.tokens.of(site, generation))?.token ?? null,
+      onUnseal: ({ node, generation, error }) => store.unseal.unsealed(node, generation, error?.code ?? null, clock.wall()),
+    };
+  }
+
+  async #recordedBoot({ node, site }: NodeIdentity): Promise<RecordedBoot> {
+    const { store } = this.#parts;
+    const row = await store.node(node);
+    if (row === null || row.site !== site) return 'unknown';
+    if (row.fingerprint === null || row.disabled) return 'revoked';
+    const boot = await store.unseal.boot(node);
+    return [boot?.fingerprint, boot?.previous].map((hex) => (hex == null ? null : fromHex(hex))).filter((known) => known !== null);
+  }
+
+  /** The same request again gets the same chain, and moves nothing. */
+  async #issueBoot({ id, site }: NodeRow, csr: Uint8Array): Promise<readonly string[]> {
+    const { store, authority, clock, random, cluster, onBoot } = this.#parts;
+    const csrHash = createHash('sha256').update(csr).digest('hex');
+    const before = await store.unseal.boot(id);
+    if (before?.csrHash === csrHash) return before.chain;
+    const { publicKey } = parseCsr(csr);
+    const { intermediate, signer } = authority;
+    const now_ms = clock.wall();
+    const leaf = await issueBootLeaf({ identity: { cluster, site, node: id }, publicKey, issuer: intermediate, signer, now_ms, random });
+    const chain = [toBase64(leaf), toBase64(intermediate)];
+    await store.unseal.setBoot(id, { fingerprint: toHex(fingerprint(leaf)), csrHash, chain }, now_ms);
+    onBoot(site);
+    return chain;
+  }
+
+  async #mustFind(id: string): Promise<NodeRow> {
+    const row = await this.#parts.store.node(id);
+    if (row === null) throw new SelvedgeError('not_found', { what: 'node', name: id });
+    return row;
+  }
+}

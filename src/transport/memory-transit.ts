@@ -1,0 +1,56 @@
+/**
+ * What is under way between the two ends of a session in memory: each thing for as long as it is told, in order within its line (a source of
+ * octets), while lines overtake each other. What ends the session comes after everything else, as it does where nothing is under way.
+ */
+import type { Timers } from './system.ts';
+
+interface Line<Thing> {
+  last_ms: number;
+  readonly waiting: Thing[];
+}
+
+export class Transit<Thing> {
+  readonly #timers: Timers;
+  readonly #arrived: (thing: Thing) => void;
+  readonly #lines = new Map<number, Line<Thing>>();
+  readonly #endings: Thing[] = [];
+  #endingsDue = 0;
+
+  constructor(timers: Timers, arrived: (thing: Thing) => void) {
+    this.#timers = timers;
+    this.#arrived = arrived;
+  }
+
+  /** Without a line, and so in no order. */
+  loose(delay_ms: number, thing: Thing): void {
+    this.#timers.after(delay_ms, () => this.#arrived(thing));
+  }
+
+  inLine(number: number, delay_ms: number, thing: Thing): void {
+    const now_ms = this.#timers.clock.now();
+    const line = this.#lines.get(number) ?? { last_ms: 0, waiting: [] };
+    this.#lines.set(number, line);
+    line.last_ms = Math.max(now_ms + delay_ms, line.last_ms);
+    line.waiting.push(thing);
+    // Timers are not exact: whichever of a line's fires first, its oldest arrives.
+    this.#timers.after(line.last_ms - now_ms, () => {
+      const oldest = line.waiting.shift();
+      if (oldest !== undefined) this.#arrived(oldest);
+      this.#endIfEmpty();
+    });
+  }
+
+  last(delay_ms: number, thing: Thing): void {
+    this.#endings.push(thing);
+    this.#timers.after(delay_ms, () => {
+      this.#endingsDue++;
+      this.#endIfEmpty();
+    });
+  }
+
+  #endIfEmpty(): void {
+    if (this.#endingsDue === 0 || [...this.#lines.values()].some(({ waiting }) => waiting.length > 0)) return;
+    for (const thing of this.#endings.splice(0, this.#endingsDue)) this.#arrived(thing);
+    this.#endingsDue = 0;
+  }
+}

@@ -1,0 +1,242 @@
+/**
+ * The programs themselves, with stores sealed by the site's token: a node starts with the tower's help, with its site's while the tower is away, waits while nobody is
+ * there, and its store is sealed in other ways and back. What is refused to whom is in test/unit/tower/unsealing.test.ts.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, stat, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { postAs } from '../../src/enroll/https.ts';
+import { BootFile } from '../../src/enroll/boot-file.ts';
+import { Host } from '../../src/peering/host.ts';
+
+const program = (name: string): string => fileURLToPath(new URL(`../../daemon/${name}.ts`, import.meta.url));
+t.setTimeout(300_000);
+const directory = t.testdir({});
+const at = (name: string): string => join(directory, name);
+
+interface Run {
+  readonly child: ChildProcess;
+  readonly lines: Record<string, unknown>[];
+  said: string;
+  /** The first line of this message after those that were there when it was asked. */
+  until(message: string): Promise<Record<string, unknown>>;
+  readonly ended: Promise<number | null>;
+}
+
+const running = new Set<ChildProcess>();
+t.teardown(() => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
+function run(name: string, args: readonly string[]): Run {
+  const child = spawn(process.execPath, [program(name), ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env.PATH } });
+  running.add(child);
+  let rest = '';
+  let look = (): void => {};
+  const ended = once(child, 'close').then(([code]) => {
+    running.delete(child);
+    return code as number | null;
+  });
+  const it: Run = {
+    child,
+    lines: [],
+    said: '',
+    ended,
+    until: (message) =>
+      new Promise((resolve, reject) => {
+        look = () => {
+          const found = it.lines.find((line) => line.msg === message);
+          if (found) resolve(found);
+        };
+        look();
+        void ended.then((code) => reject(new Error(`ended with ${code} before it said "${message}": ${it.said}`)));
+      }),
+  };
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      it.said += text;
+      const lines = (rest + text).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) if (line.startsWith('{')) it.lines.push(JSON.parse(line) as Record<string, unknown>);
+      look();
+    });
+  }
+  return it;
+}
+
+async function cli(...args: string[]): Promise<Record<string, unknown>> {
+  const it = run('selvedge', [...args, '--json']);
+  if ((await it.ended) !== 0) throw new Error(it.said);
+  return it.lines.at(-1) ?? {};
+}
+
+async function kill({ child, ended }: Run): Promise<void> {
+  child.kill('SIGKILL');
+  await ended;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+const keyFile = ['--key-file', at('key')];
+const { fingerprint } = await (async () => {
+  const it = run('tower', ['init', '--cluster', 'test', '--state', at('tower'), '--json', ...keyFile]);
+  await it.ended;
+  return JSON.parse(it.said) as { fingerprint: string };
+})();
+const [port, portA, portB] = [await freePort(), await freePort(), await freePort()];
+const towerArgs = ['run', '--state', at('tower'), '--listen', '127.0.0.1', '--port', String(port), ...keyFile];
+let tower = run('tower', towerArgs);
+await tower.until('tower runs');
+const { token } = await cli('token', 'create', '--uses', '2', '--state', at('tower'));
+await writeFile(at('token'), String(token));
+for (const name of ['a', 'b'])
+  await cli(
+    'join',
+    '--tower',
+    `127.0.0.1:${port}`,
+    '--fingerprint',
+    fingerprint,
+    '--token-file',
+    at('token'),
+    '--name',
+    name,
+    '--site',
+    'harbor',
+    '--state',
+    at(name),
+    ...keyFile,
+  );
+
+const startA = () => run('selvedged', ['--state', at('a'), '--listen', '127.0.0.1', '--port', String(portA), ...keyFile]);
+const startB = (...key: string[]) => run('selvedged', ['--state', at('b'), '--listen', '127.0.0.1', '--port', String(portB), ...key]);
+let a = startA();
+let b = startB(...keyFile);
+
+t.test('nodes get token and boot identity over their channel, and keep where the others are', async (t) => {
+  for (const node of [a, b]) {
+    await node.until('site token taken');
+    await node.until('boot identity taken');
+  }
+  t.equal((await stat(join(at('b'), 'boot.json'))).mode & 0o777, 0o600);
+  const own = async () => (await BootFile.read(at('b')))?.peers.length;
+  while ((await own()) !== 1) await new Promise((resolve) => setTimeout(resolve, 50));
+  await t.rejects(cli('store', 'reseal', '--to', 'site', '--state', at('b'), ...keyFile), /state_in_use/, 'while its daemon runs its store is its own');
+});
+
+t.test('the store is shown without a value, and sealed with the token of the site', async (t) => {
+  b.child.kill('SIGTERM');
+  await b.ended;
+  const before = await cli('store', 'show', '--state', at('b'), ...keyFile);
+  t.match(before, { mode: 'key-file', format: 2, generation: 0 });
+  t.match(before.names, ['node/intermediate.crt', 'node/leaf.crt', 'node/leaf.key']);
+  t.ok((before.names as string[]).includes('site/token.1'));
+  t.match(await cli('store', 'reseal', '--to', 'site', '--state', at('b'), ...keyFile), { before: 'key-file', mode: 'site', generation: 1 });
+  await t.rejects(cli('store', 'reseal', '--to', 'key-file', '--state', at('b'), ...keyFile), /store_locked/, 'the key file opens it no more');
+  const after = await cli('store', 'show', '--state', at('b'));
+  t.match(after, { mode: 'site', generation: 1 });
+  t.same(after.names, before.names);
+});
+
+t.test('with the tower there, it says the key', async (t) => {
+  b = startB();
+  t.match(await b.until('the store is unsealed'), { unsealed_by: 'tower' });
+  await b.until('node runs');
+});
+
+t.test('the boot identity does nothing else: no channel, with whomever', async (t) => {
+  const boot = await BootFile.read(at('b'));
+  const credentials = boot?.credentials;
+  if (!boot || !credentials) return t.fail('no boot identity');
+  const { cluster, site, node } = boot.who;
+  for (const transport of ['tcp', 'quic'] as const) {
+    const failed = Promise.withResolvers<string>();
+    const host = await Host.start({
+      self: { cluster, site, node },
+      credentials: () => credentials,
+      roots: () => boot.roots,
+      recordedFingerprint: () => 'any',
+      versions: () => ({ directory: 1, trust: 1 }),
+      nameOf: (id) => id,
+      listen: null,
+      onHttp: null,
+      isGoverned: false,
+      log: (_message, { code, reason }) => typeof code === 'string' && failed.resolve(`${code} ${reason}`),
+      onChange: () => undefined,
+    });
+    const endpoint = { host: '127.0.0.1', tcp: port, udp: transport === 'quic' ? port : null };
+    host.mesh.setCandidates([{ identity: { cluster, site: 'tower', node: 'tower' }, name: 'tower', endpoints: [endpoint], isDialed: true }]);
+    t.match(await failed.promise, /certificate_invalid/, transport);
+    await host.close();
+  }
+  const signal = AbortSignal.timeout(5_000);
+  const request = { body: Buffer.from('{"generation":1}'), answer_bytes_max: 4096, signal, judge: () => undefined };
+  await t.rejects(postAs({ host: '127.0.0.1', port: portA }, credentials, { ...request, path: '/v1/other' }), { code: 'not_found' });
+  t.ok(await postAs({ host: '127.0.0.1', port: portA }, credentials, { ...request, path: '/v1/unseal' }));
+});
+
+t.test('with the tower away, a node of the site says it, and the channel to it comes back', async (t) => {
+  await kill(tower);
+  await kill(b);
+  b = startB();
+  const { node } = JSON.parse(await readFile(join(at('a'), 'identity.json'), 'utf8')) as { node: string };
+  t.match(await b.until('the store is unsealed'), { unsealed_by: node });
+  t.ok(b.lines.some((line) => line.msg === 'no key for the store' && line.by === 'tower' && line.code === 'network_unreachable'));
+  await b.until('node runs');
+  const established = async () => {
+    const { channels } = (await cli('status', '--state', at('b'))) as { channels: { name: string; state: string }[] };
+    return channels.some((channel) => channel.name === 'a' && channel.state === 'established');
+  };
+  while (!(await established())) await new Promise((resolve) => setTimeout(resolve, 100));
+});
+
+t.test('with everybody away it says that it waits, ends when it is asked to, and is served by whoever comes back', async (t) => {
+  await kill(a);
+  await kill(b);
+  b = startB();
+  t.match(await b.until('still waiting for somebody who says the key of the store'), { round: 1 });
+  b.child.kill('SIGTERM');
+  t.equal(await b.ended, 0, b.said);
+  b = startB();
+  await b.until('still waiting for somebody who says the key of the store');
+  a = startA();
+  await b.until('the store is unsealed');
+  await b.until('node runs');
+});
+
+t.test('damage to the store ends the wait, and names its part; a broken boot file says so', async (t) => {
+  b.child.kill('SIGTERM');
+  await b.ended;
+  tower = run('tower', towerArgs);
+  await tower.until('tower runs');
+  const [sealed, boot] = [join(at('b'), 'sealed.bin'), join(at('b'), 'boot.json')];
+  const [good, goodBoot] = [await readFile(sealed), await readFile(boot)];
+  const flipped = Buffer.from(good);
+  flipped[120] = (flipped[120] ?? 0) ^ 1;
+  await writeFile(sealed, flipped);
+  const damaged = startB();
+  t.equal(await damaged.ended, 1);
+  t.match(damaged.said, /record changed since it was written.*\[store_damaged\]/s);
+  await writeFile(sealed, good);
+  await writeFile(boot, '{}');
+  const broken = startB();
+  t.equal(await broken.ended, 1);
+  t.match(broken.said, /boot\.json.*\[store_damaged\]/s);
+  await writeFile(boot, goodBoot);
+});
+
+t.test('it is sealed with a key file again, and no secret of it was in clear on the way', async (t) => {
+  t.match(await cli('store', 'reseal', '--to', 'key-file', '--new-key-file', at('new-key'), '--state', at('b')), { before: 'site', mode: 'key-file' });
+  b = startB('--key-file', at('new-key'));
+  await b.until('node runs');
+});
