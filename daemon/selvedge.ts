@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { resourceCommands } from './cli/resource.ts';
+import { auditCommand } from './cli/audit.ts';
 import { appCommand } from './cli/app.ts';
 import { callHomeCertCommand } from './cli/call-home-cert.ts';
 import { tokenCommand } from './cli/enroll.ts';
@@ -44,10 +45,11 @@ async function makeProgram([first]: readonly string[]): Promise<Command> {
   const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
   program.addCommand(operatorCommand()).addCommand(sessionCommand());
-  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(appCommand()).addCommand(nodeCommand()).addCommand(storeCommand());
+  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(appCommand());
+  program.addCommand(nodeCommand()).addCommand(auditCommand()).addCommand(storeCommand());
   program.addCommand(preflightCommand()).addCommand(hostCommand()).addCommand(callHomeCertCommand()).addCommand(platformCommand());
   for (const command of resourceCommands()) program.addCommand(command);
-  program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run', first));
+  program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run, backup, restore', first));
   program.addCommand(await heavyCommand('netcheck', 'does UDP (QUIC), does TCP pass to the tower, and do the clocks agree', first));
   program.addCommand(labCommand()).addCommand(versionCommand());
   for (const command of everyCommand(program)) command.exitOverride().showHelpAfterError('(--help tells what there is)');

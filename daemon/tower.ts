@@ -19,12 +19,15 @@ import { Logins } from '../src/tower/access/logins.ts';
 import { ServiceTokens } from '../src/tower/access/service-tokens.ts';
 import { adminApi, publicApi } from '../src/tower/api.ts';
 import { serveApp } from '../src/tower/app-fabric.ts';
+import { keepAuditHead } from '../src/tower/audit-keeper.ts';
 import { serveCarry } from '../src/tower/carry.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
 import { serveSite } from '../src/tower/unseal/site-service.ts';
 import { checkMade, DEFAULT_VTEP_RANGE, initTower, openTower } from '../src/tower/init.ts';
+import { restoreTower } from '../src/tower/restore.ts';
 import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
+import { backup } from './cli/backup.ts';
 import { descriptor } from './cli/arguments.ts';
 import { applyConfig, type LoginConfig, TowerConfig } from './config.ts';
 import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
@@ -36,6 +39,11 @@ interface InitFlags extends UnsealSource {
   readonly cluster: string;
   readonly state: string;
   readonly vtepRange?: string;
+  readonly json?: boolean;
+}
+
+interface RestoreFlags extends UnsealSource {
+  readonly state: string;
   readonly json?: boolean;
 }
 
@@ -66,6 +74,16 @@ async function init({ cluster, state, vtepRange, json, ...source }: InitFlags): 
   });
   if (json) process.stdout.write(`${JSON.stringify({ ...made, state })}\n`);
   else process.stdout.write(`cluster ${made.cluster} made in ${state}\nroot fingerprint (nodes pin it when they join):\n  ${made.fingerprint}\n`);
+}
+
+async function restore(file: string, { state, json, ...source }: RestoreFlags): Promise<void> {
+  const restored = await restoreTower({ file, state, unseal: (directory) => towerKey(directory, source), clock: systemClock });
+  const { cluster, at_ms, restored_version } = restored;
+  if (json) process.stdout.write(`${JSON.stringify({ cluster, at_ms, version: restored_version, state })}\n`);
+  else
+    process.stdout.write(
+      `cluster ${cluster} is restored in ${state}, as it was at ${new Date(at_ms).toISOString()}\nwhat was revoked after that is valid again: see docs/operations.md before you start it\n`,
+    );
 }
 
 async function run(flags: RunFlags): Promise<void> {
@@ -144,6 +162,11 @@ async function start(
   });
   closers.add(() => open.close());
   api.resolve(open);
+  const keeper = keepAuditHead(tower, systemTimers, (error) =>
+    log('head of the audit log not signed', { reason: error instanceof Error ? error.message : String(error) }),
+  );
+  closers.add(() => keeper.close());
+
   const admin = await adminApi(tower, socket, {
     register: (routes) => {
       registerControl(routes, control);
@@ -228,6 +251,25 @@ export function towerCommand(): Command {
       await applyConfig(self, flags.config, TowerConfig);
       await run(self.opts<RunFlags>());
     });
+  command
+    .command('backup')
+    .description('write a running tower into one file, and check it')
+    .argument('<file>', 'a file that is not there yet')
+    .option('--state <dir>', 'state directory of the tower', DEFAULT_STATE)
+    .option('--socket <path>', "the tower's Unix socket")
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nThe key file or passphrase that unseals the tower is not in it: keep it apart.\n\nExample:\n  selvedge tower backup /var/backups/tower-2027-01-31.backup',
+    )
+    .action(backup);
+  withUnseal(
+    command.command('restore').description('make a state directory from a backup').argument('<file>', 'as `tower backup` wrote it'),
+    'unseals the store, as of the tower that was backed up',
+  )
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  selvedge tower restore /var/backups/tower-2027-01-31.backup --state /var/lib/selvedge/tower')
+    .action((file: string, flags: RestoreFlags) => restore(file, flags));
   return command;
 }
 

@@ -135,6 +135,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   subnet_overlaps: 409,
   policy_denied: 403,
   resource_exists: 409,
+  file_exists: 409,
   resource_in_use: 409,
   changed_meanwhile: 412,
   body_too_large: 413,

@@ -162,6 +162,8 @@ export const errorTable = {
   changed_meanwhile: { wire: 280, message: '{what} {name} was changed meanwhile: it is at {found}, the change was made for {expected}', remedy: 'Read it again, and change what is there now.' },
   resource_exists: { wire: 281, message: '{what} {name} exists already', remedy: 'Choose another name, or change the one that is there.' },
   resource_in_use: { wire: 282, message: '{what} {name} is still used by {by}', remedy: 'Change or delete what uses it first.' },
+  backup_invalid: { wire: 283, message: 'backup {path} is not whole: {why}', remedy: 'Use another backup; make one with `selvedge tower backup`, which checks what it wrote.' },
+  audit_broken: { wire: 284, message: 'audit log of {cluster}: {why}', remedy: 'Somebody changed the tower’s database past the tower: compare with a backup, and treat the tower’s host as taken over.' },
   internal_error: { wire: 150, message: 'internal error in {what}', remedy: 'Report it with the log line of the same time.' },
   unsupported: { wire: 117, message: '{what} is not supported here: {why}', remedy: 'See docs.' },
   wrong_daemon: { wire: 120, message: '{path} is the socket of a {found}; this is asked of a {expected}', remedy: 'Name the other with --state or --socket: a tower has STATE/tower.sock, a node STATE/selvedged.sock.' },

@@ -160,6 +160,9 @@ export const limits = {
   site_cache_nodes_max: 20_000,
   description_chars_max: 256,
   page_items_max: 500,
+  audit_head_ms: 10 * 60_000,
+  audit_head_bytes_max: 1 * KIB,
+  audit_head_file_bytes_max: 16 * KIB,
   page_items_default: 100,
 
   // App networks. What one node may be told is bounded so that its snapshot stays below `snapshot_bytes_max`.

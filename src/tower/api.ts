@@ -27,6 +27,8 @@ import { openRoutes } from './access/open-routes.ts';
 import { operatorRoutes } from './access/operator-api.ts';
 import { type Beginner, sessionRoutes } from './access/session-api.ts';
 import { appRoutes } from './app-api.ts';
+import { auditRoutes } from './audit-api.ts';
+import { backupRoutes } from './backup-api.ts';
 import { grantRoutes } from './grant-api.ts';
 import type { GrantView } from './granting.ts';
 import { nodeRoutes } from './node-api.ts';
@@ -94,17 +96,22 @@ export async function adminApi(tower: Tower, socketPath: string, { register, ...
   const noSessions: Beginner = async () => {
     throw new SelvedgeError('unauthorized', { why: 'who may open this socket needs no session' });
   };
-  const api = await makeApi({ title: 'Selvedge tower', routes: towerRoutes(tower, noSessions, register), access: localAccess(openRoutes), ...told });
+  const local = (routes: FastifyInstance) => {
+    backupRoutes(routes.withTypeProvider<TypeBoxTypeProvider>(), tower);
+    register?.(routes);
+  };
+  const api = await makeApi({ title: 'Selvedge tower', routes: towerRoutes(tower, noSessions, local), access: localAccess(openRoutes), ...told });
   return await listenOnSocket(api, socketPath);
 }
 
-/** The same on both: who may ask what is said by each route's scope. */
+/** The same on both, but for making backups: who may ask what is said by each route's scope. */
 function towerRoutes(tower: Tower, begunBy: Beginner, register: TowerApiOptions['register']): ApiOptions['routes'] {
   return (scope) => {
     const api = scope.withTypeProvider<TypeBoxTypeProvider>();
     strangerRoutes(api, tower);
     adminRoutes(api, tower);
     nodeRoutes(api, tower);
+    auditRoutes(api, tower);
     appRoutes(api, tower);
     platformRoutes(api, tower);
     resourceRoutes(api, tower);

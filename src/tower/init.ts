@@ -21,7 +21,9 @@ import { generateKeyPair } from '../identity/keys.ts';
 import { SealedStore } from '../identity/sealed-store.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
 import type { Credentials } from '../transport/session.ts';
+import { headObjection, openHead, readHeadFile } from './audit-head.ts';
 import type { Store } from './store.ts';
+import { stateFiles } from './state-files.ts';
 import { openSqliteStore } from './store-sqlite.ts';
 import { checkAppSubnet } from './subnet.ts';
 import { Tower } from './tower.ts';
@@ -65,7 +67,6 @@ const TowerFileSchema = Type.Object(
 );
 const checkTowerFile = checker(TowerFileSchema);
 
-const files = { tower: 'tower.json', sealed: 'sealed.bin', database: 'tower.db', inbox: 'inbox' } as const;
 const leafSecrets = { key: 'tower/leaf.key', certificate: 'tower/leaf.crt' } as const;
 const DAY_MS = 86_400_000;
 const LEAF_LIFE_MS = LEAF_DAYS * DAY_MS;
@@ -91,12 +92,12 @@ export async function initTower(request: InitRequest): Promise<Made> {
 /** Opens what `initTower` made; the tower's own leaf is renewed when two thirds of its life are over. @throws not_found, store_damaged, store_locked, state_in_use */
 export async function openTower({ state, unseal, endpoints, proofs = [], clock, random }: OpenRequest): Promise<Tower> {
   const file = await readTowerFile(state);
-  const sealed = await SealedStore.open(join(state, files.sealed), unseal);
+  const sealed = await SealedStore.open(join(state, stateFiles.sealed), unseal);
   const authority = openAuthority(sealed);
   let store: Store | null = null;
   try {
     checkSame(state, 'root', formatFingerprint(fingerprint(authority.root)), file.fingerprint);
-    store = await openSqliteStore({ path: join(state, files.database) });
+    store = await openSqliteStore({ path: join(state, stateFiles.database) });
     await store.verifyAudit();
     const row = await store.cluster();
     checkSame(state, 'cluster', row?.cluster ?? 'none', file.cluster);
@@ -106,7 +107,9 @@ export async function openTower({ state, unseal, endpoints, proofs = [], clock, 
     // Also what a kill between sealing a renewed leaf and recording it left behind.
     if (JSON.stringify(now) !== JSON.stringify(row)) await store.setCluster(now, clock.wall());
     const siteTokenKey = await ownSiteTokenKey(sealed);
-    return await Tower.start({ store, authority, credentials, row: now, siteTokenKey, clock, random, proofs });
+    const headFile = join(state, stateFiles.head);
+    await checkAuditHead({ store, headFile, root: authority.root, cluster: row.cluster, now_ms: clock.wall() });
+    return await Tower.start({ store, authority, credentials, row: now, siteTokenKey, clock, random, state, proofs });
   } catch (error) {
     await authority.signer.close();
     await store?.close();
@@ -129,22 +132,31 @@ const SITE_TOKEN_KEY_BYTES = 32;
 /** Between the name of the state and random letters: where a cluster is while it is being made. */
 const MAKING = '.making-';
 
+/** The end of the audit log may have been cut off, or all of it put back to an earlier day: the head that was signed last tells. @throws store_damaged */
+async function checkAuditHead(given: { store: Store; headFile: string; root: Uint8Array; cluster: string; now_ms: number }): Promise<void> {
+  const { store, headFile, root, cluster, now_ms } = given;
+  const envelope = await readHeadFile(headFile);
+  if (envelope === null) return;
+  const why = await headObjection(store, openHead(envelope, { roots: [root], cluster, now_ms }));
+  if (why !== null) throw new SelvedgeError('store_damaged', { path: store.path, why });
+}
+
 async function makeIn(directory: string, { cluster, unseal, endpoints, vtepRange = DEFAULT_VTEP_RANGE, clock, random }: InitRequest): Promise<Made> {
   const now_ms = clock.wall();
-  const sealed = await SealedStore.create(join(directory, files.sealed), unseal);
+  const sealed = await SealedStore.create(join(directory, stateFiles.sealed), unseal);
   const authority = await createAuthority({ cluster, store: sealed, now_ms, random });
   try {
     const { chain } = await issueOwn({ sealed, authority, cluster, clock, random });
     const [root, leaf] = [fingerprint(authority.root), fingerprint(chain[0] ?? new Uint8Array())];
-    const store = await openSqliteStore({ path: join(directory, files.database) });
+    const store = await openSqliteStore({ path: join(directory, stateFiles.database) });
     try {
       await store.setCluster({ cluster, rootFingerprint: toHex(root), towerFingerprint: toHex(leaf), endpoints, created_ms: now_ms, vtepRange }, now_ms);
     } finally {
       await store.close();
     }
-    await mkdir(join(directory, files.inbox), { mode: 0o700 });
+    await mkdir(join(directory, stateFiles.inbox), { mode: 0o700 });
     const made = { cluster, fingerprint: formatFingerprint(root) };
-    await writeFileAtomic(join(directory, files.tower), Buffer.from(`${JSON.stringify({ format: 1, ...made }, null, 2)}\n`));
+    await writeFileAtomic(join(directory, stateFiles.tower), Buffer.from(`${JSON.stringify({ format: 1, ...made }, null, 2)}\n`));
     return made;
   } finally {
     await authority.signer.close();
@@ -188,7 +200,7 @@ export async function checkMade(state: string): Promise<void> {
 }
 
 async function readTowerFile(state: string): Promise<Static<typeof TowerFileSchema>> {
-  const path = join(state, files.tower);
+  const path = join(state, stateFiles.tower);
   const bytes = await readFileBounded(path, limits.identity_file_bytes_max);
   if (bytes === null) throw new SelvedgeError('not_found', { what: 'tower state', name: state });
   try {
@@ -203,7 +215,7 @@ function checkSame(path: string, what: string, found: string, expected: string):
     throw new SelvedgeError('store_damaged', { path, why: `its parts do not belong together: ${what} is ${found}, expected ${expected}` });
 }
 
-async function checkEmpty(state: string): Promise<void> {
+export async function checkEmpty(state: string): Promise<void> {
   try {
     if ((await readdir(state)).length > 0) throw new SelvedgeError('file_exists', { path: state });
   } catch (error) {
@@ -212,7 +224,7 @@ async function checkEmpty(state: string): Promise<void> {
   }
 }
 
-async function makeBeside(state: string): Promise<string> {
+export async function makeBeside(state: string): Promise<string> {
   try {
     await mkdir(dirname(state), { recursive: true, mode: 0o700 });
     await removeHalfMade(state);
@@ -230,7 +242,7 @@ async function removeHalfMade(state: string): Promise<void> {
   }
 }
 
-async function moveTo(making: string, state: string): Promise<void> {
+export async function moveTo(making: string, state: string): Promise<void> {
   try {
     await rename(making, state);
   } catch (error) {
@@ -243,7 +255,7 @@ async function moveTo(making: string, state: string): Promise<void> {
   await syncDirectory(dirname(state));
 }
 
-async function syncDirectory(path: string): Promise<void> {
+export async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r');
   try {
     await directory.sync();

@@ -27,11 +27,13 @@ interface Change {
   readonly detail: Readonly<Record<string, unknown>>;
   /** Whose snapshots it shows in; none: nobody's. */
   readonly scopes: readonly string[];
+  /** Versions go on from there, if they are below. */
+  readonly version_min?: number;
 }
 
 /** The version that it makes. */
 export async function recordChange(tx: Transaction<Tables>, change: Change): Promise<number> {
-  const version = (await versionOf(tx, [SCOPE_ALL])) + 1;
+  const version = Math.max((await versionOf(tx, [SCOPE_ALL])) + 1, change.version_min ?? 0);
   await tx
     .insertInto('versions')
     .values([SCOPE_ALL, ...change.scopes].map((scope) => ({ scope, version })))

@@ -23,7 +23,7 @@ import { countOf } from './store-sql-grants.ts';
 import { scopeVersionOf, SqlViews } from './store-sql-view.ts';
 import type { NodeView } from './rules-snapshot.ts';
 import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
-import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
+import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store, StoreEvent } from './store.ts';
 
 const AUDIT_PAGE_ROWS = 1_000;
 
@@ -37,12 +37,14 @@ export class SqlStore implements Store {
   readonly #db: Kysely<Tables>;
   readonly #views = new SqlViews();
   readonly #rule: (error: unknown) => unknown;
+  readonly #copy: (file: string) => Promise<void>;
   #closed: Promise<void> | null = null;
 
-  constructor(given: { db: Kysely<Tables>; path: string; rule: (error: unknown) => unknown }) {
+  constructor(given: { db: Kysely<Tables>; path: string; rule: (error: unknown) => unknown; copy: (file: string) => Promise<void> }) {
     this.path = given.path;
     this.#db = given.db;
     this.#rule = given.rule;
+    this.#copy = given.copy;
     this.app = new SqlAppStore((work) => this.#write(work));
     this.unseal = new SqlUnsealStore((work) => this.#write(work));
     this.access = sqlAccessStore({ read: (query) => this.#read(query), write: (change) => this.#write(change) });
@@ -152,6 +154,23 @@ export class SqlStore implements Store {
   seen(id: string, at_ms: number): Promise<void> {
     return this.#read(async (db) => {
       await db.updateTable('nodes').set({ seen_ms: at_ms }).where('id', '=', id).execute();
+    });
+  }
+
+  note({ action, subject, detail, version_min }: StoreEvent, { actor, at_ms }: By): Promise<number> {
+    const scopes = version_min === undefined ? [] : [SCOPE_EVERYBODY];
+    return this.#write((tx) => recordChange(tx, { at_ms, actor, action, subject, detail, scopes, ...(version_min !== undefined && { version_min }) }));
+  }
+
+  copyTo(file: string): Promise<void> {
+    // Nothing else is under way on the connection while it is held.
+    return this.#read((db) => db.connection().execute(() => this.#copy(file)));
+  }
+
+  head(): Promise<AuditRow | null> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom('audit').selectAll().orderBy('seq', 'desc').limit(1).executeTakeFirst();
+      return row === undefined ? null : auditRow(row);
     });
   }
 

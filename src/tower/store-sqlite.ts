@@ -3,7 +3,7 @@
  * into codes of the table. It holds no query of the product.
  */
 import { open } from 'node:fs/promises';
-import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { backup, DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { Kysely, type SqliteDatabase, SqliteDialect } from 'kysely';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
@@ -40,8 +40,11 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     database.close();
     throw rule(error);
   }
-  return new SqlStore({ db, path, rule });
+  return new SqlStore({ db, path, rule, copy: async (file) => void (await backup(database, file, { rate: BACKUP_PAGES })) });
 }
+
+/** Copied in one step, off the event loop: between steps SQLite would begin anew whenever something was written. */
+const BACKUP_PAGES = limits.tower_database_pages_max;
 
 /** SQLite makes files by the umask, and its further files with the mode of the first. */
 async function makePrivate(path: string): Promise<void> {

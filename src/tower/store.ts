@@ -10,9 +10,9 @@
 import type { Endpoint } from '../enroll/wire.ts';
 import type { AccessStore } from './access/access-store.ts';
 import type { AppStore } from './app-store.ts';
+import type { NodeView } from './rules-snapshot.ts';
 import type { UnsealStore } from './unseal/unseal-store.ts';
 import type { ProofStore } from './proof-store.ts';
-import type { NodeView } from './rules-snapshot.ts';
 import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
 
 /** What the tower says of itself: made once, endpoints and leaf change. */
@@ -67,6 +67,13 @@ export interface AuditRow {
   readonly hash: string;
 }
 
+export interface StoreEvent {
+  readonly action: string;
+  readonly subject: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+  readonly version_min?: number;
+}
+
 export interface Store {
   readonly path: string;
   readonly app: AppStore;
@@ -103,6 +110,13 @@ export interface Store {
   /** An observation, not a change: no version, no audit row. */
   seen(id: string, at_ms: number): Promise<void>;
 
+  /** What happened to the store as a whole. With `version_min` versions go on from there, for everybody. @returns the version that it made */
+  note(event: StoreEvent, by: By): Promise<number>;
+  /** A copy of all of it in a file that is there and empty, while it is in use; what changes meanwhile waits. @throws unsupported where the engine has its own way, disk_full */
+  copyTo(file: string): Promise<void>;
+
+  /** Its last row. */
+  head(): Promise<AuditRow | null>;
   audit(after_seq: number, count_max: number): Promise<readonly AuditRow[]>;
   /** Walks the whole chain. @throws store_damaged */
   verifyAudit(): Promise<void>;

@@ -4,7 +4,8 @@
  * first, then into the directory in memory, then to whoever listens.
  */
 import { X509Certificate } from 'node:crypto';
-import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
+import { join } from 'node:path';
+import { assert, asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { fromHex, isNodeId, toHex } from '../base/ids.ts';
 import type { Clock, Random } from '../base/seam.ts';
 import type { Proof } from '../enroll/proof.ts';
@@ -28,6 +29,8 @@ import { trustBundleToJson } from '../identity/trust-bundle.ts';
 import type { Credentials } from '../transport/session.ts';
 import { TowerAccess } from './access/tower-access.ts';
 import { AppNetworks } from './app-networks.ts';
+import { type AuditHead, openHead, readHeadFile, signHead, writeHeadFile } from './audit-head.ts';
+import { type BackupFacts, writeBackup } from './backup.ts';
 import { appPart } from './app-snapshot.ts';
 import { Enrollment } from './enrollment.ts';
 import { type GrantView, grantView, newToken, type TokenRequest } from './granting.ts';
@@ -40,6 +43,7 @@ import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
 import { Unsealing } from './unseal/unsealing.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
+import { stateFiles } from './state-files.ts';
 import { Resources } from './resources/resources.ts';
 import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
 
@@ -52,6 +56,8 @@ export interface TowerParts {
   /** Leaf, intermediate, root (who calls home looks for the pinned root in it), and the key of the leaf. */
   readonly credentials: Credentials;
   readonly row: ClusterRow;
+  /** Where its files are. */
+  readonly state: string;
   /** Under which the tokens of sites are sealed in the store: 32 octets. */
   readonly siteTokenKey: Uint8Array;
   readonly clock: Clock;
@@ -95,6 +101,7 @@ export class Tower {
   readonly platformHosts: PlatformHosts;
   readonly resources: Resources;
   readonly #row: ClusterRow;
+  readonly #state: string;
   readonly #store: Store;
   readonly #authority: Authority;
   readonly #clock: Clock;
@@ -112,6 +119,7 @@ export class Tower {
     this.#clock = parts.clock;
     this.#random = parts.random;
     this.#row = parts.row;
+    this.#state = parts.state;
     this.cluster = parts.row.cluster;
     this.credentials = parts.credentials;
     this.rootFingerprint = fingerprint(parts.authority.root);
@@ -296,6 +304,37 @@ export class Tower {
     return await this.setNode(id, { disabled }, null, 'admin');
   }
 
+  /** At most so many rows of the audit log, after this one. */
+  audit(after_seq: number, count_max: number): Promise<readonly AuditRow[]> {
+    return this.#store.audit(after_seq, count_max);
+  }
+
+  /** Where the audit log ends now, signed, and what is kept of where it ended. */
+  async auditHead(): Promise<AuditHead & { signed: Envelope; kept: AuditHead | null }> {
+    const row = await this.#store.head();
+    assert(row !== null, 'a cluster was made, and so has an audit row');
+    const now_ms = this.#clock.wall();
+    const signed = await signHead(row, this.cluster, this.#authority, now_ms);
+    const kept = await readHeadFile(this.#headFile);
+    const given = { roots: this.roots, cluster: this.cluster, now_ms };
+    return { ...openHead(signed, given), signed, kept: kept === null ? null : openHead(kept, given) };
+  }
+
+  /** Signs where the audit log ends now, and keeps it beside the database. */
+  async keepAuditHead(): Promise<void> {
+    const { signed, kept, hash } = await this.auditHead();
+    if (kept?.hash !== hash) await writeHeadFile(this.#headFile, signed);
+  }
+
+  /** @throws file_exists, disk_full, permission_denied */
+  backup(file: string, actor: string): Promise<BackupFacts> {
+    return writeBackup({ store: this.#store, state: this.#state, file, cluster: this.cluster, clock: this.#clock, actor });
+  }
+
+  get #headFile(): string {
+    return join(this.#state, stateFiles.head);
+  }
+
   async status(): Promise<TowerStatus> {
     const [version, { nodes, tokens }] = await Promise.all([this.#store.version(), this.#store.counts()]);
     const certificate_not_after_ms = new X509Certificate(this.credentials.chain[0] ?? '').validToDate.getTime();
@@ -309,11 +348,6 @@ export class Tower {
       tokens,
       certificate_not_after_ms,
     };
-  }
-
-  /** At most so many rows of the audit log, after this one. */
-  async audit(after_seq: number, count_max: number): Promise<readonly AuditRow[]> {
-    return await this.#store.audit(after_seq, count_max);
   }
 
   /** Idempotent. */

@@ -18,6 +18,9 @@ import { adminApi } from '../../../src/tower/api.ts';
 import { HOUR_MS, makeTower } from '../tower/support.ts';
 
 const program = fileURLToPath(new URL('../../../daemon/selvedge.ts', import.meta.url));
+// Each command is a process of its own.
+t.setTimeout(240_000);
+
 const KEY = `${'A'.repeat(42)}E=`;
 
 function selvedgeApp(socketPath: string, ...args: string[]) {

@@ -10,7 +10,7 @@ import { adminApi } from '../../../src/tower/api.ts';
 import { freshDirectory } from '../../compliance/store.ts';
 import { HOUR_MS, makeTower } from '../tower/support.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(240_000);
 
 const program = fileURLToPath(new URL('../../../daemon/selvedge.ts', import.meta.url));
 
