@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { stateFiles } from '../../src/enroll/state.ts';
+import { stateFiles as towerFiles } from '../../src/tower/state-files.ts';
 import { DEFAULT_KEY_FILE } from '../../src/identity/unseal.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -35,8 +36,7 @@ for (const name of units) {
 t.test('they begin where a host has joined, or a cluster was made, and take the key file of that', async (t) => {
   const [node, tower] = [unitText('selvedged'), unitText('selvedge-tower')];
   t.same(valuesOf(node, 'ConditionPathExists'), [`/var/lib/selvedge/node/${stateFiles.identity}`]);
-  t.same(valuesOf(tower, 'ConditionPathExists'), ['/var/lib/selvedge/tower/tower.json']);
-  t.match(readFileSync(join(root, 'src/tower/init.ts'), 'utf8'), "'tower.json'");
+  t.same(valuesOf(tower, 'ConditionPathExists'), [`/var/lib/selvedge/tower/${towerFiles.tower}`]);
   for (const text of [node, tower]) t.same(valuesOf(text, 'LoadCredential'), [`unseal.key:${DEFAULT_KEY_FILE}`]);
 });
 
