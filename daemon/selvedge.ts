@@ -12,6 +12,7 @@ import { joinCommand, preflightCommand } from './cli/join.ts';
 import { labCommand } from './cli/lab.ts';
 import { Interrupted, peersCommand, pingCommand, sendCommand, statusCommand } from './cli/mesh.ts';
 import { nodeCommand } from './cli/node.ts';
+import { renewCommand } from './cli/renew.ts';
 import { storeCommand } from './cli/store.ts';
 import { operatorCommand } from './cli/operator.ts';
 import { platformCommand } from './cli/platform.ts';
@@ -45,7 +46,7 @@ async function makeProgram([first]: readonly string[]): Promise<Command> {
   const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
   program.addCommand(operatorCommand()).addCommand(sessionCommand());
-  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(appCommand());
+  program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(renewCommand()).addCommand(appCommand());
   program.addCommand(nodeCommand()).addCommand(auditCommand()).addCommand(storeCommand());
   program.addCommand(preflightCommand()).addCommand(hostCommand()).addCommand(callHomeCertCommand()).addCommand(platformCommand());
   for (const command of resourceCommands()) program.addCommand(command);

@@ -50,6 +50,7 @@ async function run({ state, listen, port, advertise, governor, ...rest }: Flags)
       timers: systemTimers,
       apps: agent.apps,
       facts: () => agent.facts,
+      renew: () => agent.renew(),
     });
     closers.add(() => control.close());
     log('node runs', { cluster, site, node, name, listen: listen ?? null, port: listen === undefined ? null : port });

@@ -18,9 +18,11 @@ import { serveFiles } from '../src/services/file-receive.ts';
 import { Logins } from '../src/tower/access/logins.ts';
 import { ServiceTokens } from '../src/tower/access/service-tokens.ts';
 import { adminApi, publicApi } from '../src/tower/api.ts';
+import { CertificateKeeper } from '../src/tower/certificate-keeper.ts';
 import { serveApp } from '../src/tower/app-fabric.ts';
 import { keepAuditHead } from '../src/tower/audit-keeper.ts';
 import { serveCarry } from '../src/tower/carry.ts';
+import { serveRenewals } from '../src/tower/renew-fabric.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
 import { serveSite } from '../src/tower/unseal/site-service.ts';
 import { checkMade, DEFAULT_VTEP_RANGE, initTower, openTower } from '../src/tower/init.ts';
@@ -39,6 +41,8 @@ interface InitFlags extends UnsealSource {
   readonly cluster: string;
   readonly state: string;
   readonly vtepRange?: string;
+  readonly rootSigner?: string;
+  readonly signer?: string;
   readonly json?: boolean;
 }
 
@@ -61,7 +65,7 @@ interface RunFlags extends UnsealSource {
   readonly platforms?: PlatformSettings;
 }
 
-async function init({ cluster, state, vtepRange, json, ...source }: InitFlags): Promise<void> {
+async function init({ cluster, state, vtepRange, rootSigner, signer, json, ...source }: InitFlags): Promise<void> {
   const unseal = await loadOrCreateUnsealKey(source);
   const made = await initTower({
     state,
@@ -69,6 +73,8 @@ async function init({ cluster, state, vtepRange, json, ...source }: InitFlags): 
     unseal,
     endpoints: [],
     ...(vtepRange !== undefined && { vtepRange }),
+    ...(rootSigner !== undefined && { rootSigner }),
+    ...(signer !== undefined && { intermediateSigner: signer }),
     clock: systemClock,
     random: systemRandom,
   });
@@ -128,6 +134,10 @@ async function start(
     versions: () => ({ directory: 0, trust: 1 }),
     nameOf: (node) => names.get(node) ?? node,
     listen: { host: listen, tcpPort: port, udpPort },
+    onPeer: ({ identity, fingerprint }) =>
+      void tower.renewals
+        .seen(identity, fingerprint)
+        .catch((error: unknown) => log('renewed certificate not recorded', { node: identity.node, reason: String(error) })),
     onHttp: (socket) => void api.promise.then(({ server }) => server.emit('connection', socket)),
     statelessResetKey: resetKey(tower),
     isGoverned: governor,
@@ -144,6 +154,10 @@ async function start(
     log('snapshot flow ended', { node, code: error.code, reason: error.message }),
   );
   closers.add(() => snapshots.close());
+  const renewals = serveRenewals(host.mesh, tower.renewals, systemTimers, (error, node) =>
+    log('certificate not renewed', { node, code: error.code, reason: error.message }),
+  );
+  closers.add(() => renewals.close());
   const site = serveSite(host.mesh, tower.unsealing, systemTimers, (error, node) => log('site flow ended', { node, code: error.code, reason: error.message }));
   closers.add(() => site.close());
   const app = serveApp(host.mesh, tower.app, systemTimers, (error, node) =>
@@ -153,7 +167,10 @@ async function start(
   const carry = serveCarry({ mesh: host.mesh, timers: systemTimers, log }, tower);
   closers.add(() => carry.close());
 
-  const control = { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster }) };
+  const keeper = new CertificateKeeper({ tower, timers: systemTimers, onRenewed: () => void host.renewed(), log });
+  keeper.start();
+  closers.add(() => keeper.close());
+  const control = { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning }) };
   const open = await publicApi(tower, {
     clock: systemClock,
     logins: await openLogins(logins),
@@ -162,14 +179,15 @@ async function start(
   });
   closers.add(() => open.close());
   api.resolve(open);
-  const keeper = keepAuditHead(tower, systemTimers, (error) =>
+  const auditKeeper = keepAuditHead(tower, systemTimers, (error) =>
     log('head of the audit log not signed', { reason: error instanceof Error ? error.message : String(error) }),
   );
-  closers.add(() => keeper.close());
+  closers.add(() => auditKeeper.close());
 
   const admin = await adminApi(tower, socket, {
     register: (routes) => {
       registerControl(routes, control);
+      routes.post('/v1/renew', () => keeper.renewNow());
       registerSend(routes, control);
     },
   });
@@ -224,6 +242,12 @@ function withUnseal(command: Command, verb: string): Command {
     .option('--passphrase-fd <number>', 'descriptor with a passphrase', descriptor);
 }
 
+const initExamples = `
+Examples:
+  selvedge tower init --cluster edge --state /var/lib/selvedge/tower
+  selvedge tower init --cluster edge --root-signer kms:alias/edge-root
+  selvedge tower init --cluster edge --root-signer 'pkcs11:token=edge;object=root?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=/etc/selvedge/pin'`;
+
 /** The command, for `tower` itself and for `selvedge tower`. */
 export function towerCommand(): Command {
   const command = new Command('tower')
@@ -232,8 +256,10 @@ export function towerCommand(): Command {
   withUnseal(command.command('init').description('make a cluster and print the fingerprint of its root'), 'seals the store; made if it is missing')
     .requiredOption('--cluster <name>', 'name of the cluster: lower-case letters, digits, hyphens')
     .option('--vtep-range <cidr>', `where hosts of app networks have their outer addresses (default: ${DEFAULT_VTEP_RANGE})`)
+    .option('--signer <place>', 'where the key is that signs leaves and snapshots: sealed, pkcs11:… or kms:… (default: sealed)')
+    .option('--root-signer <place>', "where the root's key is, which signs intermediates only (default: sealed)")
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExample:\n  selvedge tower init --cluster edge --state /var/lib/selvedge/tower')
+    .addHelpText('after', initExamples)
     .action((flags: InitFlags) => init(flags));
   withUnseal(
     command.command('run').description('serve the cluster: API and fabric on one TCP port, QUIC on UDP'),

@@ -15,6 +15,7 @@ export const root = fileURLToPath(new URL('..', import.meta.url));
 export const parts = [
   { name: 'session', toolchain: cargo, made: 'libselvedge_session.so', file: 'selvedge-session.node' },
   { name: 'link', toolchain: cargo, made: 'selvedge-link', file: 'selvedge-link' },
+  { name: 'signer', toolchain: cargo, made: 'selvedge-signer', file: 'selvedge-signer' },
   { name: 'tunnel', toolchain: go, made: 'selvedge-tunnel', file: 'selvedge-tunnel' },
 ].map((part) => ({ ...part, folder: join(root, 'native', part.name) }));
 

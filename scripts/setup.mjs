@@ -17,6 +17,9 @@ const NODE_MAJOR_MIN = 20;
 /** Programs, and the Debian package that has each. */
 const debianPackages = { ip: 'iproute2', nft: 'nftables', iperf3: 'iperf3', ping: 'iputils-ping', cc: 'gcc', unshare: 'util-linux', wg: 'wireguard-tools' };
 
+/** What only the tests run. */
+const debianPackagesForTests = { 'softhsm2-util': 'softhsm2' };
+
 /** The packages that npm is asked for, and what is there. */
 async function packages() {
   const report = reporter('npm packages');
@@ -91,8 +94,9 @@ async function testRunner() {
   report.done('ready');
 }
 
-async function systemPackages() {
-  const absent = Object.entries(debianPackages).filter(([program]) => findProgram(program) === null);
+async function systemPackages(goal) {
+  const wanted = goal === 'test' ? { ...debianPackages, ...debianPackagesForTests } : debianPackages;
+  const absent = Object.entries(wanted).filter(([program]) => findProgram(program) === null);
   if (absent.length === 0) return;
   const names = [...new Set(absent.map(([, name]) => name))];
   if (names.includes('gcc')) names.push('libc6-dev');
@@ -181,7 +185,7 @@ async function setUp(goal) {
   let labProblem = null;
   if (goal !== 'install') {
     try {
-      await systemPackages();
+      await systemPackages(goal);
       await kernel();
     } catch (error) {
       if (!(error instanceof Missing) || goal === 'start') throw error;

@@ -101,6 +101,7 @@ export const readSummary = whole(
 );
 export const readProgress = whole(shape({ bytes: number, total: number, rate_mbit: number, transport: maybe(text), left_s: maybe(number), at_ms: number }));
 export const readSent = whole(shape({ sha256: text, name: text, bytes: number, sent_bytes: number, seconds: number, mbit: number }));
+export const readRenewed = whole(shape({ before: text, now: text, not_after_ms: number, channels_moved: number, channels: number }));
 
 /** @throws version_unsupported */
 export function whole<T>(read: Read<T>): (value: unknown) => T {

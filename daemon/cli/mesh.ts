@@ -50,12 +50,28 @@ export function statusCommand(): Command {
 }
 
 /** Who this daemon is; of its snapshot only that it is too old, which is worth a line. */
-function printSelf({ snapshot_expires_ms, snapshot_is_expired, ...self }: Readonly<Record<string, unknown>>): void {
+function printSelf({
+  snapshot_expires_ms,
+  snapshot_is_expired,
+  certificate_not_after_ms,
+  certificate_renew_ms: _due,
+  certificate_renew_error,
+  certificate_warning,
+  ...self
+}: Readonly<Record<string, unknown>>): void {
   const words = Object.entries(self).map(([key, value]) => `${key} ${value}`);
   printLine(printable(words.join('  ')));
+  if (typeof certificate_warning === 'string') printLine(`warning: ${printable(certificate_warning)} (docs/certificates.md)`);
+  if (certificate_renew_error !== null && certificate_renew_error !== undefined)
+    printLine(
+      `the certificate ends at ${utc(certificate_not_after_ms)} and could not be renewed [${printable(String(certificate_renew_error))}]; tried again by itself`,
+    );
   if (snapshot_is_expired !== true) return;
-  const at = new Date(Number(snapshot_expires_ms)).toUTCString();
-  printLine(`snapshot expired at ${at}: channels go on, no new one begins with a peer until the tower is reached`);
+  printLine(`snapshot expired at ${utc(snapshot_expires_ms)}: channels go on, no new one begins with a peer until the tower is reached`);
+}
+
+function utc(ms: unknown): string {
+  return new Date(Number(ms)).toUTCString();
 }
 
 const statusHeads = ['PEER', 'STATE', 'TRANSPORT', 'RTT', 'SENT', 'RECEIVED', 'CERTIFICATE', 'CLASSES IN USE'];

@@ -213,8 +213,25 @@ export const limits = {
 
   // Identity.
   csr_bytes_max: 4 * KIB,
+  /** Of a token or key service, with what it takes to log in. */
+  signer_answer_ms_max: 15_000,
+  signer_line_bytes_max: 16 * KIB,
+  pin_chars_max: 256,
   crl_bytes_max: 4 * MIB,
   crl_entries_max: 65_536,
+  /** A leaf that was followed by another is accepted for so long after that one was first seen, and so many of a node at once. */
+  leaf_overlap_ms: 15 * 60_000,
+  leaf_old_max: 2,
+  /** Until what the tower recorded has reached the peers, by their snapshots. */
+  leaf_publish_ms: 2_000,
+  leaf_retire_look_ms: 60_000,
+  /** A peer's channel moves over to its new leaf within so long: below `leaf_overlap_ms`, and spread, since many may have to. */
+  leaf_refresh_ms_max: 5 * 60_000,
+  leaf_answer_ms_max: 30_000,
+  leaf_requests_per_minute_max: 6,
+  /** Until a renewal that failed is tried again. */
+  leaf_retry_ms_base: 60_000,
+  leaf_retry_ms_max: 3_600_000,
   trust_roots_max: 8,
   trust_bundle_bytes_max: 128 * KIB,
   sealed_store_entries_max: 1_024,

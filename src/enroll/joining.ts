@@ -4,24 +4,17 @@
  */
 import { chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
 import { SealedStore } from '../identity/sealed-store.ts';
 import { encodeTrustBundle } from '../identity/trust-bundle.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
+import { decodePending, encodePending, type PendingRequest } from './pending.ts';
 import { type NodeParts, NodeState, nodeSecrets, readIdentity, stateFiles } from './state.ts';
 import type { Envelope } from './wire.ts';
 
-export interface PendingRequest {
-  /** PKCS#8 DER. */
-  readonly key: Uint8Array;
-  readonly csr: Uint8Array;
-}
-
 const PENDING = 'enroll/pending';
-const KEY_BYTES_MAX = 1_024;
 
 export class JoiningState {
   readonly path: string;
@@ -45,9 +38,9 @@ export class JoiningState {
   /** The key and request of an earlier attempt, else those that `make` makes, of the node's own key where it has one. */
   async pending(make: (key: Uint8Array | null) => PendingRequest): Promise<PendingRequest> {
     const bytes = this.#sealed.get(PENDING);
-    if (bytes !== null) return decode(this.#sealed.path, bytes);
+    if (bytes !== null) return decodePending(this.#sealed.path, bytes);
     const made = make(this.#sealed.get(nodeSecrets.key));
-    await this.#sealed.set(PENDING, new ByteWriter().block(made.key).block(made.csr).finish());
+    await this.#sealed.set(PENDING, encodePending(made));
     return made;
   }
 
@@ -76,17 +69,5 @@ async function makeDirectory(path: string): Promise<void> {
     await chmod(path, 0o700);
   } catch (error) {
     throw asSelvedgeError(error, 'permission_denied', { what: `making directory ${path}` });
-  }
-}
-
-function decode(path: string, bytes: Uint8Array): PendingRequest {
-  try {
-    const reader = new ByteReader(bytes);
-    const key = reader.block(KEY_BYTES_MAX);
-    const csr = reader.block(limits.csr_bytes_max);
-    reader.end();
-    return { key, csr };
-  } catch (error) {
-    throw new SelvedgeError('store_damaged', { path, why: 'its pending request cannot be read' }, { cause: error });
   }
 }

@@ -22,7 +22,7 @@ import { post, type TlsTrust, type TowerAddress } from './https.ts';
 import { x509Maker } from './proofs/x509.ts';
 import { closed, Label, NodeId, Port } from './shapes.ts';
 import { readToken } from './token.ts';
-import { Base64, bytesOf, checker, checkPreflightAnswer, type PreflightAnswer, readJson } from './wire.ts';
+import { base64, bytesOf, checker, checkPreflightAnswer, type PreflightAnswer, readJson } from './wire.ts';
 
 /** Where the daemon looks for it, in its state directory. */
 export const CALL_HOME_FILE = 'call-home.json';
@@ -33,7 +33,7 @@ const Prepared = closed({
   site: Label,
   host: Type.String({ maxLength: 3 * 64 }),
   pool: Type.String({ maxLength: 2 * 64 }),
-  chain: Type.Array(Base64(2 * limits.certificate_bytes_max), { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
+  chain: Type.Array(base64(2 * limits.certificate_bytes_max), { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
   expires_ms: Type.Integer({ minimum: 0 }),
 });
 
@@ -45,8 +45,8 @@ const FileSchema = closed({
   /** How the end of the connection is known: `root`, `system`, or the fingerprint of its certificate. */
   tls: Type.String({ pattern: '^(root|system|sha256:[0-9a-f]{64})$' }),
   /** Of the call-home certificate: PKCS#8. */
-  key: Base64(1_024),
-  csr: Base64(2 * limits.csr_bytes_max),
+  key: base64(1_024),
+  csr: base64(2 * limits.csr_bytes_max),
   /** Null until the tower has answered. */
   prepared: Type.Union([Prepared, Type.Null()]),
 });

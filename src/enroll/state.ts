@@ -12,12 +12,19 @@ import { decodeTrustBundle, type TrustBundle } from '../identity/trust-bundle.ts
 import type { UnsealKey } from '../identity/unseal.ts';
 import type { Credentials } from '../transport/session.ts';
 import { isNewer, openSnapshot } from './snapshot.ts';
+import { decodePending, encodePending, type PendingRequest } from './pending.ts';
 import { type Check, checkEnvelope, checkIdentityFile, type IdentityFile, readJson, type Snapshot } from './wire.ts';
 
 export const stateFiles = { identity: 'identity.json', sealed: 'sealed.bin', snapshot: 'snapshot.json', inbox: 'inbox' } as const;
 
 /** Names in the sealed store. */
-export const nodeSecrets = { key: 'node/leaf.key', leaf: 'node/leaf.crt', intermediate: 'node/intermediate.crt', trust: 'node/trust-bundle' } as const;
+export const nodeSecrets = {
+  key: 'node/leaf.key',
+  leaf: 'node/leaf.crt',
+  intermediate: 'node/intermediate.crt',
+  trust: 'node/trust-bundle',
+  renewal: 'node/renewal',
+} as const;
 
 export interface NodeParts {
   readonly identity: IdentityFile;
@@ -29,11 +36,10 @@ export interface NodeParts {
 export class NodeState {
   readonly path: string;
   readonly identity: IdentityFile;
-  /** Leaf, intermediate; the leaf's key. */
-  readonly credentials: Credentials;
   readonly trust: TrustBundle;
   /** What else this node must keep to itself. */
   readonly secrets: SealedStore;
+  #credentials: Credentials;
   #snapshot: Snapshot;
   /** What was taken and is not on disk. */
   #unkept: Uint8Array | null = null;
@@ -43,7 +49,7 @@ export class NodeState {
     this.path = path;
     this.secrets = secrets;
     this.identity = identity;
-    this.credentials = credentials;
+    this.#credentials = credentials;
     this.trust = trust;
     this.#snapshot = snapshot;
   }
@@ -64,6 +70,44 @@ export class NodeState {
     );
     if (snapshot === null) throw new SelvedgeError('store_damaged', { path: join(path, stateFiles.snapshot), why: 'it is missing' });
     return new NodeState(path, { identity, credentials, trust, snapshot }, sealed);
+  }
+
+  /** Leaf, intermediate; the leaf's key. Another object once renewed. */
+  get credentials(): Credentials {
+    return this.#credentials;
+  }
+
+  /**
+   * The key and request of a renewal that has begun, else those that `make` makes: asking again after a lost answer or a kill asks the same.
+   * @throws store_damaged, disk_full
+   */
+  async pendingRenewal(make: () => PendingRequest): Promise<PendingRequest> {
+    const bytes = this.secrets.get(nodeSecrets.renewal);
+    if (bytes !== null) return decodePending(this.path, bytes);
+    const made = make();
+    await this.secrets.update({ [nodeSecrets.renewal]: encodePending(made) });
+    return made;
+  }
+
+  /** A renewal that the tower will not answer: the next one has another key. */
+  async forgetRenewal(): Promise<void> {
+    await this.secrets.update({ [nodeSecrets.renewal]: null });
+  }
+
+  /** These in the place of the ones before on disk, in one step: a kill leaves either. `useCredentials` makes them count here. @throws disk_full */
+  async keepCredentials(credentials: Credentials): Promise<void> {
+    const [leaf, intermediate] = credentials.chain;
+    if (leaf === undefined || intermediate === undefined) throw new Error('a verified chain has leaf and intermediate');
+    await this.secrets.update({
+      [nodeSecrets.key]: credentials.key,
+      [nodeSecrets.leaf]: leaf,
+      [nodeSecrets.intermediate]: intermediate,
+      [nodeSecrets.renewal]: null,
+    });
+  }
+
+  useCredentials(credentials: Credentials): void {
+    this.#credentials = credentials;
   }
 
   get snapshot(): Snapshot {

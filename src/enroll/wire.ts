@@ -15,11 +15,11 @@ import { closed, Label, NodeId, Port } from './shapes.ts';
 const certificate_base64_chars_max = Math.ceil(limits.certificate_bytes_max / 3) * 4;
 const BASE64 = '^[A-Za-z0-9+/]+={0,2}$';
 /** Base64 of at most so many characters. */
-export const Base64 = (chars_max: number) => Type.String({ minLength: 4, maxLength: chars_max, pattern: BASE64 });
-export const CertificateText = Base64(certificate_base64_chars_max);
-export const CsrText = Base64(Math.ceil(limits.csr_bytes_max / 3) * 4);
+export const base64 = (chars_max: number) => Type.String({ minLength: 4, maxLength: chars_max, pattern: BASE64 });
+export const CertificateText = base64(certificate_base64_chars_max);
+export const CsrText = base64(Math.ceil(limits.csr_bytes_max / 3) * 4);
 
-const Sha256Hex = Type.String({ pattern: '^[0-9a-f]{64}$' });
+export const Sha256Hex = Type.String({ pattern: '^[0-9a-f]{64}$' });
 const Version = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 
 export const EndpointSchema = closed({
@@ -61,8 +61,8 @@ export type EnrollRequest = Omit<Proved, 'proof'> & { proof: Proved['proof'] & R
 
 /** A signed document, as `identity/signed-document.ts` makes and opens it. */
 export const EnvelopeSchema = closed({
-  payload: Base64(limits.snapshot_envelope_bytes_max),
-  signature: Base64(512),
+  payload: base64(limits.snapshot_envelope_bytes_max),
+  signature: base64(512),
   chain: Type.Array(CertificateText, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
 });
 export type Envelope = Static<typeof EnvelopeSchema>;
@@ -109,6 +109,8 @@ export const PreflightAnswerSchema = closed({
 });
 export type PreflightAnswer = Static<typeof PreflightAnswerSchema>;
 
+/** Leaves that are accepted beside a peer's own while that is being renewed. */
+const AlsoSchema = Type.Array(Sha256Hex, { minItems: 1, maxItems: 1 + limits.leaf_old_max });
 /** What rules select a node by, beside its id and site; absent: none. */
 const labels = { roles: Type.Optional(Type.Array(Label, { maxItems: limits.node_roles_max })), tenant: Type.Optional(Label) };
 
@@ -125,6 +127,7 @@ export const SnapshotSchema = closed({
       name: Label,
       site: Label,
       fingerprint: Sha256Hex,
+      also: Type.Optional(AlsoSchema),
       endpoints: EndpointsSchema,
       ...labels,
       /** Of its boot leaf: two while one follows the other, none until it has one. */

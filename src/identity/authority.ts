@@ -2,10 +2,12 @@
  * A cluster's authority as the tower holds it: root and intermediate certificates and the intermediate's signer. Both private keys are
  * sealed under names of their own, so that the root's can be taken offline: nothing here needs it once the intermediate is there.
  */
+import { X509Certificate } from 'node:crypto';
 import { SelvedgeError } from '../base/errors.ts';
 import type { NodeIdentity } from '../base/ids.ts';
 import { issueIntermediate, issueLeaf, issueRoot, type Issuing } from './ca.ts';
 import { generateKeyPair } from './keys.ts';
+import { checkSignerPlace, openPlacedSigner, placedSigner, SEALED } from './signer-place.ts';
 import { createSealedSigner, localSigner, openSealedSigner, type SecretStore, type Signer } from './signer.ts';
 
 /** Under which names the sealed store keeps an authority. */
@@ -14,6 +16,9 @@ export const authoritySecrets = {
   rootCertificate: 'ca/root.crt',
   intermediateKey: 'ca/intermediate.key',
   intermediateCertificate: 'ca/intermediate.crt',
+  /** Where a key is that is not sealed here; absent for one that is. */
+  rootPlace: 'ca/root.place',
+  intermediatePlace: 'ca/intermediate.place',
 } as const;
 
 export interface Authority {
@@ -26,19 +31,40 @@ export interface Authority {
 
 export interface AuthorityRequest extends Issuing {
   readonly cluster: string;
-  /** Where both keys and certificates are sealed; without one they live in memory, for labs and tests. */
+  /** Where both certificates, and keys that are nowhere else, are sealed; without one they live in memory, for labs and tests. */
   readonly store?: SecretStore;
+  /** Where the keys are: `sealed` unless told (signer-place.ts). */
+  readonly rootSigner?: string;
+  readonly intermediateSigner?: string;
 }
 
 /** Makes a new cluster's root and intermediate. @throws file_exists if the store already holds an authority */
-export async function createAuthority({ cluster, store, ...issuing }: AuthorityRequest): Promise<Authority> {
-  const makeSigner = (name: string) => (store === undefined ? localSigner(generateKeyPair().privateKey) : createSealedSigner(store, name));
-  const rootSigner = await makeSigner(authoritySecrets.rootKey);
+export async function createAuthority({
+  cluster,
+  store,
+  rootSigner: rootPlace = SEALED,
+  intermediateSigner: place = SEALED,
+  ...issuing
+}: AuthorityRequest): Promise<Authority> {
+  checkSignerPlace('root-signer', rootPlace);
+  checkSignerPlace('signer', place);
+  if (place !== SEALED && place === rootPlace)
+    throw new SelvedgeError('argument_invalid', { name: 'signer', why: 'root and intermediate have keys of their own' });
+  const makeSigner = (where: string, name: string): Signer | Promise<Signer> => {
+    if (where !== SEALED) return openPlacedSigner(where, { make: true });
+    return store === undefined ? localSigner(generateKeyPair().privateKey) : createSealedSigner(store, name);
+  };
+  const rootSigner = await makeSigner(rootPlace, authoritySecrets.rootKey);
   try {
-    const signer = await makeSigner(authoritySecrets.intermediateKey);
+    const signer = await makeSigner(place, authoritySecrets.intermediateKey);
     const root = await issueRoot({ ...issuing, cluster, signer: rootSigner });
     const intermediate = await issueIntermediate({ ...issuing, cluster, publicKey: signer.publicKey, issuer: root, signer: rootSigner });
-    await store?.update({ [authoritySecrets.rootCertificate]: root, [authoritySecrets.intermediateCertificate]: intermediate });
+    await store?.update({
+      [authoritySecrets.rootCertificate]: root,
+      [authoritySecrets.intermediateCertificate]: intermediate,
+      [authoritySecrets.rootPlace]: placeBytes(rootPlace),
+      [authoritySecrets.intermediatePlace]: placeBytes(place),
+    });
     return { root, intermediate, signer };
   } finally {
     await rootSigner.close();
@@ -49,7 +75,45 @@ export async function createAuthority({ cluster, store, ...issuing }: AuthorityR
 export function openAuthority(store: SecretStore): Authority {
   const root = sealed(store, authoritySecrets.rootCertificate);
   const intermediate = sealed(store, authoritySecrets.intermediateCertificate);
-  return { root, intermediate, signer: openSealedSigner(store, authoritySecrets.intermediateKey) };
+  return { root, intermediate, signer: signerOf(store, authoritySecrets.intermediatePlace, authoritySecrets.intermediateKey, intermediate) };
+}
+
+/**
+ * Another intermediate in the place of the one that nears its end: signed by the root, sealed in one step. Leaves of the one before stay good until they end.
+ * A sealed key is a new one; a key in a token or key service stays and has a new certificate. @throws not_found where the root's key was taken offline, signer_unavailable
+ */
+export async function renewIntermediate(store: SecretStore, { cluster, ...issuing }: Issuing & { readonly cluster: string }): Promise<Authority> {
+  const { root, signer: before } = openAuthority(store);
+  const rootSigner = signerOf(store, authoritySecrets.rootPlace, authoritySecrets.rootKey, root);
+  try {
+    const fresh = store.get(authoritySecrets.intermediatePlace) === null ? generateKeyPair() : null;
+    const intermediate = await issueIntermediate({
+      ...issuing,
+      cluster,
+      publicKey: fresh?.publicKey ?? before.publicKey,
+      issuer: root,
+      signer: rootSigner,
+    });
+    await store.update({
+      [authoritySecrets.intermediateCertificate]: intermediate,
+      ...(fresh !== null && { [authoritySecrets.intermediateKey]: fresh.privateKey }),
+    });
+    return openAuthority(store);
+  } finally {
+    await rootSigner.close();
+    await before.close();
+  }
+}
+
+function signerOf(store: SecretStore, placeName: string, keyName: string, certificate: Uint8Array): Signer {
+  const place = store.get(placeName);
+  if (place === null) return openSealedSigner(store, keyName);
+  const publicKey = new X509Certificate(certificate).publicKey.export({ type: 'spki', format: 'der' });
+  return placedSigner(new TextDecoder().decode(place), new Uint8Array(publicKey));
+}
+
+function placeBytes(place: string): Uint8Array | null {
+  return place === SEALED ? null : new TextEncoder().encode(place);
 }
 
 export interface ChainRequest extends Issuing {

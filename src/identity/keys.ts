@@ -29,6 +29,14 @@ export function p256Objection(publicKey: Uint8Array): string | null {
   return isOnCurve(publicKey.subarray(P256_SPKI_HEAD.length)) ? null : 'its key is not a point of P-256';
 }
 
+/** The public key of an uncompressed point, as tokens give it. Throws (a plain error) on anything else. */
+export function spkiOfPoint(point: Uint8Array): Uint8Array {
+  const publicKey = Uint8Array.of(...P256_SPKI_HEAD, ...point.subarray(1));
+  const objection = point[0] === 4 ? p256Objection(publicKey) : 'its key is compressed';
+  if (objection !== null) throw new Error(objection);
+  return publicKey;
+}
+
 /** The key object of a PKCS#8 private key, and its public half. Throws on anything but P-256: such bytes never come from outside. */
 export function importPrivateKey(privateKey: Uint8Array): { key: KeyObject; publicKey: Uint8Array } {
   const key = createPrivateKey({ key: Buffer.from(privateKey), format: 'der', type: 'pkcs8' });

@@ -15,8 +15,11 @@ import { formatFingerprint } from './fingerprint.ts';
 import { intermediateObjection, type LeafKind, leafObjection, PATH_CERTS } from './profile.ts';
 import { encodingObjection } from './strict-der.ts';
 
-/** What the directory has recorded for a node: the fingerprint of its current leaf, or why there is none; `any` where none is recorded yet. */
-export type RecordedFingerprint = Uint8Array | 'unknown' | 'revoked' | 'any';
+/**
+ * What the directory has recorded for a node: the fingerprint of its leaf (several while it is being renewed, the one in use first), or why there is none;
+ * `any` where none is recorded yet.
+ */
+export type RecordedFingerprint = Uint8Array | readonly [Uint8Array, ...Uint8Array[]] | 'unknown' | 'revoked' | 'any';
 
 export interface VerifyInput {
   /** DER, leaf first, as the peer presented it; the root may follow. Possession of the leaf's key is the transport's to prove. */
@@ -109,14 +112,19 @@ function checkExpectations({ cluster, expectedNode, expectedSite }: VerifyInput,
 function checkRecorded({ recordedFingerprint }: VerifyInput, identity: NodeIdentity, fingerprint: Uint8Array): void {
   if (recordedFingerprint === undefined) return;
   const recorded = recordedFingerprint(identity);
-  if (recorded === 'any' || (recorded instanceof Uint8Array && equalBytes(recorded, fingerprint))) return;
+  if (recorded === 'any') return;
+  if (typeof recorded !== 'string' && listOf(recorded).some((one) => equalBytes(one, fingerprint))) return;
   throw new SelvedgeError('certificate_revoked', { peer: identity.node, why: revokedWhy(recorded, fingerprint) });
 }
 
 function revokedWhy(recorded: Exclude<RecordedFingerprint, 'any'>, found: Uint8Array): string {
   if (recorded === 'revoked') return 'the node was revoked';
   if (recorded === 'unknown') return 'no such node is recorded for this one to talk to';
-  return `it has ${formatFingerprint(found)}, recorded is ${formatFingerprint(recorded)}`;
+  return `it has ${formatFingerprint(found)}, recorded is ${listOf(recorded).map(formatFingerprint).join(' and ')}`;
+}
+
+function listOf(recorded: Exclude<RecordedFingerprint, string>): readonly Uint8Array[] {
+  return recorded instanceof Uint8Array ? [recorded] : recorded;
 }
 
 /**

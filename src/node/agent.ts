@@ -14,8 +14,9 @@ import type { PeerMesh } from '../peering/peer-mesh.ts';
 import { serveEcho } from '../services/echo.ts';
 import { type FileReceiver, serveFiles } from '../services/file-receive.ts';
 import type { AppNetworks } from '../overlay/app-networks.ts';
-import { systemTimers } from '../transport/system.ts';
+import { systemRandom, systemTimers } from '../transport/system.ts';
 import { type AppConfig, openApps } from './app.ts';
+import { LeafRenewal, type Renewed } from './leaf-renewal.ts';
 import { SnapshotExpiry } from './snapshot-expiry.ts';
 import { SiteKeeper } from './site-keeper.ts';
 import { SnapshotFollower } from './snapshot-follower.ts';
@@ -42,6 +43,7 @@ export class Agent {
   #site: SiteKeeper | null = null;
   #boot: BootFile | null = null;
   #api: Api | null = null;
+  #renewal: LeafRenewal | null = null;
 
   private constructor(state: NodeState, options: AgentOptions) {
     this.state = state;
@@ -100,6 +102,21 @@ export class Agent {
     });
     this.#site = new SiteKeeper({ mesh: host.mesh, secrets: this.state.secrets, boot, timers: systemTimers, log });
     this.#follow(host);
+    this.#renewal = new LeafRenewal({
+      mesh: host.mesh,
+      state: this.state,
+      timers: systemTimers,
+      random: systemRandom,
+      onRenewed: () => host.renewed(),
+      log,
+    });
+    this.#renewal.start();
+  }
+
+  /** Renews this node's certificate now. @throws as LeafRenewal.renewNow */
+  renew(): Promise<Renewed> {
+    if (!this.#renewal) throw new Error('the agent has not started');
+    return this.#renewal.renewNow();
   }
 
   get mesh(): PeerMesh {
@@ -120,9 +137,9 @@ export class Agent {
   }
 
   /** For status: who this node is, and until when what it knows may be followed. */
-  get facts(): Readonly<Record<string, string | number | boolean>> {
+  get facts(): Readonly<Record<string, string | number | boolean | null>> {
     const { cluster, site, node, name } = this.state.identity;
-    return { role: 'node', cluster, site, node, name, ...this.#expiry.facts, ...this.#site?.facts };
+    return { role: 'node', cluster, site, node, name, ...this.#expiry.facts, ...this.#site?.facts, ...this.#renewal?.facts };
   }
 
   #follow(host: Host): void {
@@ -145,6 +162,7 @@ export class Agent {
 
   /** In reverse order of start. */
   async close(): Promise<void> {
+    this.#renewal?.close();
     this.#site?.close();
     this.#follower?.close();
     this.#expiry.close();
@@ -160,10 +178,16 @@ export class Agent {
 export function candidatesOf(snapshot: Snapshot, self: string, joinedAt: Endpoint, isListening: boolean): Candidate[] {
   const { cluster } = snapshot;
   const towerAt = snapshot.tower.endpoints.length > 0 ? snapshot.tower.endpoints : [joinedAt];
-  const tower: Candidate = { identity: { cluster, site: TOWER_SITE, node: TOWER_ID }, name: 'tower', endpoints: towerAt, isDialed: true };
+  const tower: Candidate = {
+    identity: { cluster, site: TOWER_SITE, node: TOWER_ID },
+    name: 'tower',
+    endpoints: towerAt,
+    isDialed: true,
+    ...leafOf(snapshot.tower.fingerprint),
+  };
   const peers = snapshot.peers.map((peer): Candidate => {
     const isDialed = peer.endpoints.length > 0 && (!isListening || self < peer.id);
-    return { identity: { cluster, site: peer.site, node: peer.id }, name: peer.name, endpoints: peer.endpoints, isDialed };
+    return { identity: { cluster, site: peer.site, node: peer.id }, name: peer.name, endpoints: peer.endpoints, isDialed, ...leafOf(peer.fingerprint) };
   });
   return [tower, ...peers];
 }
@@ -174,8 +198,14 @@ export function candidatesOf(snapshot: Snapshot, self: string, joinedAt: Endpoin
  */
 function recordedIn(snapshot: Snapshot, peer: NodeIdentity): RecordedFingerprint {
   if (peer.node === TOWER_ID) return 'any';
-  const recorded = snapshot.peers.find(({ id, site }) => id === peer.node && site === peer.site)?.fingerprint;
-  return (recorded === undefined ? null : fromHex(recorded)) ?? 'unknown';
+  const recorded = snapshot.peers.find(({ id, site }) => id === peer.node && site === peer.site);
+  const [first, ...others] = recorded === undefined ? [] : [recorded.fingerprint, ...(recorded.also ?? [])].map((hex) => fromHex(hex) ?? new Uint8Array());
+  return first === undefined ? 'unknown' : [first, ...others];
+}
+
+function leafOf(hex: string): Pick<Candidate, 'leaf'> {
+  const leaf = fromHex(hex);
+  return leaf === null ? {} : { leaf };
 }
 
 function nameIn(snapshot: Snapshot, node: string): string {

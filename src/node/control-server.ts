@@ -3,10 +3,13 @@ import { makeApi } from '../api/http.ts';
 import { listenOnSocket } from '../api/local-socket.ts';
 import type { AppNetworks } from '../overlay/app-networks.ts';
 import { registerApps } from './app-routes.ts';
+import type { Renewed } from './leaf-renewal.ts';
 import { type Control, registerControl, registerSend } from './control-routes.ts';
 
 export interface NodeControl extends Control {
   readonly apps?: AppNetworks;
+  /** Renews this node's certificate now. */
+  readonly renew?: () => Promise<Renewed>;
 }
 
 /** Listens until closed. @throws state_in_use, file_exists, argument_invalid, permission_denied */
@@ -16,6 +19,10 @@ export async function controlServer(socketPath: string, control: NodeControl): P
     routes: (scope) => {
       scope.get('/v1/status', async () => control.facts());
       registerControl(scope, control);
+      if (control.renew) {
+        const { renew } = control;
+        scope.post('/v1/renew', async () => renew());
+      }
       registerSend(scope, control);
       if (control.apps) registerApps(scope, control.apps, control.timers);
     },

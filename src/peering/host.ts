@@ -27,6 +27,8 @@ export interface HostOptions {
   readonly nameOf: (node: string) => string;
   /** Null: a host that only dials. */
   readonly listen: { readonly host: string; readonly tcpPort: number; readonly udpPort: number | null } | null;
+  /** Somebody who dialed has proved to be this peer. */
+  readonly onPeer?: (peer: VerifiedPeer) => void;
   readonly onHttp: ((socket: TLSSocket) => void) | null;
   readonly statelessResetKey?: Uint8Array;
   readonly isGoverned: boolean;
@@ -36,11 +38,13 @@ export interface HostOptions {
 
 export class Host {
   readonly mesh: PeerMesh;
+  readonly #options: HostOptions;
   readonly #quic: QuicTransport;
   readonly #tcp: TcpTransport;
   #listener: Listener | null = null;
 
-  private constructor(mesh: PeerMesh, quic: QuicTransport, tcp: TcpTransport) {
+  private constructor(options: HostOptions, mesh: PeerMesh, quic: QuicTransport, tcp: TcpTransport) {
+    this.#options = options;
     this.mesh = mesh;
     this.#quic = quic;
     this.#tcp = tcp;
@@ -60,7 +64,11 @@ export class Host {
         probe: (candidate, signal) => dialer.probe(destinationOf(candidate), options.credentials(), judgeDialed(options, candidate), signal),
         noteSilent: (candidate, transport) => dialer.noteSilent(destinationOf(candidate), transport),
       },
-      judge: (session) => judge(options, session, 'client'),
+      judge: (session) => {
+        const peer = judge(options, session, 'client');
+        options.onPeer?.(peer);
+        return peer;
+      },
       judgeAgain: (peer, peerChain, usage) => void judge({ ...options, recordedFingerprint: (of) => stillThere(options, of) }, { peerChain }, usage, peer),
       mayBegin: options.mayBegin ?? (() => null),
       versions: options.versions,
@@ -69,7 +77,7 @@ export class Host {
       log: options.log,
       onChange: options.onChange,
     });
-    const host = new Host(mesh, quic, tcp);
+    const host = new Host(options, mesh, quic, tcp);
     try {
       if (options.listen) await host.#listen(options, options.listen);
       return host;
@@ -89,6 +97,12 @@ export class Host {
       listenQuic,
       ...(options.statelessResetKey === undefined ? {} : { statelessResetKey: options.statelessResetKey }),
     });
+  }
+
+  /** `credentials` answers with others from now on: new sessions show them, and the channels that this host dialed move over to such. */
+  renewed(): Promise<{ readonly moved: number; readonly of: number }> {
+    this.#listener?.setCredentials(this.#options.credentials());
+    return this.mesh.refresh();
   }
 
   get listener(): Listener | null {
@@ -114,7 +128,7 @@ function judgeDialed(options: HostOptions, candidate: Candidate): (session: Sess
 /** For a channel that is there: whether its node is, by whichever leaf. */
 function stillThere({ recordedFingerprint }: HostOptions, identity: NodeIdentity): RecordedFingerprint {
   const recorded = recordedFingerprint(identity);
-  return recorded instanceof Uint8Array ? 'any' : recorded;
+  return typeof recorded === 'string' ? recorded : 'any';
 }
 
 /** The one chain decision, for every transport and both directions. */

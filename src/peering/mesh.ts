@@ -22,6 +22,8 @@ export interface Candidate {
   readonly endpoints: readonly Endpoint[];
   /** Whether this end dials; else it waits to be dialed. */
   readonly isDialed: boolean;
+  /** SHA-256 of the leaf that it shows now, where that is known: a session with an older one is followed by another, without haste. */
+  readonly leaf?: Uint8Array;
 }
 
 export interface ChannelStatus {

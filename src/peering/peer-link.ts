@@ -11,6 +11,7 @@ import { greet } from '../transport/greeting.ts';
 import type { MeshContext } from './context.ts';
 import type { Candidate, FlowHandle } from './mesh.ts';
 import { checkHello, PeerChannel, type PeerChannelOwner } from './peer-channel.ts';
+import { Refresh } from './refresh.ts';
 
 /** Made once: an abort without a reason makes one of its own, with a stack trace. */
 const NOT_NEEDED = new SelvedgeError('session_closed', { why: 'no longer needed' });
@@ -29,6 +30,7 @@ export class PeerLink implements PeerChannelOwner {
   #probing: AbortController | null = null;
   #cancelWait: (() => void) | null = null;
   #establishedAt = 0;
+  readonly #refresh: Refresh;
   #isClosed = false;
 
   constructor(context: MeshContext, candidate: Candidate, onFlow: (flow: FlowHandle, from: PeerChannel) => void) {
@@ -36,6 +38,7 @@ export class PeerLink implements PeerChannelOwner {
     this.#candidate = candidate;
     this.#onFlow = onFlow;
     this.#backoff = new Backoff(context.random);
+    this.#refresh = new Refresh(context.timers, context.random);
   }
 
   get candidate(): Candidate {
@@ -61,10 +64,32 @@ export class PeerLink implements PeerChannelOwner {
   /** The directory changed: the next dial uses the new addresses. */
   update(candidate: Candidate): void {
     this.#candidate = candidate;
+    if (this.#refresh.isDue(candidate.leaf, this.#current?.verified ?? null)) this.#refresh.later(() => void this.refresh());
+  }
+
+  /**
+   * Another session for the channel that is there, since a certificate of either end is new: make before break, as on the way back to QUIC.
+   * True once it carries the channel, or where there is no channel to carry.
+   */
+  async refresh(): Promise<boolean> {
+    const channel = this.#current;
+    if (this.#isClosed || channel === null || this.#needsSession) return true;
+    const refreshing = new AbortController();
+    this.#refresh.begin(refreshing);
+    try {
+      await this.#carryOn(channel, await this.#context.dialer.dial(this.#candidate, refreshing.signal), 'migrate', refreshing.signal);
+      return true;
+    } catch (error) {
+      if (refreshing.signal.aborted) return false;
+      this.#context.log('session not refreshed', { peer: this.#candidate.name, reason: asSelvedgeError(error, 'network_unreachable').message });
+      this.#refresh.later(() => void this.refresh());
+      return false;
+    }
   }
 
   close(code: ErrorCode, why: string): void {
     this.#isClosed = true;
+    this.#refresh.stop();
     this.#cancelWait?.();
     this.#dialing?.abort(NOT_NEEDED);
     this.#probing?.abort(NOT_NEEDED);
@@ -106,6 +131,7 @@ export class PeerLink implements PeerChannelOwner {
     this.#lastError = error;
     this.#rememberedRate = channel.channel.rememberedRate;
     this.#current = null;
+    this.#refresh.stop();
     this.#stopProbe();
     this.#context.onChange();
     if (!this.#isClosed && this.#dialing === null) this.#wait();

@@ -49,6 +49,12 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
     link.start();
   }
 
+  /** This host shows another certificate from now on: every channel that it dialed moves to a session with it. How many did, of how many. */
+  async refresh(): Promise<{ readonly moved: number; readonly of: number }> {
+    const moves = await Promise.all([...this.#links.values()].map((link) => link.refresh()));
+    return { moved: moves.filter(Boolean).length, of: moves.length };
+  }
+
   /** What is known of these peers (of all, unless told) has changed: their channels are judged again. */
   revalidate(concerns: (peer: NodeIdentity) => boolean = () => true): void {
     const dialed = [...this.#links.values()].flatMap(({ channel }) => channel ?? []);

@@ -7,7 +7,7 @@ import { limits } from '../base/limits.ts';
 import { proofKinds } from '../enroll/proof.ts';
 import { HostIdText } from '../enroll/proofs/host-id.ts';
 import { Label } from '../enroll/shapes.ts';
-import { Base64, bytesOf, CertificateText } from '../enroll/wire.ts';
+import { bytesOf, CertificateText, CsrText } from '../enroll/wire.ts';
 import { toBase64 } from '../identity/base64.ts';
 import type { GrantView } from './granting.ts';
 import type { Tower } from './tower.ts';
@@ -34,7 +34,7 @@ const NewHost = Type.Object(
 );
 const NewCallHome = Type.Object(
   {
-    csr: Base64(Math.ceil(limits.csr_bytes_max / 3) * 4),
+    csr: CsrText,
     binding: Type.Optional(Type.Enum(['host-id', 'site'])),
     host: Type.Optional(Type.String({ maxLength: limits.host_id_chars_max })),
     name: Type.Optional(Label),

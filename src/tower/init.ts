@@ -2,26 +2,24 @@
  * How a tower's state comes to be and is opened: `STATE/tower.json` (what it is), `sealed.bin` (its keys), `tower.db` (its rows), `inbox/`.
  * A cluster is made beside its place and moved there in one rename, so that a kill leaves either nothing or all of it.
  */
-import { randomBytes, X509Certificate } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Static, Type } from 'typebox';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
-import { checkLabel, TOWER_ID, TOWER_SITE, toHex } from '../base/ids.ts';
+import { checkLabel, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock, Random } from '../base/seam.ts';
 import type { Proof } from '../enroll/proof.ts';
 import { Label } from '../enroll/shapes.ts';
 import { checker, type Endpoint, readJson } from '../enroll/wire.ts';
-import { type Authority, createAuthority, issueChain, openAuthority } from '../identity/authority.ts';
-import { LEAF_DAYS } from '../identity/ca.ts';
+import { createAuthority, openAuthority } from '../identity/authority.ts';
 import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
 import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
-import { generateKeyPair } from '../identity/keys.ts';
 import { SealedStore } from '../identity/sealed-store.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
-import type { Credentials } from '../transport/session.ts';
 import { headObjection, openHead, readHeadFile } from './audit-head.ts';
+import { OwnCertificates } from './own-certificates.ts';
 import type { Store } from './store.ts';
 import { stateFiles } from './state-files.ts';
 import { openSqliteStore } from './store-sqlite.ts';
@@ -35,6 +33,9 @@ export interface InitRequest {
   readonly unseal: UnsealKey;
   /** Where nodes are to find the tower. */
   readonly endpoints: readonly Endpoint[];
+  /** Where the keys of root and intermediate are: `sealed` unless told (identity/signer-place.ts). */
+  readonly rootSigner?: string;
+  readonly intermediateSigner?: string;
   /** Where hosts of app networks get their addresses on the outer network; absent: `DEFAULT_VTEP_RANGE`. */
   readonly vtepRange?: string;
   readonly clock: Clock;
@@ -67,10 +68,6 @@ const TowerFileSchema = Type.Object(
 );
 const checkTowerFile = checker(TowerFileSchema);
 
-const leafSecrets = { key: 'tower/leaf.key', certificate: 'tower/leaf.crt' } as const;
-const DAY_MS = 86_400_000;
-const LEAF_LIFE_MS = LEAF_DAYS * DAY_MS;
-
 /** Makes a cluster: authority, the tower's own leaf, rows. @throws file_exists, argument_invalid, disk_full, permission_denied */
 export async function initTower(request: InitRequest): Promise<Made> {
   const state = resolve(request.state);
@@ -102,14 +99,14 @@ export async function openTower({ state, unseal, endpoints, proofs = [], clock, 
     const row = await store.cluster();
     checkSame(state, 'cluster', row?.cluster ?? 'none', file.cluster);
     if (row === null) throw new SelvedgeError('store_damaged', { path: state, why: 'its database holds no cluster' });
-    const credentials = await ownCredentials({ sealed, authority, cluster: row.cluster, clock, random });
-    const now = { ...row, towerFingerprint: toHex(fingerprint(credentials.chain[0] ?? new Uint8Array())), endpoints: endpoints ?? row.endpoints };
+    const own = await OwnCertificates.open({ sealed, authority, cluster: row.cluster, clock, random });
+    const now = { ...row, towerFingerprint: toHex(fingerprint(own.credentials.chain[0] ?? new Uint8Array())), endpoints: endpoints ?? row.endpoints };
     // Also what a kill between sealing a renewed leaf and recording it left behind.
     if (JSON.stringify(now) !== JSON.stringify(row)) await store.setCluster(now, clock.wall());
     const siteTokenKey = await ownSiteTokenKey(sealed);
     const headFile = join(state, stateFiles.head);
     await checkAuditHead({ store, headFile, root: authority.root, cluster: row.cluster, now_ms: clock.wall() });
-    return await Tower.start({ store, authority, credentials, row: now, siteTokenKey, clock, random, state, proofs });
+    return await Tower.start({ store, own, row: now, siteTokenKey, clock, random, state, proofs });
   } catch (error) {
     await authority.signer.close();
     await store?.close();
@@ -141,12 +138,20 @@ async function checkAuditHead(given: { store: Store; headFile: string; root: Uin
   if (why !== null) throw new SelvedgeError('store_damaged', { path: store.path, why });
 }
 
-async function makeIn(directory: string, { cluster, unseal, endpoints, vtepRange = DEFAULT_VTEP_RANGE, clock, random }: InitRequest): Promise<Made> {
+async function makeIn(directory: string, request: InitRequest): Promise<Made> {
+  const { cluster, unseal, endpoints, vtepRange = DEFAULT_VTEP_RANGE, rootSigner, intermediateSigner, clock, random } = request;
   const now_ms = clock.wall();
   const sealed = await SealedStore.create(join(directory, stateFiles.sealed), unseal);
-  const authority = await createAuthority({ cluster, store: sealed, now_ms, random });
+  const authority = await createAuthority({
+    cluster,
+    store: sealed,
+    now_ms,
+    random,
+    ...(rootSigner !== undefined && { rootSigner }),
+    ...(intermediateSigner !== undefined && { intermediateSigner }),
+  });
   try {
-    const { chain } = await issueOwn({ sealed, authority, cluster, clock, random });
+    const { chain } = (await OwnCertificates.open({ sealed, authority, cluster, clock, random })).credentials;
     const [root, leaf] = [fingerprint(authority.root), fingerprint(chain[0] ?? new Uint8Array())];
     const store = await openSqliteStore({ path: join(directory, stateFiles.database) });
     try {
@@ -161,37 +166,6 @@ async function makeIn(directory: string, { cluster, unseal, endpoints, vtepRange
   } finally {
     await authority.signer.close();
   }
-}
-
-interface Own {
-  readonly sealed: SealedStore;
-  readonly authority: Authority;
-  readonly cluster: string;
-  readonly clock: Clock;
-  readonly random: Random;
-}
-
-async function ownCredentials(own: Own): Promise<Credentials> {
-  const leaf = own.sealed.get(leafSecrets.certificate);
-  const key = own.sealed.get(leafSecrets.key);
-  if (leaf === null || key === null || isDue(leaf, own.clock.wall())) return await issueOwn(own);
-  return { chain: [leaf, own.authority.intermediate, own.authority.root], key };
-}
-
-async function issueOwn({ sealed, authority, cluster, clock, random }: Own): Promise<Credentials> {
-  const { privateKey, publicKey } = generateKeyPair();
-  const identity = { cluster, site: TOWER_SITE, node: TOWER_ID };
-  const chain = await issueChain(authority, { identity, publicKey, now_ms: clock.wall(), random });
-  const [leaf] = chain;
-  if (leaf === undefined) throw new Error('an issued chain begins with its leaf');
-  await sealed.update({ [leafSecrets.key]: privateKey, [leafSecrets.certificate]: leaf });
-  return { chain: [...chain, authority.root], key: privateKey };
-}
-
-/** Two thirds of its life are over (spec 1.1), or it begins later than now. */
-function isDue(leaf: Uint8Array, now_ms: number): boolean {
-  const { validFromDate, validToDate } = new X509Certificate(leaf);
-  return now_ms > validToDate.getTime() - LEAF_LIFE_MS / 3 || now_ms < validFromDate.getTime();
 }
 
 /** @throws not_found where `initTower` has made nothing */

@@ -3,9 +3,11 @@
  * database, so this is a copy in memory; the tower changes it in the same step that sees a change committed, before anybody is told of it.
  */
 import { fromHex, type NodeIdentity, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
+import type { RecordedFingerprint } from '../identity/verify.ts';
+import { otherLeaves } from './renewal.ts';
 import type { NodeRow } from './store.ts';
 
-type Recorded = Pick<NodeRow, 'site' | 'fingerprint' | 'disabled'>;
+type Recorded = Pick<NodeRow, 'site' | 'fingerprint' | 'disabled' | 'renewal'>;
 
 export class RecordedFingerprints {
   readonly #cluster: string;
@@ -21,17 +23,24 @@ export class RecordedFingerprints {
     this.#tower = fingerprint;
   }
 
-  set({ id, site, fingerprint, disabled }: NodeRow): void {
-    this.#nodes.set(id, { site, fingerprint, disabled });
+  set({ id, site, fingerprint, disabled, renewal }: NodeRow): void {
+    this.#nodes.set(id, { site, fingerprint, disabled, renewal });
   }
 
   /** To hand over as it is. `unknown` for whoever is not, or not there, in this cluster; `revoked` for a node without a leaf, or disabled. */
-  readonly of = (id: NodeIdentity): Uint8Array | 'unknown' | 'revoked' => {
+  readonly of = (id: NodeIdentity): Exclude<RecordedFingerprint, 'any'> => {
     if (id.cluster !== this.#cluster) return 'unknown';
     if (id.node === TOWER_ID) return id.site === TOWER_SITE ? this.#tower : 'unknown';
     const node = this.#nodes.get(id.node);
     if (node === undefined || node.site !== id.site) return 'unknown';
     const fingerprint = node.fingerprint === null || node.disabled ? null : fromHex(node.fingerprint);
-    return fingerprint ?? 'revoked';
+    if (fingerprint === null) return 'revoked';
+    const others = otherLeaves(node.renewal).map((other) => fromHex(other) ?? new Uint8Array());
+    return others.length === 0 ? fingerprint : [fingerprint, ...others];
   };
+
+  /** Whether this leaf is the one that a node was given and has not used yet. */
+  isNext({ node, cluster }: NodeIdentity, fingerprint: string): boolean {
+    return cluster === this.#cluster && this.#nodes.get(node)?.renewal?.next?.fingerprint === fingerprint;
+  }
 }

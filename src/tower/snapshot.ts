@@ -2,6 +2,7 @@
 import { limits } from '../base/limits.ts';
 import type { AppPart } from '../enroll/app-wire.ts';
 import type { Endpoint, Snapshot } from '../enroll/wire.ts';
+import { otherLeaves } from './renewal.ts';
 import { type RuleSet, rulesPart } from './rules-snapshot.ts';
 import type { NodeRow } from './store.ts';
 
@@ -25,10 +26,11 @@ export interface SnapshotInput {
 export function buildSnapshot({ version, issued_ms, cluster, node, tower, siteNodes, boots, trust, app, rules }: SnapshotInput): Snapshot {
   const live = siteNodes.filter(({ id, site, fingerprint, disabled }) => id !== node.id && site === node.site && fingerprint !== null && !disabled);
   const peers: Snapshot['peers'] = [];
-  for (const { id, name, site, fingerprint, endpoints, ...labelled } of live) {
-    const boot = boots.get(id);
-    if (fingerprint !== null)
-      peers.push({ id, name, site, fingerprint, endpoints: [...endpoints], ...labelsOf(labelled), ...(boot !== undefined && { boot: [...boot] }) });
+  for (const { id, name, site, fingerprint, renewal, endpoints, ...labelled } of live) {
+    if (fingerprint === null) continue;
+    const [also, boot] = [otherLeaves(renewal), boots.get(id)];
+    const followed = { ...(also.length > 0 && { also }), ...(boot !== undefined && { boot: [...boot] }) };
+    peers.push({ id, name, site, fingerprint, endpoints: [...endpoints], ...labelsOf(labelled), ...followed });
   }
   peers.sort((left, right) => (left.id < right.id ? -1 : 1));
   const part = rules === undefined ? null : rulesPart(node, live, rules);

@@ -2,6 +2,7 @@
 import type { Kysely, Selectable, Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
 import type { Endpoint } from '../enroll/wire.ts';
+import type { Renewal } from './renewal.ts';
 import { completeSpec, kinds, type SiteSettings, type Use } from './resources/kinds.ts';
 import type { By, Match } from './resources/resource-store.ts';
 import type { Tables } from './schema/tables.ts';
@@ -38,6 +39,7 @@ export async function insertNode(tx: Transaction<Tables>, node: NodeRow): Promis
     tenant,
     roles: JSON.stringify(roles),
     revision,
+    renewal: null,
   };
   const done = await tx
     .insertInto('nodes')
@@ -108,6 +110,7 @@ export function nodeRow(row: Selectable<Tables['nodes']>): NodeRow {
     leaf: row.leaf,
     csrHash: row.csr_hash,
     spkiHash: row.spki_hash,
+    renewal: row.renewal === null ? null : (JSON.parse(row.renewal) as Renewal),
     endpoints: JSON.parse(row.endpoints) as Endpoint[],
     disabled: row.disabled !== 0,
     created_ms: Number(row.created_ms),

@@ -179,7 +179,7 @@ async function make(tx: Tx, grant: Grant, { node, subject }: { node: NewNode; su
   const tenant = grant.tenant ?? (await siteSettingsOf(tx, node.site)).tenant;
   const detail = { name: node.name, site: node.site, tenant, fingerprint: node.fingerprint, peer, ...(subject !== null && { subject }) };
   const revision = await recordChange(tx, { at_ms, actor, action: 'node.enroll', subject: node.id, detail, scopes: [scopeOfSite(node.site)] });
-  const made: NodeRow = { ...rest, tenant, roles: node.roles ?? [], revision, disabled: false, created_ms: at_ms, seen_ms: null };
+  const made: NodeRow = { ...rest, tenant, roles: node.roles ?? [], revision, renewal: null, disabled: false, created_ms: at_ms, seen_ms: null };
   await insertNode(tx, made);
   return made;
 }
@@ -191,11 +191,11 @@ async function renew(tx: Tx, node: NewNode, { actor, at_ms }: By): Promise<NodeR
   const rival = await tx.selectFrom('nodes').select('id').where('spki_hash', '=', node.spkiHash).where('id', '!=', node.id).executeTakeFirst();
   if (rival !== undefined) throw keyTaken(rival.id);
   const { fingerprint, leaf, csrHash, spkiHash, endpoints } = node;
-  const columns = { fingerprint, leaf, csr_hash: csrHash, spki_hash: spkiHash, endpoints: JSON.stringify(endpoints) };
+  const columns = { fingerprint, leaf, csr_hash: csrHash, spki_hash: spkiHash, endpoints: JSON.stringify(endpoints), renewal: null };
   await tx.updateTable('nodes').set(columns).where('id', '=', node.id).execute();
   const detail = { before: found.fingerprint, now: fingerprint, isNewKey: found.spkiHash !== spkiHash, peer: node.peer };
   await recordChange(tx, { at_ms, actor, action: 'node.return', subject: node.id, detail, scopes: await scopesOf(tx, found) });
-  return { ...found, fingerprint, leaf, csrHash, spkiHash, endpoints };
+  return { ...found, fingerprint, leaf, csrHash, spkiHash, endpoints, renewal: null };
 }
 
 function keyTaken(id: string): SelvedgeError {

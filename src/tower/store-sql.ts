@@ -12,6 +12,7 @@ import type { AppStore } from './app-store.ts';
 import { auditBreak } from './audit.ts';
 import type { Tables } from './schema/tables.ts';
 import { changeNode, mustFind, nodeRow, scopesOf } from './store-sql-nodes.ts';
+import { offerLeaf, retireLeaves, useLeaf } from './store-sql-renewal.ts';
 import { recordChange, SCOPE_ALL, SCOPE_EVERYBODY, versionOf } from './store-sql-change.ts';
 import { SqlAppStore } from './store-sql-app.ts';
 import { forgetBoot, SqlUnsealStore } from './store-sql-unseal.ts';
@@ -129,21 +130,33 @@ export class SqlStore implements Store {
     });
   }
 
+  offerLeaf(...[id, next, holding, at_ms]: Parameters<Store['offerLeaf']>): Promise<NodeRow> {
+    return this.#write((tx) => offerLeaf(tx, id, next, holding, at_ms));
+  }
+
+  useLeaf(id: string, fingerprint: string, at_ms: number): Promise<NodeRow> {
+    return this.#write((tx) => useLeaf(tx, id, fingerprint, at_ms));
+  }
+
+  retireLeaves(at_ms: number): Promise<readonly NodeRow[]> {
+    return this.#write((tx) => retireLeaves(tx, at_ms));
+  }
+
   setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number, actor = 'admin'): Promise<NodeRow> {
     const columns = leaf === null ? { fingerprint: null, leaf: null } : { fingerprint: leaf.fingerprint, leaf: leaf.leaf };
     return this.#write(async (tx) => {
       const found = await mustFind(tx, id);
-      if (found.fingerprint === columns.fingerprint) return found;
+      if (found.fingerprint === columns.fingerprint && found.renewal === null) return found;
       if (leaf === null) await forgetBoot(tx, id);
       const action = leaf === null ? 'node.revoke' : 'node.leaf';
       const detail = { before: found.fingerprint, now: columns.fingerprint };
       const revision = await recordChange(tx, { at_ms, actor, action, subject: id, detail, scopes: await scopesOf(tx, found) });
       await tx
         .updateTable('nodes')
-        .set({ ...columns, revision })
+        .set({ ...columns, renewal: null, revision })
         .where('id', '=', id)
         .execute();
-      return { ...found, ...columns, revision };
+      return { ...found, ...columns, renewal: null, revision };
     });
   }
 

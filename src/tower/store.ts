@@ -13,6 +13,7 @@ import type { AppStore } from './app-store.ts';
 import type { NodeView } from './rules-snapshot.ts';
 import type { UnsealStore } from './unseal/unseal-store.ts';
 import type { ProofStore } from './proof-store.ts';
+import type { LeafRow, Renewal } from './renewal.ts';
 import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
 
 /** What the tower says of itself: made once, endpoints and leaf change. */
@@ -39,6 +40,8 @@ export interface NodeRow {
   /** SHA-256 of the certificate request and of the public key, hex. */
   readonly csrHash: string;
   readonly spkiHash: string;
+  /** Leaves that are accepted beside that one; null: none. */
+  readonly renewal: Renewal | null;
   readonly endpoints: readonly Endpoint[];
   readonly disabled: boolean;
   readonly created_ms: number;
@@ -103,6 +106,14 @@ export interface Store {
   counts(): Promise<{ readonly nodes: number; readonly tokens: number }>;
   /** Nothing happens, no version moves, where they are the same. @throws not_found */
   setEndpoints(id: string, endpoints: readonly Endpoint[], at_ms: number): Promise<boolean>;
+  /**
+   * Records the successor of the leaf `holding` beside it. @throws not_found, certificate_revoked (the node's leaf is another), csr_invalid (the key is known already)
+   */
+  offerLeaf(id: string, next: LeafRow, holding: string, at_ms: number): Promise<NodeRow>;
+  /** The node was seen with that successor. Nothing happens, no version moves, where it is no such. @throws not_found */
+  useLeaf(id: string, fingerprint: string, at_ms: number): Promise<NodeRow>;
+  /** Takes away old leaves whose time is over; the rows that changed. */
+  retireLeaves(at_ms: number): Promise<readonly NodeRow[]>;
   /** Records another leaf, or none: with none the node is revoked. @throws not_found */
   setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number, actor?: string): Promise<NodeRow>;
   /** What is not said stays. @throws not_found (also of a role or tenant), changed_meanwhile */

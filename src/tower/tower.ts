@@ -21,7 +21,6 @@ import {
   type PreflightRequest,
   type Snapshot,
 } from '../enroll/wire.ts';
-import type { Authority } from '../identity/authority.ts';
 import { toBase64 } from '../identity/base64.ts';
 import { fingerprint } from '../identity/fingerprint.ts';
 import { signDocument } from '../identity/signed-document.ts';
@@ -36,11 +35,13 @@ import { Enrollment } from './enrollment.ts';
 import { type GrantView, grantView, newToken, type TokenRequest } from './granting.ts';
 import { Grants, type GrantsParts } from './grants.ts';
 import { checkLive } from './live.ts';
+import type { OwnCertificates } from './own-certificates.ts';
 import { Nonces } from './nonces.ts';
 import { preflight } from './preflight.ts';
 import { PlatformHosts } from './platform-hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
+import { LeafRenewals } from './leaf-renewals.ts';
 import { Unsealing } from './unseal/unsealing.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
 import { stateFiles } from './state-files.ts';
@@ -52,9 +53,8 @@ const TRUST_VERSION = 1;
 
 export interface TowerParts {
   readonly store: Store;
-  readonly authority: Authority;
-  /** Leaf, intermediate, root (who calls home looks for the pinned root in it), and the key of the leaf. */
-  readonly credentials: Credentials;
+  /** What it shows and signs with. */
+  readonly own: OwnCertificates;
   readonly row: ClusterRow;
   /** Where its files are. */
   readonly state: string;
@@ -92,18 +92,19 @@ export class Tower {
   readonly cluster: string;
   /** SHA-256 of the root. */
   readonly rootFingerprint: Uint8Array;
-  readonly credentials: Credentials;
+  readonly own: OwnCertificates;
   readonly app: AppNetworks;
   /** Hosts, call-home certificates and authorities, as an operator makes them. */
   readonly grants: Grants;
+  /** Of nodes' leaves. */
+  readonly renewals: LeafRenewals;
   readonly unsealing: Unsealing;
   readonly access: TowerAccess;
   readonly platformHosts: PlatformHosts;
   readonly resources: Resources;
-  readonly #row: ClusterRow;
+  #row: ClusterRow;
   readonly #state: string;
   readonly #store: Store;
-  readonly #authority: Authority;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #granting: GrantsParts;
@@ -115,20 +116,19 @@ export class Tower {
 
   private constructor(parts: TowerParts) {
     this.#store = parts.store;
-    this.#authority = parts.authority;
     this.#clock = parts.clock;
     this.#random = parts.random;
     this.#row = parts.row;
     this.#state = parts.state;
     this.cluster = parts.row.cluster;
-    this.credentials = parts.credentials;
-    this.rootFingerprint = fingerprint(parts.authority.root);
-    const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.authority.root] });
+    this.own = parts.own;
+    this.rootFingerprint = fingerprint(parts.own.root);
+    const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.own.root] });
     this.#trust = { version, roots: [...roots] };
     this.unsealing = new Unsealing({
       cluster: this.cluster,
       store: parts.store,
-      authority: parts.authority,
+      authority: parts.own,
       key: parts.siteTokenKey,
       clock: parts.clock,
       random: parts.random,
@@ -136,12 +136,21 @@ export class Tower {
       onBoot: (site) => this.#tell({ site, nodes: [] }),
     });
     this.app = new AppNetworks({ store: parts.store, clock: parts.clock, tell: (nodes) => this.#tell({ site: null, nodes }) });
+    this.renewals = new LeafRenewals({
+      cluster: this.cluster,
+      store: parts.store,
+      authority: parts.own,
+      clock: parts.clock,
+      random: parts.random,
+      isNext: (identity, leaf) => this.#recorded.isNext(identity, leaf),
+      changed: (row) => this.#changed(row),
+    });
     this.platformHosts = new PlatformHosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
     const { clock, random } = parts;
-    this.#granting = { cluster: this.cluster, store: parts.store.proofs, authority: () => this.#authority, clock, random };
+    this.#granting = { cluster: this.cluster, store: parts.store.proofs, authority: () => this.own, clock, random };
     this.grants = new Grants(this.#granting);
-    this.access = new TowerAccess({ ...parts, store: parts.store.access, cluster: this.cluster, endpoints: parts.row.endpoints });
+    this.access = new TowerAccess({ ...parts, authority: parts.own, store: parts.store.access, cluster: this.cluster, endpoints: parts.row.endpoints });
     this.#enrollment = new Enrollment({
       ...this.#granting,
       roots: () => this.roots,
@@ -165,7 +174,33 @@ export class Tower {
 
   /** DER, for the trust bundle of `verifyPeer`. */
   get roots(): readonly Uint8Array[] {
-    return [this.#authority.root];
+    return [this.own.root];
+  }
+
+  /** Leaf, intermediate, root, and the leaf's key, as they are now. */
+  get credentials(): Credentials {
+    return this.own.credentials;
+  }
+
+  /** The tower's own leaf, followed by another; every snapshot says so. @throws signer_unavailable, disk_full */
+  async renewLeaf(): Promise<void> {
+    await this.own.renewLeaf();
+    await this.#recordOwn();
+  }
+
+  /** The intermediate, and the tower's leaf with it. @throws not_found where the root's key was taken offline, signer_unavailable, disk_full */
+  async renewIntermediate(): Promise<void> {
+    await this.own.renewIntermediate();
+    await this.#recordOwn();
+  }
+
+  async #recordOwn(): Promise<void> {
+    const leaf = fingerprint(this.credentials.chain[0] ?? new Uint8Array());
+    const row = { ...this.#row, towerFingerprint: toHex(leaf) };
+    await this.#store.setCluster(row, this.#clock.wall());
+    this.#row = row;
+    this.#recorded.setTower(leaf);
+    this.#tell({ everybody: true, site: null, nodes: [] });
   }
 
   /** For `verifyPeer`; always the state of now. */
@@ -224,7 +259,7 @@ export class Tower {
   async #answer(node: NodeRow): Promise<EnrollAnswer> {
     if (node.leaf === null) throw new SelvedgeError('certificate_revoked', { peer: node.id, why: 'the node was revoked' });
     const { envelope } = await this.snapshot(node.id);
-    const chain = [node.leaf, toBase64(this.#authority.intermediate)];
+    const chain = [node.leaf, toBase64(this.own.intermediate)];
     return { node: node.id, name: node.name, site: node.site, tenant: node.tenant, cluster: this.cluster, chain, trust: this.#trust, snapshot: envelope };
   }
 
@@ -237,7 +272,7 @@ export class Tower {
   /** What this node may know now, signed. @throws not_found, certificate_revoked */
   async snapshot(id: string): Promise<{ version: number; envelope: Envelope }> {
     const snapshot = await this.known(id);
-    const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.#authority);
+    const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.own);
     return { version: snapshot.version, envelope: { payload, signature, chain: [...chain] } };
   }
 
@@ -314,7 +349,7 @@ export class Tower {
     const row = await this.#store.head();
     assert(row !== null, 'a cluster was made, and so has an audit row');
     const now_ms = this.#clock.wall();
-    const signed = await signHead(row, this.cluster, this.#authority, now_ms);
+    const signed = await signHead(row, this.cluster, this.own, now_ms);
     const kept = await readHeadFile(this.#headFile);
     const given = { roots: this.roots, cluster: this.cluster, now_ms };
     return { ...openHead(signed, given), signed, kept: kept === null ? null : openHead(kept, given) };
@@ -355,7 +390,7 @@ export class Tower {
     this.#listeners.clear();
     this.#revocationListeners.clear();
     await this.#enrollment.close();
-    await this.#authority.signer.close();
+    await this.own.signer.close();
     await this.#store.close();
   }
 

@@ -8,6 +8,7 @@ import t, { type Test } from 'tap';
 import type { Store } from '../../src/tower/store.ts';
 import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
 import { appStoreCompliance } from './app-store.ts';
+import { renewalStoreCompliance } from './renewal-store.ts';
 import { resourceStoreCompliance } from './resource-store.ts';
 import { BY, claimOf, clusterNamed, freshDirectory, nodeNamed, rejectsWith, type StoreMaker, storeCompliance, tokenNamed } from './store.ts';
 
@@ -27,6 +28,7 @@ const fileIn = (t: Test) => join(freshDirectory(t), 'tower.db');
 const maker: StoreMaker = { make: (t) => open(t, fileIn(t)), reopen: (t, store) => open(t, store.path) };
 storeCompliance(t, maker);
 appStoreCompliance(t, maker);
+renewalStoreCompliance(t, maker);
 resourceStoreCompliance(t, maker);
 
 t.test('a file that is no database, a damaged one and one of a newer program are refused by name', async (t) => {
@@ -161,7 +163,7 @@ t.test('a kill -9 amid attaches leaves no address given twice, none lost, and ev
 
 /** The schema as it was before the grants: what a release of then made. */
 const BEFORE_GRANTS = `
-  drop table site_tokens; drop table node_boot; drop table node_seals; drop table api_sessions; drop table operators; drop table node_facts; drop table grant_uses; drop table grants;
+  alter table nodes drop column renewal; drop table site_tokens; drop table node_boot; drop table node_seals; drop table api_sessions; drop table operators; drop table node_facts; drop table grant_uses; drop table grants;
   create table tokens (id text primary key, hash text not null, uses integer not null, uses_max integer not null, site text, expires_ms bigint not null,
     revoked_ms bigint, created_ms bigint not null, constraint tokens_within_limit check (uses <= uses_max));
   create table enrollments (token_id text not null, csr_hash text not null, node_id text not null references nodes (id), at_ms bigint not null,

@@ -12,6 +12,7 @@ import { joinCommand, preflightCommand } from '../../daemon/cli/join.ts';
 import { platformCommand } from '../../daemon/cli/platform.ts';
 import { labCommand } from '../../daemon/cli/lab.ts';
 import { peersCommand, pingCommand, sendCommand, statusCommand } from '../../daemon/cli/mesh.ts';
+import { renewCommand } from '../../daemon/cli/renew.ts';
 import { operatorCommand } from '../../daemon/cli/operator.ts';
 import { sessionCommand } from '../../daemon/cli/session.ts';
 import { netcheckCommand } from '../../daemon/cli/netcheck.ts';
@@ -71,6 +72,7 @@ t.test('docs/cli.md tells, where it tells of a command, each of its options, and
     labCommand(),
     towerCommand(),
     netcheckCommand(),
+    renewCommand(),
   )) {
     const name = new RegExp(`\`selvedge ${nameOf(command)}[ \`]`);
     // The head of a section holds for all its commands; then each has what follows the paragraph that begins with it.

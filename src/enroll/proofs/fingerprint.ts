@@ -9,10 +9,10 @@ import { SelvedgeError } from '../../base/errors.ts';
 import { toBase64 } from '../../identity/base64.ts';
 import type { Claim, HostFacts, KnownNode, Proof, ProofContext, ProofMaker } from '../proof.ts';
 import { closed } from '../shapes.ts';
-import { Base64, bytesOf, HostFactsSchema } from '../wire.ts';
+import { base64, bytesOf, HostFactsSchema } from '../wire.ts';
 
 const SIGNATURE_BYTES_MAX = 72;
-const Evidence = closed({ host: HostFactsSchema, signature: Base64(Math.ceil(SIGNATURE_BYTES_MAX / 3) * 4) });
+const Evidence = closed({ host: HostFactsSchema, signature: base64(Math.ceil(SIGNATURE_BYTES_MAX / 3) * 4) });
 
 export const fingerprintProof: Proof<typeof Evidence> = { kind: 'fingerprint', isBound: true, evidence: Evidence, judge };
 

@@ -15,14 +15,14 @@ import { readFileBounded } from '../../identity/files.ts';
 import { type ChainFacts, verifyChain } from '../../native.ts';
 import type { Claim, Grant, Proof, ProofContext, ProofMaker, SiteProofs } from '../proof.ts';
 import { closed } from '../shapes.ts';
-import { Base64, bytesOf, CertificateText } from '../wire.ts';
+import { base64, bytesOf, CertificateText } from '../wire.ts';
 import { HostIdText } from './host-id.ts';
 
 const SIGNATURE_BYTES_MAX = 72;
 
 const Evidence = closed({
   chain: Type.Array(CertificateText, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
-  signature: Base64(Math.ceil(SIGNATURE_BYTES_MAX / 3) * 4),
+  signature: base64(Math.ceil(SIGNATURE_BYTES_MAX / 3) * 4),
   /** What the host calls itself; a certificate that is bound to a host id is good for that one alone. */
   host: Type.Optional(HostIdText),
 });

@@ -8,6 +8,7 @@ import { access } from './access.ts';
 import { appNetworks } from './app-networks.ts';
 import { first } from './first.ts';
 import { grants } from './grants.ts';
+import { leafRenewals } from './leaf-renewals.ts';
 import { resources } from './resources.ts';
 import type { Tables } from './tables.ts';
 import { unseal } from './unseal.ts';
@@ -22,6 +23,7 @@ const migrations: readonly Migration[] = [
   (db) => grants(db as unknown as Parameters<typeof grants>[0]),
   (db) => access(db as unknown as Parameters<typeof access>[0]),
   unseal,
+  (db) => leafRenewals(db as unknown as Parameters<typeof leafRenewals>[0]),
 ];
 
 /** Brings the schema to what this program knows, in one transaction. @throws store_damaged on a schema of a newer program */

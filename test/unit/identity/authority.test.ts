@@ -90,7 +90,12 @@ t.test('an authority sealed in a store signs again after the store was opened an
   t.same(opened.root, made.root);
   const chain = await issueChain(opened, { identity, publicKey: generateKeyPair().publicKey, now_ms, random });
   t.same(verifyPeer({ chain, roots: [made.root], cluster: 'c1', now_ms, usage: 'client' }).identity, identity);
-  t.same(store.keys().sort(), Object.values(authoritySecrets).sort());
+  t.same(
+    store.keys().sort(),
+    Object.values(authoritySecrets)
+      .filter((name) => !name.endsWith('.place'))
+      .sort(),
+  );
   const rootKey = store.get(authoritySecrets.rootKey) ?? new Uint8Array();
   t.same(importPrivateKey(rootKey).publicKey, new Uint8Array(new X509Certificate(made.root).publicKey.export({ type: 'spki', format: 'der' })), 'exportable');
   await store.delete(authoritySecrets.rootKey);

@@ -221,6 +221,23 @@ t.test('flows that were reset leave no stream behind on the session', async (t) 
   t.same(await hosts.close(), []);
 });
 
+t.test('a certificate that is new moves the channel to another session, again and again, and a conversation loses nothing', async (t) => {
+  for (const transport of ['quic', 'tcp'] as const) {
+    const hosts = new Hosts(9);
+    hosts.dialAs = transport;
+    await connected(hosts);
+    const talk = converse(hosts.a.open('beta', 'file_transfer', 'stream', 'echo'), 3_000_000);
+    for (let round = 0; round < 5; round++) {
+      await hosts.run(40);
+      t.same(await outcome(hosts, hosts.a.refresh()), { moved: 1, of: 1 });
+    }
+    t.same(await outcome(hosts, talk, 60_000), { received: 3_000_000, isRight: true });
+    t.equal(hosts.a.status()[0]?.reconnects, 5, 'moves, each to a session of its own');
+    t.equal(hosts.b.status().length, 1, 'one channel through all of them');
+    t.same(await hosts.close(), []);
+  }
+});
+
 t.test('a peer that is revoked loses its channel as soon as that is known here, whoever dialed, and comes back only when it is let in again', async (t) => {
   for (const judging of ['a', 'b'] as const) {
     const hosts = new Hosts(11);
@@ -242,6 +259,33 @@ t.test('a peer that is revoked loses its channel as soon as that is known here, 
     t.ok(await hosts.until(() => hosts.state === 'established', 60_000));
     t.same(await hosts.close(), []);
   }
+});
+
+t.test('a peer that shows another leaf than its session was judged by is dialed again, within the time for it, and once', async (t) => {
+  const hosts = new Hosts(3);
+  await connected(hosts);
+  const dials = hosts.dials;
+  const candidate = { identity: B, name: 'beta', endpoints: [{ host: 'b', tcp: 443, udp: 443 }], isDialed: true };
+  hosts.a.setCandidates([{ ...candidate, leaf: new Uint8Array(32) }]);
+  await hosts.run(limits.leaf_refresh_ms_max);
+  t.equal(hosts.dials, dials, 'it is the same leaf');
+  for (let push = 0; push < 3; push++) hosts.a.setCandidates([{ ...candidate, leaf: new Uint8Array(32).fill(1) }]);
+  await hosts.run(limits.leaf_refresh_ms_max);
+  t.equal(hosts.dials, dials + 1);
+  t.equal(hosts.state, 'established');
+  t.same(await hosts.close(), []);
+});
+
+t.test('a move that fails leaves the channel where it is', async (t) => {
+  const hosts = new Hosts(5);
+  await connected(hosts);
+  hosts.dialAs = unreachable;
+  t.same(await outcome(hosts, hosts.a.refresh()), { moved: 0, of: 1 });
+  t.equal(hosts.state, 'established');
+  hosts.dialAs = 'quic';
+  await hosts.run(limits.leaf_refresh_ms_max);
+  t.equal(hosts.a.status()[0]?.reconnects, 1, 'tried again by itself');
+  t.same(await hosts.close(), []);
 });
 
 t.test('each channel is judged again by time: one tick before, it lives; at the next, it has failed with its reason', async (t) => {

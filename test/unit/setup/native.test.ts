@@ -13,6 +13,7 @@ while [ $# -gt 0 ]; do [ "$1" = --target-dir ] && target=$2; shift; done
 mkdir -p "$target/release"
 echo built > "$target/release/libselvedge_session.so"
 echo built > "$target/release/selvedge-link"
+echo built > "$target/release/selvedge-signer"
 `;
 const fakeGo = `#!/bin/sh
 if [ "$1" = version ]; then echo "go version go1.$GO_MINOR linux/amd64"; exit; fi
@@ -31,7 +32,7 @@ interface Tree {
 
 function makeTree(folder: string, ...tools: ('rust' | 'go')[]): Tree {
   cpSync(scripts, join(folder, 'scripts'), { recursive: true });
-  for (const part of ['session', 'link']) {
+  for (const part of ['session', 'link', 'signer']) {
     mkdirSync(join(folder, 'native', part, 'src'), { recursive: true });
     writeFileSync(join(folder, 'native', part, 'Cargo.toml'), '[package]\n');
     writeFileSync(join(folder, 'native', part, 'Cargo.lock'), '[[package]]\n');
@@ -61,17 +62,17 @@ function makeTree(folder: string, ...tools: ('rust' | 'go')[]): Tree {
 t.test('a native part is built again only when its sources or the toolchain change', async (t) => {
   const tree = makeTree(t.testdir(), 'rust', 'go');
   t.equal(tree.build().status, 0);
-  t.equal(tree.calls().length, 3, 'every part the first time');
+  t.equal(tree.calls().length, 4, 'every part the first time');
   t.match(tree.calls()[0], /build --release --locked/);
   t.match(tree.build().output, /up to date/);
-  t.equal(tree.calls().length, 3, 'nothing the second time');
+  t.equal(tree.calls().length, 4, 'nothing the second time');
   writeFileSync(join(tree.folder, 'native/link/src/lib.rs'), '// two\n');
   t.equal(tree.build().status, 0);
-  t.equal(tree.calls().length, 4, 'one part when only its sources changed');
+  t.equal(tree.calls().length, 5, 'one part when only its sources changed');
   t.equal(tree.build({ RUSTC_VERSION: '2' }).status, 0);
-  t.equal(tree.calls().length, 6, "Rust's two when its compiler changed");
+  t.equal(tree.calls().length, 8, "Rust's three when its compiler changed");
   t.equal(tree.build({ RUSTC_VERSION: '2', GO_MINOR: '27' }).status, 0);
-  t.match(tree.calls().slice(6), [/^go build -trimpath .*-o .*selvedge-tunnel \.$/], "Go's one when its compiler changed");
+  t.match(tree.calls().slice(8), [/^go build -trimpath .*-o .*selvedge-tunnel \.$/], "Go's one when its compiler changed");
 });
 
 t.test('a missing Rust is named, with how to get it', async (t) => {

@@ -29,6 +29,10 @@ const node = {
   disabled: false,
   created_ms: 0,
   seen_ms: null,
+  renewal: {
+    next: { fingerprint: hex, leaf: 'AAAA', csrHash: hex, spkiHash: hex },
+    old: Array.from({ length: limits.leaf_old_max }, () => ({ fingerprint: hex, until_ms: big })),
+  },
   tenant: name,
   roles: Array.from({ length: limits.node_roles_max }, () => name),
   revision: 1,
