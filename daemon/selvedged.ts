@@ -1,16 +1,20 @@
 #!/usr/bin/env node
 /** The node's daemon. Reads the command line and its configuration file, wires, runs until SIGINT or SIGTERM; no logic. */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
 import { SelvedgeError } from '../src/base/errors.ts';
+import { callHome } from '../src/enroll/call-home.ts';
+import { hostFacts } from '../src/enroll/host-facts.ts';
+import { CALL_HOME_FILE, callHomeBy } from '../src/enroll/preflight.ts';
 import { readIdentity } from '../src/enroll/state.ts';
-import { DEFAULT_KEY_FILE, type UnsealSource } from '../src/identity/unseal.ts';
+import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { Agent } from '../src/node/agent.ts';
 import type { AppConfig } from '../src/node/app.ts';
 import { controlServer } from '../src/node/control-server.ts';
 import { startKey } from '../src/node/start-key.ts';
-import { systemTimers } from '../src/transport/system.ts';
+import { systemRandom, systemTimers } from '../src/transport/system.ts';
 import { descriptor } from './cli/arguments.ts';
 import { applyConfig, NodeConfig } from './config.ts';
 import { abortOn, Closers, endSoon, isStop, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
@@ -33,7 +37,7 @@ async function run({ state, listen, port, advertise, governor, ...rest }: Flags)
   const stopped = untilStopped();
   try {
     // Before its key: on a host that has not joined, neither is there, and joining makes both.
-    if ((await readIdentity(state)) === null) throw new SelvedgeError('not_enrolled', { path: state });
+    if ((await readIdentity(state)) === null) await finishPreflight(state, rest, abortOn(stopped), log);
     const socket = join(state, 'selvedged.sock');
     await refuseIfInUse(socket);
     const unseal = await startKey({ state, source: rest, signal: abortOn(stopped), log });
@@ -58,6 +62,23 @@ async function run({ state, listen, port, advertise, governor, ...rest }: Flags)
   } finally {
     endSoon(log);
     await closers.close();
+  }
+}
+
+/** What an installer began with `selvedge preflight` becomes a node at the first start. @throws not_enrolled where nobody did */
+async function finishPreflight(state: string, source: UnsealSource, signal: AbortSignal, log: ReturnType<typeof makeLog>): Promise<void> {
+  const file = join(state, CALL_HOME_FILE);
+  if (!existsSync(file)) throw new SelvedgeError('not_enrolled', { path: state });
+  const [how, unseal] = [await callHomeBy(file, systemTimers.clock.wall()), await loadOrCreateUnsealKey(source)];
+  const facts = await hostFacts(how.cluster);
+  const onRetry = (error: SelvedgeError) => log('call-home fails', { code: error.code, reason: error.message });
+  const given = { ...how, state, unseal, listen: [], ...(facts !== null && { facts }), signal, onRetry };
+  try {
+    await callHome({ ...given, timers: systemTimers, random: systemRandom });
+  } catch (error) {
+    // What being asked to end looks like from within a request is no failure of the tower.
+    signal.throwIfAborted();
+    throw error;
   }
 }
 

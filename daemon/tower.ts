@@ -3,6 +3,7 @@
 import { createHmac } from 'node:crypto';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { management } from '../src/api/access.ts';
 import type { Api } from '../src/api/http.ts';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
 import { SelvedgeError } from '../src/base/errors.ts';
@@ -187,7 +188,7 @@ async function start(
   const admin = await adminApi(tower, socket, {
     register: (routes) => {
       registerControl(routes, control);
-      routes.post('/v1/renew', () => keeper.renewNow());
+      routes.post('/v1/renew', management, () => keeper.renewNow());
       registerSend(routes, control);
     },
   });

@@ -2,18 +2,14 @@
 import { Command } from 'commander';
 import { SelvedgeError } from '../../src/base/errors.ts';
 import { limits } from '../../src/base/limits.ts';
-import { type ControlCall, callControl } from '../../src/node/control-client.ts';
 import { type PlatformHost, readPlatformHost, readPlatformHosts } from './answers.ts';
-import { duration, integer, type SocketFlags, tokenId, towerSocketOf, withTower } from './arguments.ts';
+import { duration, integer, tokenId, withTower } from './arguments.ts';
 import { formatSeconds, printJson, printLine, printTable } from './output.ts';
+import { askTower, type TowerFlags } from './tower-call.ts';
 
 const PLATFORMS = ['aws', 'google', 'kubernetes'] as const;
 
-interface Flags extends SocketFlags {
-  readonly json?: boolean;
-}
-
-interface AddFlags extends Flags {
+interface AddFlags extends TowerFlags {
   readonly fact: Readonly<Record<string, string>>;
   readonly site?: string;
   readonly name?: string;
@@ -44,8 +40,8 @@ Examples:
     .action(add);
   withTower(command.command('list').description('what is recorded'))
     .addHelpText('after', '\nExample:\n  selvedge platform list --json')
-    .action(async (flags: Flags) => {
-      const hosts = readPlatformHosts(await callControl(call(flags, 'GET', '/v1/platform-hosts')));
+    .action(async (flags: TowerFlags) => {
+      const hosts = readPlatformHosts(await askTower(flags, 'GET', '/v1/platform-hosts'));
       if (flags.json) printJson({ hosts });
       else printTable(['ID', 'PLATFORM', 'FACTS', 'SITE', 'USED', 'STATE'], hosts.map(rowOf));
     });
@@ -53,15 +49,15 @@ Examples:
     .argument('<platform>', PLATFORMS.join(', '), platformOf)
     .argument('<id>', 'as `platform list` tells it', tokenId)
     .addHelpText('after', '\nExample:\n  selvedge platform revoke aws c719885f0f4d')
-    .action(async (kind: string, id: string, flags: Flags) => {
-      told(readPlatformHost(await callControl(call(flags, 'POST', `/v1/platform-hosts/${kind}/${id}/revoke`))), 'is revoked', flags);
+    .action(async (kind: string, id: string, flags: TowerFlags) => {
+      told(readPlatformHost(await askTower(flags, 'POST', `/v1/platform-hosts/${kind}/${id}/revoke`)), 'is revoked', flags);
     });
   withTower(command.command('remove').description('forget it, as if it had never been; nodes that enrolled stay'))
     .argument('<platform>', PLATFORMS.join(', '), platformOf)
     .argument('<id>', 'as `platform list` tells it', tokenId)
     .addHelpText('after', '\nExample:\n  selvedge platform remove aws c719885f0f4d')
-    .action(async (kind: string, id: string, flags: Flags) => {
-      told(readPlatformHost(await callControl(call(flags, 'DELETE', `/v1/platform-hosts/${kind}/${id}`))), 'is removed', flags);
+    .action(async (kind: string, id: string, flags: TowerFlags) => {
+      told(readPlatformHost(await askTower(flags, 'DELETE', `/v1/platform-hosts/${kind}/${id}`)), 'is removed', flags);
     });
   return command;
 }
@@ -74,10 +70,10 @@ async function add(kind: string, { fact, site, name, uses, expires, from, ...fla
     ...(expires !== undefined && { life_ms: expires }),
     ...(from !== undefined && { sources: from }),
   };
-  told(readPlatformHost(await callControl(call(flags, 'POST', '/v1/platform-hosts', body))), 'is recorded', flags);
+  told(readPlatformHost(await askTower(flags, 'POST', '/v1/platform-hosts', { body })), 'is recorded', flags);
 }
 
-function told(host: PlatformHost, what: string, { json }: Flags): void {
+function told(host: PlatformHost, what: string, { json }: TowerFlags): void {
   if (json) printJson(host);
   else printLine(`${host.kind} ${host.id} ${what}: ${factsOf(host)}; used ${host.uses} of ${host.uses_max} times`);
 }
@@ -104,8 +100,4 @@ function collectFact(text: string, facts: Readonly<Record<string, string>>): Rec
   const at = text.indexOf('=');
   if (at < 1 || at === text.length - 1) throw new SelvedgeError('argument_invalid', { name: 'fact', why: `'${text}' is not of the form NAME=VALUE` });
   return { ...facts, [text.slice(0, at)]: text.slice(at + 1) };
-}
-
-function call(flags: SocketFlags, method: ControlCall['method'], path: string, body?: Record<string, unknown>): ControlCall {
-  return { socketPath: towerSocketOf(flags), needs: 'tower', method, path, ...(body && { body }) };
 }

@@ -9,7 +9,7 @@ const digits_max = String(limits.page_items_max).length;
 export const PageQuery = Type.Object(
   {
     limit: Type.Optional(Type.String({ pattern: `^[1-9][0-9]{0,${digits_max - 1}}$`, description: `items on a page, at most ${limits.page_items_max}` })),
-    after: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9._:-]{1,128}$', description: '`next` of the page before' })),
+    after: Type.Optional(Type.String({ pattern: '^[\\x21-\\x7e]{1,256}$', description: '`next` of the page before' })),
   },
   { additionalProperties: false },
 );

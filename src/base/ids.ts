@@ -69,6 +69,28 @@ export function parseOperatorUri(uri: string): OperatorIdentity | null {
   return isLabel(cluster) && isOperatorId(operator) ? { cluster, operator } : null;
 }
 
+/** Call-home certificates are good for one signature when enrolling; the name in one is its grant at the tower. */
+export interface CallHomeName {
+  readonly cluster: string;
+  /** 12 hex digits. */
+  readonly grant: string;
+}
+
+const CALL_HOME_GRANT = /^[0-9a-f]{12}$/;
+
+/** `spiffe://CLUSTER/call-home/GRANT`. */
+export function callHomeUri({ cluster, grant }: CallHomeName): string {
+  return `spiffe://${cluster}/call-home/${grant}`;
+}
+
+/** Null if the URI is anything but exactly that form. */
+export function parseCallHomeUri(uri: string): CallHomeName | null {
+  const match = /^spiffe:\/\/([^/]+)\/call-home\/([^/]+)$/.exec(uri);
+  if (!match) return null;
+  const [, cluster, grant] = match as unknown as [string, string, string];
+  return isLabel(cluster) && CALL_HOME_GRANT.test(grant) ? { cluster, grant } : null;
+}
+
 /** What a node's boot identity is called (identity/verify-boot.ts): `spiffe://CLUSTER/site/SITE/boot/NODE`, a form that is nobody's else. */
 export function bootUri({ cluster, site, node }: NodeIdentity): string {
   return `spiffe://${cluster}/site/${site}/boot/${node}`;

@@ -136,6 +136,11 @@ export const limits = {
   /** Spent ones are remembered until they would have ended. */
   enroll_nonces_spent_max: 65_536,
   host_addresses_max: 16,
+  host_interfaces_max: 256,
+  host_id_chars_min: 4,
+  host_id_chars_max: 64,
+  call_home_days_max: 365,
+  call_home_file_bytes_max: 64 * KIB,
   fingerprint_matches_max: 16,
   identity_file_bytes_max: 64 * KIB,
 

@@ -3,21 +3,21 @@
  * before any of it is believed. Asking again after a lost answer or a kill uses the same key and request, which the tower answers
  * without counting another use of the proof.
  */
-import { createHash } from 'node:crypto';
+import { createHash, sign } from 'node:crypto';
 import { once } from 'node:events';
 import { SelvedgeError } from '../base/errors.ts';
 import { checkLabel, equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Random } from '../base/seam.ts';
 import { createCsr } from '../identity/csr.ts';
-import { formatFingerprint } from '../identity/fingerprint.ts';
+import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
 import { generateKeyPair, importPrivateKey } from '../identity/keys.ts';
 import { trustBundleFromJson } from '../identity/trust-bundle.ts';
 import { toBase64 } from '../identity/base64.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
 import { verifyPeer } from '../identity/verify.ts';
 import type { Timers } from '../transport/system.ts';
-import { type Answer, post, type TowerAddress } from './https.ts';
+import { type Answer, post, type TlsTrust, type TowerAddress } from './https.ts';
 import { JoiningState } from './joining.ts';
 import type { PendingRequest } from './pending.ts';
 import { type Challenge, challengeDigest, type HostFacts, type ProofMaker } from './proof.ts';
@@ -40,9 +40,13 @@ export interface CallHomeRequest {
   readonly tower: TowerAddress;
   /** SHA-256 of the root's DER, as `tower init` printed it. */
   readonly fingerprint: Uint8Array;
+  /** How the end of the connection is known, where that is not the tower itself. */
+  readonly tls?: TlsTrust;
   /** How this host shows that it may become a node. */
   readonly proof: ProofMaker;
   readonly cluster: string;
+  /** A node that was one before: it keeps its state and its key. */
+  readonly isReturning?: boolean;
   readonly name: string;
   readonly site?: string;
   /** Where this node listens, if it does. */
@@ -68,8 +72,8 @@ export async function callHome(request: CallHomeRequest): Promise<NodeState> {
   checkLabel('name', request.name);
   if (request.site !== undefined) checkLabel('site', request.site);
   checkEndpointsSize(request.listen);
-  const joining = await JoiningState.open(request.state, request.unseal);
-  const pending = await joining.pending(() => makeRequest(request.name));
+  const joining = await JoiningState.open(request.state, request.unseal, request.isReturning);
+  const pending = await joining.pending((key) => makeRequest(request.name, key ?? generateKeyPair().privateKey));
   const answer = await askUntilAnswered(request, pending);
   const { node, envelope } = believe(request, cluster, pending, answer);
   const state = await joining.finish(node, envelope);
@@ -77,9 +81,8 @@ export async function callHome(request: CallHomeRequest): Promise<NodeState> {
   return state;
 }
 
-function makeRequest(name: string): PendingRequest {
-  const { privateKey } = generateKeyPair();
-  return { key: privateKey, csr: createCsr(privateKey, name) };
+function makeRequest(name: string, key: Uint8Array): PendingRequest {
+  return { key, csr: createCsr(key, name) };
 }
 
 async function askUntilAnswered(request: CallHomeRequest, pending: PendingRequest): Promise<Answer> {
@@ -98,9 +101,9 @@ async function askUntilAnswered(request: CallHomeRequest, pending: PendingReques
 }
 
 /** Once: a challenge, where the proof is bound to one, and the request with the evidence for it. */
-async function ask(request: CallHomeRequest, { csr }: PendingRequest, stop: AbortSignal): Promise<Answer> {
-  const { cluster, fingerprint, proof, name, site, facts, timers } = request;
-  const tower = { ...request.tower, cluster, fingerprint };
+async function ask(request: CallHomeRequest, { key, csr }: PendingRequest, stop: AbortSignal): Promise<Answer> {
+  const { cluster, tls, proof, name, site, facts, timers } = request;
+  const tower = { ...request.tower, cluster, fingerprint: request.fingerprint, ...(tls !== undefined && { tls }) };
   const send = (path: string, body: object, answer_bytes_max: number) =>
     post(tower, {
       path,
@@ -114,7 +117,8 @@ async function ask(request: CallHomeRequest, { csr }: PendingRequest, stop: Abor
     const answer = await send('/v1/enroll/challenge', {}, limits.enroll_challenge_bytes_max);
     const { nonce } = readJson(answer.body, limits.enroll_challenge_bytes_max, checkChallengeAnswer);
     const csrHash = createHash('sha256').update(csr).digest();
-    challenge = { nonce, csrHash, digest: challengeDigest(proof.kind, cluster, nonce, csrHash) };
+    const digest = challengeDigest(proof.kind, cluster, nonce, csrHash);
+    challenge = { nonce, csrHash, digest, sign: (data) => sign('sha256', data, { key: importPrivateKey(key).key, dsaEncoding: 'der' }) };
   }
   const evidence = await proof.make(challenge);
   const body: EnrollRequest = {
@@ -158,16 +162,18 @@ function believe(
   const answer = readJson(body, limits.enroll_answer_bytes_max, checkEnrollAnswer);
   if (answer.cluster !== cluster) throw new SelvedgeError('wrong_cluster', { found: answer.cluster, expected: cluster });
   const trust = trustBundleFromJson(answer.trust);
-  if (!trust.roots.some((trusted) => equalBytes(trusted, root)))
+  // The connection may have ended at a proxy: that the answer leads to the pinned root is what makes it the tower's.
+  const pinned = trust.roots.find((trusted) => equalBytes(fingerprint(trusted), request.fingerprint));
+  if (pinned === undefined || (root !== null && !equalBytes(pinned, root)))
     throw new SelvedgeError('document_invalid', { what: 'trust bundle', why: 'it lacks the pinned root' });
   const chain = answer.chain.map((text, index) => bytesOf(text, limits.certificate_bytes_max, `/chain/${index}`));
   const now_ms = request.timers.clock.wall();
-  const own = verifyPeer({ chain, roots: trust.roots, cluster, now_ms, usage: 'client', expectedNode: answer.node, expectedSite: answer.site });
+  const own = verifyPeer({ chain, roots: [pinned], cluster, now_ms, usage: 'client', expectedNode: answer.node, expectedSite: answer.site });
   const { publicKey } = importPrivateKey(key);
   if (!equalBytes(own.spkiHash, new Uint8Array(createHash('sha256').update(publicKey).digest()))) {
     throw new SelvedgeError('certificate_invalid', { peer: 'this node', why: 'the tower issued it for another key' });
   }
-  const snapshot = openSnapshot(answer.snapshot, { roots: trust.roots, cluster, node: answer.node, now_ms });
+  const snapshot = openSnapshot(answer.snapshot, { roots: [pinned], cluster, node: answer.node, now_ms });
   const identity = {
     format: 1 as const,
     cluster,

@@ -1,12 +1,13 @@
 /**
- * One HTTPS request to a tower that is known by nothing but its root's fingerprint. TLS takes any certificate; then, before a byte of the
+ * One HTTPS request to a tower. By default it is known by nothing but its root's fingerprint: TLS takes any certificate; then, before a byte of the
  * request leaves, the chain shown must hold the pinned root and verify against it, by the one decision. Only a request for the time goes
- * to an end that did not pass, to tell a wrong clock from a wrong peer.
+ * to an end that did not pass, to tell a wrong clock from a wrong peer. Where a proxy ends TLS before the tower, that end is verified by the fingerprint of
+ * its own certificate, or by the system's roots; then nothing that it answers is believed but what leads to the pinned root (call-home.ts).
  */
 import { once } from 'node:events';
 import { type IncomingMessage, request as httpRequest } from 'node:http';
 import { isIP } from 'node:net';
-import { connect, type TLSSocket } from 'node:tls';
+import { checkServerIdentity, connect, type TLSSocket } from 'node:tls';
 import { asSelvedgeError, isErrorCode, SelvedgeError } from '../base/errors.ts';
 import { equalBytes, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
@@ -21,15 +22,25 @@ export interface TowerAddress {
   readonly port: number;
 }
 
+/** How the end of the TLS connection is known. */
+export type TlsTrust =
+  | { readonly kind: 'root' }
+  /** SHA-256 of the DER of its own certificate. */
+  | { readonly kind: 'certificate'; readonly fingerprint: Uint8Array }
+  /** `roots` (PEM): instead of the system's. */
+  | { readonly kind: 'system'; readonly roots?: readonly string[] };
+
 export interface PinnedTower extends TowerAddress {
   readonly cluster: string;
   /** SHA-256 of the root's DER. */
   readonly fingerprint: Uint8Array;
+  /** By the root, unless told. */
+  readonly tls?: TlsTrust;
 }
 
 export interface Answer {
-  /** The root that the tower showed and that has the pinned fingerprint, DER. */
-  readonly root: Uint8Array;
+  /** The root that the tower showed and that has the pinned fingerprint, DER; null where the connection was verified otherwise. */
+  readonly root: Uint8Array | null;
   readonly body: Uint8Array;
 }
 
@@ -98,14 +109,17 @@ export async function connectPinned(tower: PinnedTower, { credentials, now_ms, s
   }
 }
 
-async function open(tower: TowerAddress, signal: AbortSignal, credentials?: Credentials): Promise<TLSSocket> {
-  const { host, port } = tower;
+async function open(tower: TowerAddress & Pick<PinnedTower, 'tls'>, signal: AbortSignal, credentials?: Credentials): Promise<TLSSocket> {
+  const { host, port, tls = { kind: 'root' } } = tower;
   const socket = connect({
     host,
     port,
     ALPNProtocols: ['http/1.1'],
-    minVersion: 'TLSv1.3',
+    // The tower speaks nothing older; what stands before it may.
+    minVersion: tls.kind === 'root' ? 'TLSv1.3' : 'TLSv1.2',
+    // Whatever it is: it is judged before anything is sent (`judge`).
     rejectUnauthorized: false,
+    ...(tls.kind === 'system' && tls.roots !== undefined && { ca: [...tls.roots] }),
     ...(credentials && { secureContext: secureContextOf(credentials) }),
     ...(isIP(host) === 0 && { servername: host }),
   });
@@ -120,9 +134,18 @@ async function open(tower: TowerAddress, signal: AbortSignal, credentials?: Cred
   }
 }
 
-/** @returns the pinned root, DER */
-async function judge(tower: PinnedTower, socket: TLSSocket, now_ms: () => number, signal: AbortSignal): Promise<Uint8Array> {
+/** @returns the pinned root, DER; null where another certificate than the tower's was to be judged, and passed */
+async function judge(tower: PinnedTower, socket: TLSSocket, now_ms: () => number, signal: AbortSignal): Promise<Uint8Array | null> {
   const chain = chainOf(socket);
+  const { tls = { kind: 'root' } } = tower;
+  if (tls.kind === 'certificate') {
+    checkPinned(chain[0], tls.fingerprint);
+    return null;
+  }
+  if (tls.kind === 'system') {
+    checkSystem(tower, socket);
+    return null;
+  }
   const root = chain.find((certificate) => equalBytes(fingerprint(certificate), tower.fingerprint));
   if (root === undefined) {
     const last = chain.at(-1);
@@ -138,6 +161,19 @@ async function judge(tower: PinnedTower, socket: TLSSocket, now_ms: () => number
     if (error instanceof SelvedgeError && error.code === 'certificate_invalid') await checkClock(tower, socket, now_ms, signal);
     throw error;
   }
+}
+
+function checkPinned(leaf: Uint8Array | undefined, expected: Uint8Array): void {
+  const found = leaf === undefined ? null : fingerprint(leaf);
+  if (found !== null && equalBytes(found, expected)) return;
+  throw new SelvedgeError('fingerprint_mismatch', { found: found === null ? 'none' : formatFingerprint(found), expected: formatFingerprint(expected) });
+}
+
+/** The path to a root of the system is OpenSSL's to judge, as is the name. */
+function checkSystem({ host, port }: TowerAddress, socket: TLSSocket): void {
+  const error: Error | string | undefined = socket.authorizationError ?? checkServerIdentity(host, socket.getPeerCertificate());
+  if (socket.authorized && error === undefined) return;
+  throw new SelvedgeError('certificate_invalid', { peer: `${host}:${port}`, why: error instanceof Error ? error.message : String(error) });
 }
 
 /** Asks the time of an end that is not believed: what it says is used for an error message only. @throws clock_skew */

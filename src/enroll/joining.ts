@@ -25,21 +25,21 @@ export class JoiningState {
     this.#sealed = sealed;
   }
 
-  /** @throws already_enrolled, store_damaged, store_locked, permission_denied */
-  static async open(path: string, unseal: UnsealKey): Promise<JoiningState> {
+  /** `isReturning`: what is there already is to be renewed. @throws already_enrolled, store_damaged, store_locked, permission_denied */
+  static async open(path: string, unseal: UnsealKey, isReturning = false): Promise<JoiningState> {
     const identity = await readIdentity(path);
-    if (identity !== null) throw new SelvedgeError('already_enrolled', { path, node: identity.name });
+    if (identity !== null && !isReturning) throw new SelvedgeError('already_enrolled', { path, node: identity.name });
     await makeDirectory(path);
     const file = join(path, stateFiles.sealed);
     const there = (await readFileBounded(file, limits.sealed_store_bytes_max)) !== null;
     return new JoiningState(path, there ? await SealedStore.open(file, unseal) : await SealedStore.create(file, unseal));
   }
 
-  /** The key and request of an earlier attempt, else those that `make` makes. */
-  async pending(make: () => PendingRequest): Promise<PendingRequest> {
+  /** The key and request of an earlier attempt, else those that `make` makes, of the node's own key where it has one. */
+  async pending(make: (key: Uint8Array | null) => PendingRequest): Promise<PendingRequest> {
     const bytes = this.#sealed.get(PENDING);
     if (bytes !== null) return decodePending(this.#sealed.path, bytes);
-    const made = make();
+    const made = make(this.#sealed.get(nodeSecrets.key));
     await this.#sealed.set(PENDING, encodePending(made));
     return made;
   }

@@ -1,7 +1,7 @@
 /** Redeems a bundle: a key that never leaves this host, a request, and an answer that is believed only when the pinned root vouches for it. */
 import { X509Certificate } from 'node:crypto';
 import { Type } from 'typebox';
-import { SelvedgeError } from '../base/errors.ts';
+import { assert, SelvedgeError } from '../base/errors.ts';
 import { equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import { toBase64 } from '../identity/base64.ts';
@@ -34,6 +34,7 @@ export async function redeemBundle({ bundle, path, tower, now_ms }: RedeemReques
   const begun = await begin(bundle, path);
   const towers = tower === undefined ? bundle.towers.map(({ host, tcp }) => ({ host, port: tcp })) : [tower];
   const { root, body } = await askFirst(bundle, begun, towers, now_ms);
+  assert(root !== null, 'the tower was known by its root');
   const { chain } = readJson(body, limits.api_body_bytes_max, checkAnswer);
   await checkMine(begun, root, chain, now_ms());
   const made = { ...begun, chain };

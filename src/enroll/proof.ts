@@ -128,6 +128,8 @@ export interface Challenge {
   readonly csrHash: Uint8Array;
   /** `challengeDigest` of it. */
   readonly digest: string;
+  /** By the key of the request: ECDSA with SHA-256, DER. */
+  sign(data: Uint8Array): Uint8Array;
 }
 
 /** The node's side of a kind. */

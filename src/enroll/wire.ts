@@ -14,6 +14,7 @@ import { closed, Label, NodeId, Port } from './shapes.ts';
 
 const certificate_base64_chars_max = Math.ceil(limits.certificate_bytes_max / 3) * 4;
 const BASE64 = '^[A-Za-z0-9+/]+={0,2}$';
+/** Base64 of at most so many characters. */
 export const base64 = (chars_max: number) => Type.String({ minLength: 4, maxLength: chars_max, pattern: BASE64 });
 export const CertificateText = base64(certificate_base64_chars_max);
 export const CsrText = base64(Math.ceil(limits.csr_bytes_max / 3) * 4);
@@ -82,6 +83,31 @@ export const EnrollAnswerSchema = closed({
   snapshot: EnvelopeSchema,
 });
 export type EnrollAnswer = Static<typeof EnrollAnswerSchema>;
+
+/** `POST /v1/preflight`: an installer registers a node. `csr`: of the key that will sign the challenge, which is not the node's own. */
+export const PreflightRequestSchema = closed({
+  token: Type.String({ maxLength: limits.token_chars_max }),
+  csr: CsrText,
+  name: Type.Optional(Label),
+  site: Type.Optional(Label),
+});
+export type PreflightRequest = Static<typeof PreflightRequestSchema>;
+
+export const PreflightAnswerSchema = closed({
+  node: NodeId,
+  name: Label,
+  site: Label,
+  tenant: Type.Union([Label, Type.Null()]),
+  cluster: Label,
+  /** NODE.SITE.CLUSTER, and the name of the site's nodes together. */
+  host: Type.String({ maxLength: 3 * 64 }),
+  pool: Type.String({ maxLength: 2 * 64 }),
+  /** The call-home certificate and its issuer. */
+  chain: Type.Array(CertificateText, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
+  expires_ms: Version,
+  trust: TrustSchema,
+});
+export type PreflightAnswer = Static<typeof PreflightAnswerSchema>;
 
 /** Leaves that are accepted beside a peer's own while that is being renewed. */
 const AlsoSchema = Type.Array(Sha256Hex, { minItems: 1, maxItems: 1 + limits.leaf_old_max });
@@ -163,6 +189,7 @@ export function readJson<Shape>(bytes: Uint8Array, bytes_max: number, check: Che
 }
 
 export const checkChallengeAnswer = checker(ChallengeAnswerSchema);
+export const checkPreflightAnswer = checker(PreflightAnswerSchema);
 export const checkEnrollAnswer = checker(EnrollAnswerSchema);
 export const checkSnapshot = checker(SnapshotSchema);
 export const checkEnvelope = checker(EnvelopeSchema);

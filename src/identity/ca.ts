@@ -31,16 +31,19 @@ import { OctetString } from '@peculiar/asn1-schema';
 import { assert } from '../base/errors.ts';
 import {
   bootUri,
+  type CallHomeName,
+  callHomeUri,
   checkLabel,
   isNodeId,
   isOperatorId,
   type NodeIdentity,
   type OperatorIdentity,
   operatorUri,
+  parseCallHomeUri,
   spiffeUri,
+  toHex,
   TOWER_ID,
   TOWER_SITE,
-  toHex,
 } from '../base/ids.ts';
 import type { Random } from '../base/seam.ts';
 import { decodeDer, ECDSA_WITH_SHA256, encodeDer, toArrayBuffer } from './der.ts';
@@ -143,6 +146,20 @@ export function issueOperatorLeaf({ identity, publicKey, issuer, signer, days = 
   assert(isOperatorId(identity.operator), 'an operator leaf is issued to an operator id');
   const extensions = leafExtensions(operatorUri(identity), 'operator');
   return issue({ ...issuing, subject: commonName(`operator ${identity.operator}`), publicKey, issuer: issuerOf(issuer, signer), days, extensions });
+}
+
+export interface CallHomeLeafRequest extends Omit<LeafRequest, 'identity'> {
+  readonly name: CallHomeName;
+  readonly days: number;
+}
+
+/** A certificate for calling home: one URI SAN of a form of its own, and client alone. @throws argument_invalid */
+export function issueCallHomeLeaf({ name, publicKey, issuer, signer, days, ...issuing }: CallHomeLeafRequest): Promise<Uint8Array> {
+  checkLabel('cluster', name.cluster);
+  const uri = callHomeUri(name);
+  assert(parseCallHomeUri(uri) !== null, 'a call-home certificate names its grant');
+  const extensions = leafExtensions(uri, 'callHome');
+  return issue({ ...issuing, subject: commonName(`call-home ${name.grant}`), publicKey, issuer: issuerOf(issuer, signer), days, extensions });
 }
 
 /** The boot identity of a node (verify-boot.ts): a name of a third form, and client alone. @throws argument_invalid */

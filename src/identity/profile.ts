@@ -27,11 +27,12 @@ export const keyPurposeOids = {
 /** Root, intermediate, leaf. */
 export const PATH_CERTS = 3;
 
-/** What a leaf may be used for, exactly: a host's both ends of a connection, an operator's and a starting node's asking alone. */
+/** What a leaf may be used for, exactly: a host's both ends of a connection, an operator's and a starting node's asking, a call-home certificate's signing alone. */
 export const leafPurposes = {
   host: [keyPurposeOids.clientAuth, keyPurposeOids.serverAuth],
   operator: [keyPurposeOids.clientAuth],
   boot: [keyPurposeOids.clientAuth],
+  callHome: [keyPurposeOids.clientAuth],
 } as const;
 export type LeafKind = keyof typeof leafPurposes;
 

@@ -13,7 +13,14 @@ import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { Label } from '../enroll/shapes.ts';
 import { unsealRoute } from '../enroll/unseal-route.ts';
-import { ChallengeAnswerSchema, EndpointsSchema, EnrollAnswerSchema, EnrollRequestSchema } from '../enroll/wire.ts';
+import {
+  ChallengeAnswerSchema,
+  EndpointsSchema,
+  EnrollAnswerSchema,
+  EnrollRequestSchema,
+  PreflightAnswerSchema,
+  PreflightRequestSchema,
+} from '../enroll/wire.ts';
 import { PublicAccess, type PublicAccessOptions } from './access/access.ts';
 import { clientRoutes } from './access/client-api.ts';
 import { openRoutes } from './access/open-routes.ts';
@@ -22,6 +29,7 @@ import { type Beginner, sessionRoutes } from './access/session-api.ts';
 import { appRoutes } from './app-api.ts';
 import { auditRoutes } from './audit-api.ts';
 import { backupRoutes } from './backup-api.ts';
+import { grantRoutes } from './grant-api.ts';
 import type { GrantView } from './granting.ts';
 import { nodeRoutes } from './node-api.ts';
 import { platformRoutes } from './platform-api.ts';
@@ -107,6 +115,7 @@ function towerRoutes(tower: Tower, begunBy: Beginner, register: TowerApiOptions[
     appRoutes(api, tower);
     platformRoutes(api, tower);
     resourceRoutes(api, tower);
+    grantRoutes(api, tower);
     operatorRoutes(api, tower.access);
     sessionRoutes(api, tower.access, begunBy);
     clientRoutes(api, tower);
@@ -120,6 +129,8 @@ function strangerRoutes(api: Api, tower: Tower): void {
   const schema = { body: EnrollRequestSchema, response: { 200: EnrollAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
   api.post('/v1/enroll', { schema }, ({ body, ip }) => tower.enroll(body, ip));
   const challenge = { response: { 200: ChallengeAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
+  const preflight = { body: PreflightRequestSchema, response: { 200: PreflightAnswerSchema, '4xx': ErrorSchema, '5xx': ErrorSchema } };
+  api.post('/v1/preflight', { schema: preflight }, ({ body, ip }) => tower.preflight(body, ip));
   api.post('/v1/enroll/challenge', { schema: challenge }, async () => tower.challenge());
   unsealRoute(api, tower.unsealing.helper);
 }

@@ -20,8 +20,8 @@ import { liesIn } from './subnet.ts';
 import type { NodeRow } from './store.ts';
 
 /** Site of a node that names none, with a grant that names none. */
-const DEFAULT_SITE = 'default';
-const NODE_ID_BYTES = 6;
+export const DEFAULT_SITE = 'default';
+export const NODE_ID_BYTES = 6;
 
 export interface EnrollmentParts {
   readonly cluster: string;
@@ -65,18 +65,18 @@ export class Enrollment {
    * @throws proof_…, token_…, host_refused, nonce_invalid, wrong_cluster, csr_invalid, name_taken, request_invalid, limit_reached, source_denied
    */
   async enroll(request: EnrollRequest, peer: string): Promise<Enrolled> {
-    const { cluster, store, clock } = this.#parts;
+    const { store, clock } = this.#parts;
     checkRequest(request);
     const csr = bytesOf(request.csr, limits.csr_bytes_max, '/csr');
     const { publicKey } = parseCsr(csr);
     const site = request.site ?? null;
     const claim = await this.#judge(request, { csr, publicKey, peer, site });
+    if ('grant' in claim) checkGrant(claim.grant, 'enroll', peer);
     const csrHash = sha256(csr);
     const admission = await store.admit(claim, csrHash, site, clock.wall());
     if (admission.answered !== null) return { node: admission.answered, isNew: false };
     const home = admission.site ?? DEFAULT_SITE;
     await this.#checkSwitch(switchOf(claim), home);
-    if ('grant' in claim) checkGrant(claim.grant, peer, cluster);
     const leaf = await this.#issue(claim, { request, publicKey, csrHash, site: home, peer });
     return { node: await store.enroll(claim, leaf, clock.wall()), isNew: true };
   }
@@ -166,14 +166,9 @@ function switchOf(claim: Claim): ProofKind {
   return claim.grant.detail.origin === 'preflight' ? 'token' : claim.grant.kind;
 }
 
-/** What of a grant does not depend on how much of it is used: that is the transaction's. */
-function checkGrant({ kind, purpose, sources }: Grant, peer: string, cluster: string): void {
-  if (purpose !== 'enroll') throw new SelvedgeError('token_invalid', { why: `it is for ${purpose} in cluster ${cluster}, not for enrolling` });
-  checkSource(kind, sources, peer);
-}
-
-/** @throws source_denied */
-export function checkSource(kind: ProofKind, sources: readonly string[], peer: string): void {
+/** What of a grant does not depend on how much of it is used: that is the transaction's. @throws token_invalid, source_denied */
+export function checkGrant({ kind, purpose, sources }: Grant, needed: Grant['purpose'], peer: string): void {
+  if (purpose !== needed) throw new SelvedgeError('token_invalid', { why: `it is for ${purpose}, not for ${needed}` });
   if (sources.length > 0 && !sources.some((network) => liesIn(peer, network))) throw new SelvedgeError('source_denied', { kind, peer });
 }
 

@@ -42,6 +42,9 @@ export interface ProofStore extends ProofRecords {
   /** Forgets it and its uses, so that its id can be granted anew; nodes that it made stay. @throws not_found */
   removeGrant(kind: ProofKind, id: string, by: By): Promise<Grant>;
 
+  /** Takes one use of a token and makes the grant by which one node will enroll, both or neither. The same token and request again gives the same grant. @throws as `enroll` */
+  preflight(token: Grant, csrHash: string, grant: NewGrant, at_ms: number): Promise<Grant>;
+
   /** What enrolling with this claim and request would do now, without doing it. `site` null: the grant's choice. @throws as `enroll` */
   admit(claim: Claim, csrHash: string, site: string | null, at_ms: number): Promise<Admission>;
   /**

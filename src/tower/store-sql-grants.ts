@@ -42,6 +42,19 @@ export async function answeredBefore(db: Kysely<Tables>, claim: Claim, csrHash: 
   throw kind === 'token' ? new SelvedgeError('token_invalid', { why }) : new SelvedgeError('proof_invalid', { kind, why });
 }
 
+/** The grant that a pre-flight with this token and request made before. */
+export async function preparedBefore(db: Kysely<Tables>, { kind, id }: Grant, csrHash: string): Promise<Grant | null> {
+  const row = await db
+    .selectFrom('grant_uses')
+    .innerJoin('grants', 'grants.node_id', 'grant_uses.node_id')
+    .selectAll('grants')
+    .where('grant_uses.kind', '=', kind)
+    .where('grant_uses.grant_id', '=', id)
+    .where('grant_uses.csr_hash', '=', csrHash)
+    .executeTakeFirst();
+  return row === undefined ? null : grantRow(row);
+}
+
 /** Whether a grant of any kind may be used now for this site. @throws token_… for tokens, proof_… for the others */
 function checkUsable(grant: Grant, site: string | null, at_ms: number): void {
   const { kind, expires_ms } = grant;

@@ -8,7 +8,7 @@ import type { By, PageRequest } from './resources/resource-store.ts';
 import type { Admission, NewGrant, NewNode, ProofStore } from './proof-store.ts';
 import type { NodeRow } from './store.ts';
 import { recordChange, scopeOfSite } from './store-sql-change.ts';
-import { answeredBefore, countOf, findGrant, grantRow, mustBeUsable, mustFindGrant, takeUse, usedBy } from './store-sql-grants.ts';
+import { answeredBefore, countOf, findGrant, grantRow, mustBeUsable, mustFindGrant, preparedBefore, takeUse, usedBy } from './store-sql-grants.ts';
 import { insertNode, mustFind, nodeRow, scopesOf, siteSettingsOf } from './store-sql-nodes.ts';
 
 type Tx = Transaction<Tables>;
@@ -46,21 +46,26 @@ export class SqlProofStore implements ProofStore {
 
   createGrant(grant: NewGrant, { actor, at_ms }: By): Promise<Grant> {
     return this.#write(async (tx) => {
-      await checkRoom(tx, 'grants', limits.grants_max);
-      const made: Grant = { ...grant, uses: 0, revoked_ms: null, created_ms: at_ms };
-      await checkNameFree(tx, made, at_ms);
-      await checkTenant(tx, made.tenant);
+      await checkTenant(tx, grant.tenant);
+      const made = await this.#insert(tx, grant, at_ms);
       const { kind, id, tenant, site, name, purpose, usesMax, sources, expires_ms } = made;
-      const done = await tx
-        .insertInto('grants')
-        .values(columnsOf(made))
-        .onConflict((conflict) => conflict.doNothing())
-        .executeTakeFirst();
-      if (done.numInsertedOrUpdatedRows !== 1n) throw new SelvedgeError('grant_exists', { kind, id });
       const detail = { tenant, site, name, node: made.node, purpose, usesMax, sources, expires_ms, ...made.detail };
       await recordChange(tx, { at_ms, actor, action: `${kind}.create`, subject: id, detail, scopes: [] });
       return made;
     });
+  }
+
+  async #insert(tx: Tx, grant: NewGrant, at_ms: number): Promise<Grant> {
+    await checkRoom(tx, 'grants', limits.grants_max);
+    const made: Grant = { ...grant, uses: 0, revoked_ms: null, created_ms: at_ms };
+    await checkNameFree(tx, made, at_ms);
+    const done = await tx
+      .insertInto('grants')
+      .values(columnsOf(made))
+      .onConflict((conflict) => conflict.doNothing())
+      .executeTakeFirst();
+    if (done.numInsertedOrUpdatedRows !== 1n) throw new SelvedgeError('grant_exists', { kind: made.kind, id: made.id });
+    return made;
   }
 
   revokeGrant(kind: ProofKind, id: string, { actor, at_ms }: By): Promise<Grant> {
@@ -109,6 +114,29 @@ export class SqlProofStore implements ProofStore {
     return this.#read(async (db) => {
       const { proofs, x509_binding, fingerprint_certifies } = await siteSettingsOf(db, site);
       return { allowed: proofs, binding: x509_binding, newKeys: fingerprint_certifies };
+    });
+  }
+
+  preflight(token: Grant, csrHash: string, grant: NewGrant, at_ms: number): Promise<Grant> {
+    return this.#write(async (tx) => {
+      const before = await preparedBefore(tx, token, csrHash);
+      if (before !== null) return before;
+      await takeUse(tx, token, grant.site ?? '', at_ms);
+      const { kind, id, name, site, tenant, node } = grant;
+      if (name !== null && (await tx.selectFrom('nodes').select('id').where('name', '=', name).executeTakeFirst()) !== undefined)
+        throw new SelvedgeError('name_taken', { name });
+      const made = await this.#insert(tx, grant, at_ms);
+      const use = { kind: token.kind, grant_id: token.id, csr_hash: csrHash, subject: null, node_id: node ?? '', at_ms };
+      await tx.insertInto('grant_uses').values(use).execute();
+      await recordChange(tx, {
+        at_ms,
+        actor: `token:${token.id}`,
+        action: 'node.preflight',
+        subject: node ?? '',
+        detail: { name, site, tenant, grant: `${kind}:${id}` },
+        scopes: [],
+      });
+      return made;
     });
   }
 

@@ -11,7 +11,16 @@ import type { Clock, Random } from '../base/seam.ts';
 import type { Proof } from '../enroll/proof.ts';
 import { ownProofs } from '../enroll/proofs/own.ts';
 import { packSnapshot } from '../enroll/snapshot.ts';
-import { checkEndpointsSize, type Endpoint, type EnrollAnswer, type EnrollRequest, type Envelope, type Snapshot } from '../enroll/wire.ts';
+import {
+  checkEndpointsSize,
+  type Endpoint,
+  type EnrollAnswer,
+  type EnrollRequest,
+  type Envelope,
+  type PreflightAnswer,
+  type PreflightRequest,
+  type Snapshot,
+} from '../enroll/wire.ts';
 import { toBase64 } from '../identity/base64.ts';
 import { fingerprint } from '../identity/fingerprint.ts';
 import { signDocument } from '../identity/signed-document.ts';
@@ -24,9 +33,11 @@ import { type BackupFacts, writeBackup } from './backup.ts';
 import { appPart } from './app-snapshot.ts';
 import { Enrollment } from './enrollment.ts';
 import { type GrantView, grantView, newToken, type TokenRequest } from './granting.ts';
+import { Grants, type GrantsParts } from './grants.ts';
 import { checkLive } from './live.ts';
 import type { OwnCertificates } from './own-certificates.ts';
 import { Nonces } from './nonces.ts';
+import { preflight } from './preflight.ts';
 import { PlatformHosts } from './platform-hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import { buildSnapshot } from './snapshot.ts';
@@ -83,6 +94,8 @@ export class Tower {
   readonly rootFingerprint: Uint8Array;
   readonly own: OwnCertificates;
   readonly app: AppNetworks;
+  /** Hosts, call-home certificates and authorities, as an operator makes them. */
+  readonly grants: Grants;
   /** Of nodes' leaves. */
   readonly renewals: LeafRenewals;
   readonly unsealing: Unsealing;
@@ -94,6 +107,7 @@ export class Tower {
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #random: Random;
+  readonly #granting: GrantsParts;
   readonly #enrollment: Enrollment;
   readonly #recorded: RecordedFingerprints;
   readonly #trust: Snapshot['trust'];
@@ -133,15 +147,14 @@ export class Tower {
     });
     this.platformHosts = new PlatformHosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
+    const { clock, random } = parts;
+    this.#granting = { cluster: this.cluster, store: parts.store.proofs, authority: () => this.own, clock, random };
+    this.grants = new Grants(this.#granting);
     this.access = new TowerAccess({ ...parts, authority: parts.own, store: parts.store.access, cluster: this.cluster, endpoints: parts.row.endpoints });
     this.#enrollment = new Enrollment({
-      cluster: this.cluster,
-      store: parts.store.proofs,
-      authority: () => this.own,
+      ...this.#granting,
       roots: () => this.roots,
-      nonces: new Nonces({ clock: parts.clock }),
-      clock: parts.clock,
-      random: parts.random,
+      nonces: new Nonces({ clock }),
       proofs: [...ownProofs, ...(parts.proofs ?? [])],
     });
     this.#recorded = new RecordedFingerprints(this.cluster, fromHex(parts.row.towerFingerprint) ?? new Uint8Array());
@@ -230,6 +243,11 @@ export class Tower {
   /** Of the challenge that bound proofs answer. */
   challenge(): { nonce: string; expires_ms: number } {
     return this.#enrollment.nonces.issue();
+  }
+
+  /** For installers (preflight.ts). @throws as `preflight` */
+  async preflight(request: PreflightRequest, peer: string): Promise<PreflightAnswer> {
+    return await preflight({ ...this.#granting, trust: this.#trust }, request, peer);
   }
 
   /** Call-home, the tower's end (enrollment.ts). `peer`: the IP address of whoever asks. @throws as `Enrollment.enroll` */

@@ -5,7 +5,10 @@ import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import t from 'tap';
 import { appCommand } from '../../daemon/cli/app.ts';
-import { joinCommand, tokenCommand } from '../../daemon/cli/enroll.ts';
+import { callHomeCertCommand } from '../../daemon/cli/call-home-cert.ts';
+import { tokenCommand } from '../../daemon/cli/enroll.ts';
+import { hostCommand } from '../../daemon/cli/host.ts';
+import { joinCommand, preflightCommand } from '../../daemon/cli/join.ts';
 import { platformCommand } from '../../daemon/cli/platform.ts';
 import { labCommand } from '../../daemon/cli/lab.ts';
 import { peersCommand, pingCommand, sendCommand, statusCommand } from '../../daemon/cli/mesh.ts';
@@ -58,6 +61,9 @@ t.test('docs/cli.md tells, where it tells of a command, each of its options, and
     pingCommand(),
     sendCommand(),
     joinCommand(),
+    preflightCommand(),
+    hostCommand(),
+    callHomeCertCommand(),
     tokenCommand(),
     platformCommand(),
     appCommand(),

@@ -15,7 +15,7 @@ export const tokenProof: Proof<typeof Evidence> = { kind: 'token', isBound: fals
 export async function judgeToken(
   { token: text }: Static<typeof Evidence>,
   { cluster, records }: Pick<ProofContext, 'cluster' | 'records'>,
-): Promise<Claim & { grant: unknown }> {
+): Promise<Extract<Claim, { grant: unknown }>> {
   const token = readToken(text);
   if (token.cluster !== cluster) throw new SelvedgeError('wrong_cluster', { found: token.cluster, expected: cluster });
   const grant = await records.grant('token', token.id);

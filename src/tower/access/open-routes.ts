@@ -6,6 +6,7 @@ export const openRoutes: ReadonlySet<string> = new Set([
   'GET /v1/health',
   'POST /v1/enroll',
   'POST /v1/enroll/challenge',
+  'POST /v1/preflight',
   'POST /v1/unseal',
   'POST /v1/operators/redeem',
   /** Login: by a JWT, or the certificate of the connection. */

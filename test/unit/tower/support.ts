@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { createServer, type TLSSocket } from 'node:tls';
 import type { Test } from 'tap';
 import type { Clock } from '../../../src/base/seam.ts';
+import type { Proof } from '../../../src/enroll/proof.ts';
 import type { Endpoint } from '../../../src/enroll/wire.ts';
 import type { UnsealKey } from '../../../src/identity/unseal.ts';
 import type { Credentials } from '../../../src/transport/session.ts';
@@ -33,11 +34,11 @@ export function shiftedClock(): Clock & { offset_ms: number } {
   };
 }
 
-export async function makeTower(t: Test, options: { cluster?: string; clock?: Clock } = {}): Promise<Tower & { state: string }> {
-  const { cluster = 'alpha', clock = systemClock } = options;
+export async function makeTower(t: Test, options: { cluster?: string; clock?: Clock; proofs?: readonly Proof[] } = {}): Promise<Tower & { state: string }> {
+  const { cluster = 'alpha', clock = systemClock, proofs = [] } = options;
   const state = join(freshDirectory(t), 'tower');
   await initTower({ state, cluster, unseal, endpoints, clock, random });
-  const tower = await openTower({ state, unseal, clock, random });
+  const tower = await openTower({ state, unseal, proofs, clock, random });
   t.teardown(() => tower.close());
   return Object.assign(tower, { state });
 }

@@ -96,5 +96,5 @@ function context(challenge: string) {
 
 t.test('a metadata server that does not give a token is told as what it is', async (t) => {
   await using none = await serveWeb((_seen, response) => void response.writeHead(404).end(), { plain: true });
-  await t.rejects(makerOf(none).make({ nonce: 'x', csrHash: new Uint8Array(32), digest: 'ab' }), { code: 'platform_unavailable' });
+  await t.rejects(makerOf(none).make({ nonce: 'x', csrHash: new Uint8Array(32), digest: 'ab', sign: (data) => data }), { code: 'platform_unavailable' });
 });

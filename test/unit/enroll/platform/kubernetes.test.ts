@@ -1,4 +1,5 @@
 /** Proof by Kubernetes: an API server in its place that knows TokenRequest and its own keys, over real TLS; tokens as the kubelet projects them. */
+import type { Challenge } from '../../../../src/enroll/proof.ts';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decodeJwt } from 'jose';
@@ -139,7 +140,7 @@ await t.test('only a token of a pod, with one account in all its places, is one'
 
 await t.test('a pod that may not create tokens, or has none, is told so', async (t) => {
   await using denying = await serveWeb((_seen, response) => answerJson(response, { kind: 'Status' }, 403));
-  const challenge = { nonce: 'x', csrHash: new Uint8Array(32), digest: 'ab' };
+  const challenge: Challenge = { nonce: 'x', csrHash: new Uint8Array(32), digest: 'ab', sign: (data) => data };
   const denied = kubernetesMaker({ tokenFile: await tokenFile(cluster, podOf('1')), api: { address: denying.origin, rules: rulesOf(denying) } });
   await t.rejects(denied.make(challenge), { code: 'platform_unavailable', message: /create its own tokens/ });
   await t.rejects(kubernetesMaker({ tokenFile: '/nowhere', api: null }).make(challenge), { code: 'not_found' });
