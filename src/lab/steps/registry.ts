@@ -12,11 +12,12 @@ import { refuse } from './refuse.ts';
 import { restartDaemon } from './restart-daemon.ts';
 import { restartTower } from './restart-tower.ts';
 import { revoke } from './revoke.ts';
+import { rotate } from './rotate.ts';
 import type { Step } from './step.ts';
 import { unseal } from './unseal.ts';
 
 export const steps: ReadonlyMap<string, Step> = new Map(
-  [enroll, connect, peers, qosQuic, qosTcp, fallback, restartTower, refuse, appNetwork, restartDaemon, membership, unseal, revoke, ping, run, udp, link].map((step) => [
+  [enroll, connect, peers, qosQuic, qosTcp, fallback, restartTower, refuse, appNetwork, restartDaemon, membership, rotate, unseal, revoke, ping, run, udp, link].map((step) => [
     step.name,
     step,
   ]),
