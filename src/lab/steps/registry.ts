@@ -17,10 +17,26 @@ import type { Step } from './step.ts';
 import { unseal } from './unseal.ts';
 
 export const steps: ReadonlyMap<string, Step> = new Map(
-  [enroll, connect, peers, qosQuic, qosTcp, fallback, restartTower, refuse, appNetwork, restartDaemon, membership, rotate, unseal, revoke, ping, run, udp, link].map((step) => [
-    step.name,
-    step,
-  ]),
+  [
+    enroll,
+    connect,
+    peers,
+    qosQuic,
+    qosTcp,
+    fallback,
+    restartTower,
+    refuse,
+    appNetwork,
+    restartDaemon,
+    membership,
+    rotate,
+    unseal,
+    revoke,
+    ping,
+    run,
+    udp,
+    link,
+  ].map((step) => [step.name, step]),
 );
 
 export const stepSchemas: StepSchemas = new Map([...steps.values()].map((step) => [step.name, step.parameters]));
