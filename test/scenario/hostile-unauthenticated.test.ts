@@ -13,6 +13,9 @@ import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
+import { toBase64 } from '../../src/identity/base64.ts';
+import { createCsr } from '../../src/identity/csr.ts';
+import { generateKeyPair } from '../../src/identity/keys.ts';
 import { limits } from '../../src/base/limits.ts';
 import { QuicTransport } from '../../src/transport/quic.ts';
 import { secureContextOf } from '../../src/transport/tcp-tls.ts';
@@ -106,7 +109,8 @@ attack('HTTP that could be read in two ways, oversized heads and bodies, and unk
     ],
     ['POST /v1/enroll HTTP/1.1\r\nhost: tower\r\ncontent-type: application/json\r\ncontent-length: 17\r\n\r\n{"__proto__":{}} ', 400, 'request_invalid'],
     ['POST /v1/enroll HTTP/1.1\r\nhost: tower\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\n{}', 400, 'request_invalid'],
-    ['GET /v1/tokens HTTP/1.1\r\nhost: tower\r\nconnection: close\r\n\r\n', 404, 'not_found'],
+    ['GET /v1/tokens HTTP/1.1\r\nhost: tower\r\nconnection: close\r\n\r\n', 401, 'unauthorized'],
+    ['GET /v1/secrets HTTP/1.1\r\nhost: tower\r\nconnection: close\r\n\r\n', 404, 'not_found'],
     ['GET /../../etc/passwd HTTP/1.1\r\nhost: tower\r\nconnection: close\r\n\r\n', 404, 'not_found'],
     ['CONNECT tower:443 HTTP/1.1\r\nhost: tower\r\n\r\n', 0, ''],
   ];
@@ -118,10 +122,14 @@ attack('HTTP that could be read in two ways, oversized heads and bodies, and unk
 });
 
 attack('tokens cannot be guessed fast, and a refusal tells nothing of them', async (t) => {
+  const csr = toBase64(createCsr(generateKeyPair().privateKey));
   const guess = (): string => {
     const body = JSON.stringify({
-      token: `svt_${randomBytes(6).toString('hex')}_${Buffer.concat([Buffer.from('\x01\x04test'), randomBytes(24)]).toString('base64url')}`,
-      csr: 'AAAA',
+      proof: {
+        kind: 'token',
+        token: `svt_${randomBytes(6).toString('hex')}_${Buffer.concat([Buffer.from('\x01\x04test'), randomBytes(24)]).toString('base64url')}`,
+      },
+      csr,
       name: 'a',
       listen: [],
     });
