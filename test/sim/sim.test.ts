@@ -6,6 +6,8 @@ import { type SimOptions, simulate } from '../../src/lab/sim/simulate.ts';
 import type { FlowHandle } from '../../src/peering/mesh.ts';
 import type { Session } from '../../src/transport/session.ts';
 
+t.setTimeout(300_000);
+
 const SEEDS = 30;
 const small = { seed: 3, nodes: 8, sites: 2, minutes: 3, conversations_per_minute: 40 } as const;
 const noFaults = {

@@ -11,6 +11,8 @@ import { SealedStore } from '../../../src/identity/sealed-store.ts';
 import { siteUnsealKey } from '../../../src/identity/unseal/site.ts';
 import { systemRandom } from '../../../src/transport/system.ts';
 
+t.setTimeout(300_000);
+
 const KILLS = 200;
 /** Stores that are written and killed at the same time: a start of Node takes longer than all the rest. */
 const LANES = 4;
@@ -25,7 +27,7 @@ interface Tally {
   readonly wrong: string[];
 }
 
-t.test('killed at any moment, a store holds the old state or the new, also while it is sealed anew', { timeout: 110_000 }, async (t) => {
+t.test('killed at any moment, a store holds the old state or the new, also while it is sealed anew', { timeout: 240_000 }, async (t) => {
   const started = performance.now();
   const tallies = await Promise.all(Array.from({ length: LANES }, (_, lane) => killAgainAndAgain(join(directory, String(lane)), KILLS / LANES)));
   const sum = (of: (tally: Tally) => number) => tallies.reduce((total, tally) => total + of(tally), 0);
