@@ -11,7 +11,7 @@ import { checkAppRequest, readJson } from '../enroll/wire.ts';
 import type { FlowHandle, Mesh } from '../peering/mesh.ts';
 import type { Timers } from '../transport/system.ts';
 import type { AppNetworks } from './app-networks.ts';
-import { RateLimit } from './rate-limit.ts';
+import { RateLimit } from '../api/rate-limit.ts';
 
 export interface AppService {
   /** Ends every flow. Idempotent. */

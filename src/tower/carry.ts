@@ -2,7 +2,7 @@
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { CarryRelay, type CarryRelayOptions } from '../relay/carry-relay.ts';
-import { RateLimit } from './rate-limit.ts';
+import { RateLimit } from '../api/rate-limit.ts';
 import type { Tower } from './tower.ts';
 
 /** Closed by its caller. */

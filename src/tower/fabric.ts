@@ -12,7 +12,7 @@ import { checkSnapshotRequest, readJson, SNAPSHOT_SERVICE } from '../enroll/wire
 import type { FlowHandle, Mesh } from '../peering/mesh.ts';
 import type { Timers } from '../transport/system.ts';
 import { PushPace } from './push-pace.ts';
-import { RateLimit } from './rate-limit.ts';
+import { RateLimit } from '../api/rate-limit.ts';
 import type { Tower } from './tower.ts';
 
 export interface SnapshotService {

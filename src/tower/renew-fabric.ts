@@ -11,7 +11,7 @@ import { toBase64 } from '../identity/base64.ts';
 import type { FlowHandle, Mesh } from '../peering/mesh.ts';
 import type { Timers } from '../transport/system.ts';
 import type { LeafRenewals } from './leaf-renewals.ts';
-import { RateLimit } from './rate-limit.ts';
+import { RateLimit } from '../api/rate-limit.ts';
 
 export interface RenewService {
   /** Ends every flow. Idempotent. */

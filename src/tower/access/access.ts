@@ -15,7 +15,7 @@ import { verifyPeer } from '../../identity/verify.ts';
 import { addressGroup } from '../../transport/address-group.ts';
 import { chainOf } from '../../transport/peer-chain.ts';
 import { systemTimers, type Timers } from '../../transport/system.ts';
-import { RateLimit } from '../rate-limit.ts';
+import { RateLimit } from '../../api/rate-limit.ts';
 import type { Tower } from '../tower.ts';
 import { Logins } from './logins.ts';
 import { openRoutes } from './open-routes.ts';

@@ -8,7 +8,7 @@ import { generateKeyPair } from '../../../src/identity/keys.ts';
 import { verifyPeer } from '../../../src/identity/verify.ts';
 import { systemClock } from '../../../src/transport/system.ts';
 import { openTower } from '../../../src/tower/init.ts';
-import { RateLimit } from '../../../src/tower/rate-limit.ts';
+import { RateLimit } from '../../../src/api/rate-limit.ts';
 import type { Tower } from '../../../src/tower/tower.ts';
 import { rejectsWith } from '../../compliance/store.ts';
 import { HOUR_MS, makeTower, random, shiftedClock, unseal } from './support.ts';
