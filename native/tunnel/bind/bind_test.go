@@ -136,6 +136,35 @@ func TestSocketsChangeHandsWithoutLosingAPacket(t *testing.T) {
 	}
 }
 
+func TestNobodyWaitsForATurnAtASocketThatHasChangedHands(t *testing.T) {
+	a, b := New(Hooks{}), New(Hooks{})
+	for _, one := range []*Bind{a, b} {
+		if _, _, err := one.Open(0); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = one.Close() }()
+	}
+	first, second := a.v4, b.v4
+	// Somebody reads what is a's, and keeps reading: it will be the right one after the exchange.
+	first.turn <- struct{}{}
+	took := make(chan *socket)
+	go func() { took <- a.take(func() *socket { return a.v4 }, a.closed) }()
+	select {
+	case <-took:
+		t.Fatal("two read at once")
+	case <-time.After(20 * time.Millisecond):
+	}
+	Swap(a, b)
+	select {
+	case got := <-took:
+		if got != second {
+			t.Error("it reads what is no longer its own")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("its own socket is not read")
+	}
+}
+
 func TestOnlyAnAuthenticatedPacketMovesAPeer(t *testing.T) {
 	b, _, _ := opened(t)
 	p := b.AddPeer("x", Key{7})
