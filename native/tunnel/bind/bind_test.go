@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -201,15 +202,18 @@ func TestOnlyAnAuthenticatedPacketMovesAPeer(t *testing.T) {
 }
 
 func TestACarrierDropsTheNewestAndNeverBlocks(t *testing.T) {
-	near, far := net.Pipe()
+	near, far := streams(t)
 	done := make(chan struct{})
-	c := NewCarrier("b", near, func() []*Bind { return nil }, func(*Carrier) { close(done) })
+	c, err := NewCarrier("b", near, func() []*Bind { return nil }, func(*Carrier) { close(done) })
+	if err != nil {
+		t.Fatal(err)
+	}
 	bufs := numbered(1000, func(int) int { return 1452 })
 	taken := 0
 	for range 10 {
 		taken += c.enqueue(bufs, 8)
 	}
-	if taken == 0 || taken > 2*carryQueueBytesMax/1454 || c.Dropped() != uint64(10*len(bufs)-taken) {
+	if taken == 0 || taken > 2*(carryQueueBytesMax+carrySocketBytes)/1454 || c.Dropped() != uint64(10*len(bufs)-taken) {
 		t.Errorf("%d taken, %d dropped", taken, c.Dropped())
 	}
 	frame := make([]byte, 2+1452)
@@ -225,6 +229,24 @@ func TestACarrierDropsTheNewestAndNeverBlocks(t *testing.T) {
 	}
 }
 
+// streams are both ends of a connection of a Unix socket.
+func streams(t *testing.T) (near, far *net.UnixConn) {
+	t.Helper()
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "carry"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if far, err = net.DialUnix("unix", nil, listener.Addr().(*net.UnixAddr)); err != nil {
+		t.Fatal(err)
+	}
+	if near, err = listener.AcceptUnix(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
+	return near, far
+}
+
 func readFull(c net.Conn, b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
 		var m int
@@ -236,8 +258,11 @@ func readFull(c net.Conn, b []byte) (n int, err error) {
 
 func TestWhatACarrierBringsIsReceived(t *testing.T) {
 	b, _, packets := opened(t)
-	near, far := net.Pipe()
-	c := NewCarrier("b", near, func() []*Bind { return []*Bind{b} }, nil)
+	near, far := streams(t)
+	c, err := NewCarrier("b", near, func() []*Bind { return []*Bind{b} }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer c.Close()
 	bufs := numbered(300, func(i int) int { return 1 + i*31%1400 + 11 })
 	go func() {
