@@ -29,8 +29,8 @@ export interface ChannelOptions {
   readonly peer: string;
   readonly random: Random;
   readonly now: number;
-  /** Judges an incoming flow; null allows it. */
-  readonly authorize: (cls: TrafficClass, kind: FlowKind, service: string) => SelvedgeError | null;
+  /** Judges a flow that is opened by this end (`isOwn`) or the other, and once more whenever `judgeFlows` is called; null allows it. */
+  readonly authorize: (cls: TrafficClass, kind: FlowKind, service: string, isOwn: boolean) => SelvedgeError | null;
   /** False leaves the network's queue to itself: for comparison only. */
   readonly isGoverned: boolean;
   /** What the path to this peer carried last time, octets per second. */
@@ -400,7 +400,7 @@ export class Channel implements FlowOwner {
     const refusal = this.#judge(flow);
     if (refusal) {
       this.#remember(flow, 'reset', 0);
-      this.#refuse(id, refusal.code, refusal.message);
+      this.#refuse(id, refusal.code, whyOf(refusal));
       return;
     }
     this.#flows.set(id, flow);
@@ -414,14 +414,22 @@ export class Channel implements FlowOwner {
     return isHasty ? new SelvedgeError('limit_reached', { limit: 'flows_per_channel_max', max: limits.flows_per_channel_max }) : null;
   }
 
-  #judge(flow: Pick<Flow, 'class' | 'kind' | 'service'>): SelvedgeError | null {
+  #judge(flow: Pick<Flow, 'class' | 'kind' | 'service' | 'isOwn'>): SelvedgeError | null {
     if (this.#flows.size >= limits.flows_per_channel_max)
       return new SelvedgeError('limit_reached', { limit: 'flows_per_channel_max', max: limits.flows_per_channel_max });
     if (this.state === 'draining') return new SelvedgeError('peer_draining', { peer: this.self });
     if (flow.kind === 'latest' && this.#countLatest() >= limits.latest_flows_per_channel_max)
       return new SelvedgeError('limit_reached', { limit: 'latest_flows_per_channel_max', max: limits.latest_flows_per_channel_max });
     if (!classAllowsKind(flow.class, flow.kind)) return new SelvedgeError('flow_refused', { why: `class ${flow.class} has no flows of kind ${flow.kind}` });
-    return this.#options.authorize(flow.class, flow.kind, flow.service);
+    return this.#options.authorize(flow.class, flow.kind, flow.service, flow.isOwn);
+  }
+
+  /** What is allowed has changed: flows that are not any more end with the reason, at both ends; the others notice nothing. */
+  judgeFlows(): void {
+    for (const flow of [...this.#flows.values()]) {
+      const refusal = this.#options.authorize(flow.class, flow.kind, flow.service, flow.isOwn);
+      if (refusal !== null) this.flowReset(flow, refusal.code, whyOf(refusal));
+    }
   }
 
   #countLatest(): number {
@@ -530,7 +538,7 @@ export class Channel implements FlowOwner {
   open(cls: TrafficClass, kind: FlowKind, service: string): Flow {
     if (!this.#states.isCarrying || this.state === 'closing') throw new SelvedgeError('not_connected', { peer: this.peer, why: `channel is ${this.state}` });
     if (!fitsService(service)) throw new SelvedgeError('argument_invalid', { name: 'service', why: `longer than ${limits.service_name_bytes_max} octets` });
-    const refusal = this.#judge({ class: cls, kind, service }) ?? this.#judgeHaste();
+    const refusal = this.#judge({ class: cls, kind, service, isOwn: true }) ?? this.#judgeHaste();
     if (refusal) throw refusal;
     const flow = new Flow(this, this.#ids.next(), cls, kind, service, true);
     if (this.#current === null) this.#openedWhileSuspended++;
@@ -863,6 +871,11 @@ export class Channel implements FlowOwner {
     const used = new Set([...this.#flows.values()].map((flow) => flow.class));
     return trafficClassNames.filter((name) => used.has(name));
   }
+}
+
+/** The reason without the words that its code stands for: whoever is told the code has those. */
+function whyOf({ facts, message }: SelvedgeError): string {
+  return typeof facts.why === 'string' ? facts.why : message;
 }
 
 function fitsService(service: string): boolean {
