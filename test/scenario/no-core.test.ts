@@ -55,11 +55,9 @@ async function told(t: Test, ...args: string[]): Promise<Record<string, string>>
   return JSON.parse(text) as Record<string, string>;
 }
 
-t.test('no daemon leaves a core dump, even where the system allows it', async (t) => {
-  if (process.getuid?.() !== 0) {
-    t.skip('runs programs as another group: needs root');
-    return;
-  }
+const skip = process.getuid?.() === 0 ? false : 'runs programs as another group: needs root';
+
+t.test('no daemon leaves a core dump, even where the system allows it', { skip }, async (t) => {
   const directory = freshDirectory(t);
   await mkdir(join(directory, 'kept'), { mode: 0o700 });
   const at = (name: string): string => join(directory, name);
