@@ -13,6 +13,7 @@ import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../s
 import { Agent } from '../src/node/agent.ts';
 import type { AppConfig } from '../src/node/app.ts';
 import { controlServer } from '../src/node/control-server.ts';
+import { keepSecrets } from '../src/native.ts';
 import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
 import { descriptor } from './cli/arguments.ts';
@@ -32,6 +33,7 @@ interface Flags extends UnsealSource, AppConfig, ServerCertificateFlags {
 }
 
 async function run({ state, listen, port, advertise, governor, ...rest }: Flags): Promise<void> {
+  keepSecrets();
   const closers = new Closers();
   const log = makeLog();
   // From the first moment: what was opened so far is closed in any case.
