@@ -164,13 +164,12 @@ t.test('the tower ends as well, with nodes connected and without a word of a sec
 t.test('a daemon that crashes leaves no core dump: its keys would be in it', async (t) => {
   const daemon = [process.execPath, programFile('selvedged'), ...nodeArgs].map((word) => `'${word}'`).join(' ');
   const child = spawn('sh', ['-c', `ulimit -c unlimited; exec ${daemon}`], { cwd: directory, stdio: ['ignore', 'pipe', 'inherit'] });
-  running.add(child);
+  t.teardown(() => void child.kill('SIGKILL'));
   await new Promise<void>((resolve) => child.stdout.setEncoding('utf8').on('data', (text: string) => text.includes('node runs') && resolve()));
   t.match(await readFile(`/proc/${child.pid}/limits`, 'utf8'), /^Max core file size +0 +0 /m);
   const ended = once(child, 'exit');
   child.kill('SIGABRT');
   await ended;
-  running.delete(child);
   t.same(
     (await readdir(directory)).filter((name) => name.startsWith('core')),
     [],
