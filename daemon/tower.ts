@@ -14,6 +14,7 @@ import { loadStoreKey } from '../src/identity/store-key.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl, registerSend } from '../src/node/control-routes.ts';
 import { Host } from '../src/peering/host.ts';
+import type { PeerMesh } from '../src/peering/peer-mesh.ts';
 import { serveEcho } from '../src/services/echo.ts';
 import { serveFiles } from '../src/services/file-receive.ts';
 import { keepSecrets } from '../src/native.ts';
@@ -33,7 +34,7 @@ import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
 import { backup } from './cli/backup.ts';
 import { descriptor } from './cli/arguments.ts';
-import { applyConfig, type LoginConfig, TowerConfig } from './config.ts';
+import { applyConfig, type DrainConfig, drainSettings, type LoginConfig, TowerConfig } from './config.ts';
 import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
 import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
@@ -62,6 +63,8 @@ interface RunFlags extends UnsealSource, ServerCertificateFlags {
   readonly advertise?: string[];
   readonly governor: boolean;
   readonly serviceTokens?: string;
+  /** Of the configuration file alone. */
+  readonly drain?: DrainConfig;
   /** Of the configuration file alone. */
   readonly logins?: readonly LoginConfig[];
   /** From the configuration file alone. */
@@ -102,18 +105,19 @@ async function run(flags: RunFlags): Promise<void> {
   // From the first moment: what was opened so far is closed in any case.
   const stopped = untilStopped();
   try {
-    const tower = await start(flags, closers, log);
+    const { tower, mesh } = await start(flags, closers, log);
     log('tower runs', { cluster: tower.cluster, fingerprint: `sha256:${toHex(tower.rootFingerprint)}`, listen: flags.listen, port: flags.port });
     const signal = await stopped;
     log('tower stops', { signal });
+    await mesh.drain({ deadline_ms: drainSettings(flags.drain).stop_ms, force: true });
   } finally {
     endSoon(log);
     await closers.close();
   }
 }
 
-async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof makeLog>): Promise<Tower> {
-  const { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, ...source } = flags;
+async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof makeLog>): Promise<{ tower: Tower; mesh: PeerMesh }> {
+  const { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, drain, ...source } = flags;
   // Before its key: where no cluster was made, neither is there, and `init` makes both.
   await checkMade(state);
   const unseal = await towerKey(state, source);
@@ -174,7 +178,8 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
   const keeper = new CertificateKeeper({ tower, timers: systemTimers, onRenewed: () => void host.renewed(), others: () => server?.watched ?? [], log });
   keeper.start();
   closers.add(() => keeper.close());
-  const control = { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning }) };
+  const facts = () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning });
+  const control = { mesh: host.mesh, timers: systemTimers, facts, drain: { host: host.mesh, settings: drainSettings(drain) } };
   const open = await publicApi(tower, {
     clock: systemClock,
     logins: await openLogins(logins),
@@ -196,7 +201,7 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
     },
   });
   closers.add(() => admin.close());
-  return tower;
+  return { tower, mesh: host.mesh };
 }
 
 /** With their keys read, so that a wrong configuration is told at the start. */

@@ -97,6 +97,13 @@ export const limits = {
   revalidation_ms: 60_000,
   revalidation_jitter_part: 0.2,
   channels_max: 20_000,
+  /** Draining: the longest deadline, what is taken without one, and what a daemon that is told to stop takes. */
+  drain_ms_max: 24 * 3_600_000,
+  drain_ms_default: 60_000,
+  drain_stop_ms_default: 1_000,
+  drain_look_ms: 50,
+  /** After what is left was ended by force, for control messages to be acknowledged. */
+  drain_flush_ms_max: 1_000,
   channel_directory_peers_max: 10_000,
 
   // The tower. A site's nodes and what each may say of its addresses are bounded so that a snapshot fits one message.

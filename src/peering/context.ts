@@ -39,3 +39,9 @@ export interface MeshContext {
   /** The set or state of channels changed. */
   readonly onChange: () => void;
 }
+
+/** The same, with what the channel table knows of itself. */
+export interface RoomContext extends MeshContext {
+  /** This host drains: when what is left may be ended, by its clock; null: it does not. */
+  readonly drainsUntil: () => number | null;
+}

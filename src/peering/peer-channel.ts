@@ -12,7 +12,7 @@ import type { ChannelState } from '../channel/states.ts';
 import { Carrier } from '../transport/carrier.ts';
 import type { Relay } from '../transport/greeting.ts';
 import type { Session } from '../transport/session.ts';
-import type { MeshContext } from './context.ts';
+import type { RoomContext } from './context.ts';
 import type { ChannelStatus, FlowHandle } from './mesh.ts';
 
 const DAY_MS = 86_400_000;
@@ -38,10 +38,10 @@ export class PeerChannel {
   #offered: readonly TrafficClass[] = trafficClassNames;
   /** What the peer showed for the session in use. */
   #chain: readonly Uint8Array[] = [];
-  readonly #context: MeshContext;
+  readonly #context: RoomContext;
   #cancelRevalidation: () => void = () => {};
 
-  constructor(context: MeshContext, side: 'dialer' | 'acceptor', identity: NodeIdentity, owner: PeerChannelOwner, rememberedRate?: number) {
+  constructor(context: RoomContext, side: 'dialer' | 'acceptor', identity: NodeIdentity, owner: PeerChannelOwner, rememberedRate?: number) {
     this.identity = identity;
     this.#context = context;
     this.channel = new Channel({
@@ -54,6 +54,8 @@ export class PeerChannel {
       ...(rememberedRate === undefined ? {} : { rememberedRate }),
       authorize: (cls, _kind, service) => authorizeFlow({ opener: identity, acceptor: context.self, class: cls, service, classes: this.#offered }),
     });
+    const drainsUntil = context.drainsUntil();
+    if (drainsUntil !== null) this.channel.drain(drainsUntil);
     this.carrier = new Carrier(this.channel, context.timers, {
       flow: (flow) => owner.flow(flow),
       suspect: (isSuspect) => owner.suspect(this, isSuspect),
@@ -70,7 +72,7 @@ export class PeerChannel {
   }
 
   /** The hello of a session that shall carry this channel. */
-  hello(context: MeshContext, mode: HelloMode): Hello {
+  hello(context: RoomContext, mode: HelloMode): Hello {
     const versions = context.versions();
     return {
       version: PROTOCOL_VERSION,
@@ -85,7 +87,7 @@ export class PeerChannel {
       directoryVersion: versions.directory,
       trustVersion: versions.trust,
       routeEpoch: 0,
-      draining: false,
+      draining: this.channel.draining.isOwn,
     };
   }
 
@@ -95,6 +97,7 @@ export class PeerChannel {
     this.channel.secret = new Uint8Array(ids.secret);
     this.#offered = offered.classes;
     this.channel.move('authorized');
+    this.channel.peerDrains(offered.draining);
     this.#revalidateLater();
     this.carry(session, relay, 'new', verified, why);
   }
@@ -131,6 +134,17 @@ export class PeerChannel {
     this.why = why;
     this.attached++;
     this.carrier.attach(session, relay, mode);
+  }
+
+  /** This host drains; `deadline`: when what is left may be ended. */
+  drain(deadline: number): void {
+    this.channel.drain(deadline);
+    this.carrier.schedulePump();
+  }
+
+  undrain(): void {
+    this.channel.undrain();
+    this.carrier.schedulePump();
   }
 
   close(code: ErrorCode, why: string): void {
