@@ -102,7 +102,7 @@ t.test('half of the pair is wrong usage, and a self-signed certificate is shown 
   tower.child.kill('SIGTERM');
   t.equal(await tower.ended(), 0);
   const half = run('tower', [...towerArgs, '--certificate-file', at('chain.pem')]);
-  t.equal(await half.ended(), 1);
+  t.equal(await half.ended(), 2);
   t.match(half.said.text, /come together.*\[argument_invalid\]/s);
   const lab = run('tower', [...towerArgs, '--insecure-development']);
   await lab.until('tower runs');
