@@ -19,12 +19,13 @@ import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
 import { descriptor, unsealOption, type UnsealFlags, willBeSiteSealed } from './cli/arguments.ts';
 import { applyConfig, type DrainConfig, drainSettings, NodeConfig } from './config.ts';
+import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
 import { abortOn, Closers, endSoon, isStop, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/node';
 const DEFAULT_PORT = 443;
 
-interface Flags extends UnsealFlags, AppConfig {
+interface Flags extends UnsealFlags, AppConfig, ServerCertificateFlags {
   readonly state: string;
   readonly listen?: string;
   readonly port: number;
@@ -48,7 +49,9 @@ async function run({ state, listen, port, advertise, governor, drain, ...rest }:
     await refuseIfInUse(socket);
     const unseal = await startKey({ state, source: rest, signal: abortOn(stopped), log });
     const at = listen === undefined ? null : { host: listen, port, advertise: advertise ?? [listen] };
-    const agent = await Agent.start({ state, unseal, listen: at, isGoverned: governor, app: rest, log });
+    const server = await openServerCertificate(rest, log);
+    closers.add(() => server?.close());
+    const agent = await Agent.start({ state, unseal, listen: at, server, isGoverned: governor, app: rest, log });
     closers.add(() => agent.close());
     const { cluster, site, node, name } = agent.state.identity;
     const control = await controlServer(socket, {
@@ -93,8 +96,7 @@ async function finishPreflight(state: string, source: UnsealFlags, signal: Abort
 }
 
 if (import.meta.main) {
-  const program = new Command('selvedged')
-    .description('keeps this host in the mesh')
+  const program = withServerCertificate(new Command('selvedged').description('keeps this host in the mesh'))
     .option('--config <file>', 'configuration file (YAML); flags win over it')
     .option('--state <dir>', 'state directory, as `selvedge join` made it', DEFAULT_STATE)
     .option('--key-file <file>', `key file that unseals the store (default for a store that is sealed with one: ${DEFAULT_KEY_FILE})`)
