@@ -13,10 +13,11 @@ import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../s
 import { Agent } from '../src/node/agent.ts';
 import type { AppConfig } from '../src/node/app.ts';
 import { controlServer } from '../src/node/control-server.ts';
+import { keepSecrets } from '../src/native.ts';
 import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
 import { descriptor } from './cli/arguments.ts';
-import { applyConfig, NodeConfig } from './config.ts';
+import { applyConfig, type DrainConfig, drainSettings, NodeConfig } from './config.ts';
 import { abortOn, Closers, endSoon, isStop, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/node';
@@ -28,11 +29,15 @@ interface Flags extends UnsealSource, AppConfig {
   readonly port: number;
   readonly advertise?: string[];
   readonly governor: boolean;
+  /** Of the configuration file alone. */
+  readonly drain?: DrainConfig;
 }
 
-async function run({ state, listen, port, advertise, governor, ...rest }: Flags): Promise<void> {
+async function run({ state, listen, port, advertise, governor, drain, ...rest }: Flags): Promise<void> {
+  keepSecrets();
   const closers = new Closers();
   const log = makeLog();
+  const settings = drainSettings(drain);
   // From the first moment: what was opened so far is closed in any case.
   const stopped = untilStopped();
   try {
@@ -51,11 +56,13 @@ async function run({ state, listen, port, advertise, governor, ...rest }: Flags)
       apps: agent.apps,
       facts: () => agent.facts,
       renew: () => agent.renew(),
+      drain: { host: agent.mesh, settings },
     });
     closers.add(() => control.close());
     log('node runs', { cluster, site, node, name, listen: listen ?? null, port: listen === undefined ? null : port });
     const signal = await stopped;
     log('node stops', { signal });
+    await agent.mesh.drain({ deadline_ms: settings.stop_ms, force: true });
   } catch (error) {
     // Asked to end while it waited for somebody who says the key of its store.
     if (!isStop(error)) throw error;

@@ -14,8 +14,10 @@ import { loadStoreKey } from '../src/identity/store-key.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl, registerSend } from '../src/node/control-routes.ts';
 import { Host } from '../src/peering/host.ts';
+import type { PeerMesh } from '../src/peering/peer-mesh.ts';
 import { serveEcho } from '../src/services/echo.ts';
 import { serveFiles } from '../src/services/file-receive.ts';
+import { keepSecrets } from '../src/native.ts';
 import { Logins } from '../src/tower/access/logins.ts';
 import { ServiceTokens } from '../src/tower/access/service-tokens.ts';
 import { adminApi, publicApi } from '../src/tower/api.ts';
@@ -32,7 +34,7 @@ import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
 import { backup } from './cli/backup.ts';
 import { descriptor } from './cli/arguments.ts';
-import { applyConfig, type LoginConfig, TowerConfig } from './config.ts';
+import { applyConfig, type DrainConfig, drainSettings, type LoginConfig, TowerConfig } from './config.ts';
 import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/tower';
@@ -60,6 +62,8 @@ interface RunFlags extends UnsealSource {
   readonly advertise?: string[];
   readonly governor: boolean;
   readonly serviceTokens?: string;
+  /** Of the configuration file alone. */
+  readonly drain?: DrainConfig;
   /** Of the configuration file alone. */
   readonly logins?: readonly LoginConfig[];
   /** From the configuration file alone. */
@@ -94,15 +98,17 @@ async function restore(file: string, { state, json, ...source }: RestoreFlags): 
 }
 
 async function run(flags: RunFlags): Promise<void> {
+  keepSecrets();
   const closers = new Closers();
   const log = makeLog();
   // From the first moment: what was opened so far is closed in any case.
   const stopped = untilStopped();
   try {
-    const tower = await start(flags, closers, log);
+    const { tower, mesh } = await start(flags, closers, log);
     log('tower runs', { cluster: tower.cluster, fingerprint: `sha256:${toHex(tower.rootFingerprint)}`, listen: flags.listen, port: flags.port });
     const signal = await stopped;
     log('tower stops', { signal });
+    await mesh.drain({ deadline_ms: drainSettings(flags.drain).stop_ms, force: true });
   } finally {
     endSoon(log);
     await closers.close();
@@ -110,10 +116,10 @@ async function run(flags: RunFlags): Promise<void> {
 }
 
 async function start(
-  { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, ...source }: RunFlags,
+  { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, drain, ...source }: RunFlags,
   closers: Closers,
   log: ReturnType<typeof makeLog>,
-): Promise<Tower> {
+): Promise<{ tower: Tower; mesh: PeerMesh }> {
   // Before its key: where no cluster was made, neither is there, and `init` makes both.
   await checkMade(state);
   const unseal = await towerKey(state, source);
@@ -171,7 +177,8 @@ async function start(
   const keeper = new CertificateKeeper({ tower, timers: systemTimers, onRenewed: () => void host.renewed(), log });
   keeper.start();
   closers.add(() => keeper.close());
-  const control = { mesh: host.mesh, timers: systemTimers, facts: () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning }) };
+  const facts = () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning });
+  const control = { mesh: host.mesh, timers: systemTimers, facts, drain: { host: host.mesh, settings: drainSettings(drain) } };
   const open = await publicApi(tower, {
     clock: systemClock,
     logins: await openLogins(logins),
@@ -193,7 +200,7 @@ async function start(
     },
   });
   closers.add(() => admin.close());
-  return tower;
+  return { tower, mesh: host.mesh };
 }
 
 /** With their keys read, so that a wrong configuration is told at the start. */
