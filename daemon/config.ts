@@ -24,6 +24,9 @@ const shared = {
   port: Type.Optional(Port),
   advertise: Type.Optional(Type.Array(Address, { minItems: 1, maxItems: 8, description: 'a list of 1 to 8 addresses' })),
   governor: Type.Optional(Type.Boolean({ description: 'true or false' })),
+  certificate_file: Type.Optional(Text),
+  certificate_key_file: Type.Optional(Text),
+  insecure_development: Type.Optional(Type.Boolean({ description: 'true or false' })),
   drain: Type.Optional(
     Type.Object(
       {

@@ -18,12 +18,13 @@ import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
 import { descriptor } from './cli/arguments.ts';
 import { applyConfig, type DrainConfig, drainSettings, NodeConfig } from './config.ts';
+import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
 import { abortOn, Closers, endSoon, isStop, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/node';
 const DEFAULT_PORT = 443;
 
-interface Flags extends UnsealSource, AppConfig {
+interface Flags extends UnsealSource, AppConfig, ServerCertificateFlags {
   readonly state: string;
   readonly listen?: string;
   readonly port: number;
@@ -47,7 +48,9 @@ async function run({ state, listen, port, advertise, governor, drain, ...rest }:
     await refuseIfInUse(socket);
     const unseal = await startKey({ state, source: rest, signal: abortOn(stopped), log });
     const at = listen === undefined ? null : { host: listen, port, advertise: advertise ?? [listen] };
-    const agent = await Agent.start({ state, unseal, listen: at, isGoverned: governor, app: rest, log });
+    const server = await openServerCertificate(rest, log);
+    closers.add(() => server?.close());
+    const agent = await Agent.start({ state, unseal, listen: at, server, isGoverned: governor, app: rest, log });
     closers.add(() => agent.close());
     const { cluster, site, node, name } = agent.state.identity;
     const control = await controlServer(socket, {
@@ -90,8 +93,7 @@ async function finishPreflight(state: string, source: UnsealSource, signal: Abor
 }
 
 if (import.meta.main) {
-  const program = new Command('selvedged')
-    .description('keeps this host in the mesh')
+  const program = withServerCertificate(new Command('selvedged').description('keeps this host in the mesh'))
     .option('--config <file>', 'configuration file (YAML); flags win over it')
     .option('--state <dir>', 'state directory, as `selvedge join` made it', DEFAULT_STATE)
     .option('--key-file <file>', `key file that unseals the store (default for a store that is sealed with one: ${DEFAULT_KEY_FILE})`)

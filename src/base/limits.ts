@@ -230,6 +230,9 @@ export const limits = {
   signer_answer_ms_max: 15_000,
   signer_line_bytes_max: 16 * KIB,
   pin_chars_max: 256,
+  certificate_files_look_ms: 10_000,
+  certificate_files_bytes_max: 64 * KIB,
+  certificate_files_certs_max: 8,
   crl_bytes_max: 4 * MIB,
   crl_entries_max: 65_536,
   /** A leaf that was followed by another is accepted for so long after that one was first seen, and so many of a node at once. */

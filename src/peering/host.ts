@@ -9,7 +9,7 @@ import { trafficClassNames } from '../channel/classes.ts';
 import { type RecordedFingerprint, type VerifiedPeer, verifyPeer } from '../identity/verify.ts';
 import { type Judge, judgeWithoutRules } from '../policy/judge.ts';
 import { Dialer } from '../transport/dialer.ts';
-import { type Listener, listen } from '../transport/listener.ts';
+import { type Listener, listen, type ServerCertificate } from '../transport/listener.ts';
 import { listenQuic, QuicTransport } from '../transport/quic.ts';
 import type { Credentials, Session } from '../transport/session.ts';
 import { systemRandom, systemTimers } from '../transport/system.ts';
@@ -33,6 +33,8 @@ export interface HostOptions {
   readonly listen: { readonly host: string; readonly tcpPort: number; readonly udpPort: number | null } | null;
   /** Somebody who dialed has proved to be this peer. */
   readonly onPeer?: (peer: VerifiedPeer) => void;
+  /** What HTTP is shown that does not ask for the cluster's certificate; absent or null: `credentials`. The caller closes it. */
+  readonly server?: ServerCertificate | null;
   readonly onHttp: ((socket: TLSSocket) => void) | null;
   readonly statelessResetKey?: Uint8Array;
   readonly isGoverned: boolean;
@@ -98,11 +100,13 @@ export class Host {
       ...at,
       timers: systemTimers,
       credentials: options.credentials(),
+      ...(options.server ? { httpCredentials: options.server.credentials } : {}),
       onSession: (session) => this.mesh.accept(session),
       onHttp: options.onHttp,
       listenQuic,
       ...(options.statelessResetKey === undefined ? {} : { statelessResetKey: options.statelessResetKey }),
     });
+    options.server?.watch((credentials) => this.#listener?.setHttpCredentials(credentials));
   }
 
   /** `credentials` answers with others from now on: new sessions show them, and the channels that this host dialed move over to such. */
