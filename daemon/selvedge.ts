@@ -7,6 +7,7 @@ import { auditCommand } from './cli/audit.ts';
 import { appCommand } from './cli/app.ts';
 import { callHomeCertCommand } from './cli/call-home-cert.ts';
 import { tokenCommand } from './cli/enroll.ts';
+import { drainCommand, undrainCommand } from './cli/drain.ts';
 import { hostCommand } from './cli/host.ts';
 import { joinCommand, preflightCommand } from './cli/join.ts';
 import { labCommand } from './cli/lab.ts';
@@ -16,7 +17,7 @@ import { renewCommand } from './cli/renew.ts';
 import { storeCommand } from './cli/store.ts';
 import { operatorCommand } from './cli/operator.ts';
 import { platformCommand } from './cli/platform.ts';
-import { exitCodes, printJson, printLine, reportError } from './cli/output.ts';
+import { endWithReader, exitCodes, printJson, printLine, reportError } from './cli/output.ts';
 import { sessionCommand } from './cli/session.ts';
 
 const exitHelp = `
@@ -25,7 +26,7 @@ Examples:
   selvedge COMMAND --help
 
 Exit codes: ${exitCodes.ok} done, ${exitCodes.failed} failed (the code in brackets says why: docs/failure-reasons.md), ${exitCodes.usage} wrong usage,
-${exitCodes.unreachable} no daemon answers, ${exitCodes.interrupted} interrupted.`;
+${exitCodes.unreachable} no daemon answers, ${exitCodes.interrupted} interrupted, ${exitCodes.unread} nobody reads the output any more.`;
 
 async function main(argv: readonly string[]): Promise<number> {
   // For the lab it is a file to write; errors stay for people there.
@@ -45,6 +46,7 @@ async function main(argv: readonly string[]): Promise<number> {
 async function makeProgram([first]: readonly string[]): Promise<Command> {
   const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
+  program.addCommand(drainCommand()).addCommand(undrainCommand());
   program.addCommand(operatorCommand()).addCommand(sessionCommand());
   program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(renewCommand()).addCommand(appCommand());
   program.addCommand(nodeCommand()).addCommand(auditCommand()).addCommand(storeCommand());
@@ -80,4 +82,5 @@ function* everyCommand(command: Command): Generator<Command> {
   for (const child of command.commands) yield* everyCommand(child);
 }
 
+endWithReader();
 process.exitCode = await main(process.argv.slice(2));
