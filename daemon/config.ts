@@ -7,6 +7,7 @@ import type { Command } from 'commander';
 import { type Static, Type } from 'typebox';
 import { scopes } from '../src/api/access.ts';
 import { asSelvedgeError } from '../src/base/errors.ts';
+import { limits } from '../src/base/limits.ts';
 import { jwtAlgorithms } from '../src/identity/jwks.ts';
 import { YamlFile } from '../src/config/yaml-file.ts';
 import { PlatformSettings } from '../src/enroll/platform/settings.ts';
@@ -23,6 +24,19 @@ const shared = {
   port: Type.Optional(Port),
   advertise: Type.Optional(Type.Array(Address, { minItems: 1, maxItems: 8, description: 'a list of 1 to 8 addresses' })),
   governor: Type.Optional(Type.Boolean({ description: 'true or false' })),
+  certificate_file: Type.Optional(Text),
+  certificate_key_file: Type.Optional(Text),
+  insecure_development: Type.Optional(Type.Boolean({ description: 'true or false' })),
+  drain: Type.Optional(
+    Type.Object(
+      {
+        force: Type.Optional(Type.Boolean({ description: 'true or false' })),
+        deadline_s: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.drain_ms_max / 1_000, description: 'seconds, 0 to 86400' })),
+        stop_ms: Type.Optional(Type.Integer({ minimum: 0, maximum: 60_000, description: 'milliseconds, 0 to 60000' })),
+      },
+      { additionalProperties: false, description: 'force, deadline_s, stop_ms' },
+    ),
+  ),
 };
 
 const app = {
@@ -66,6 +80,19 @@ export const TowerConfig = Type.Object(
   },
   { additionalProperties: false },
 );
+
+/** How this host is emptied, as the file says it; what it leaves out is filled in. */
+export function drainSettings({ force = false, deadline_s, stop_ms = limits.drain_stop_ms_default }: DrainConfig = {}): Required<DrainPolicy> {
+  return { force, deadline_ms: deadline_s === undefined ? limits.drain_ms_default : deadline_s * 1_000, stop_ms };
+}
+export type DrainConfig = NonNullable<Static<typeof NodeConfig>['drain']>;
+
+interface DrainPolicy {
+  readonly force: boolean;
+  readonly deadline_ms: number;
+  /** What a daemon that is asked to end takes for it. */
+  readonly stop_ms: number;
+}
 
 type Schema = typeof NodeConfig | typeof TowerConfig;
 

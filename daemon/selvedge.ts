@@ -7,6 +7,7 @@ import { auditCommand } from './cli/audit.ts';
 import { appCommand } from './cli/app.ts';
 import { callHomeCertCommand } from './cli/call-home-cert.ts';
 import { tokenCommand } from './cli/enroll.ts';
+import { drainCommand, undrainCommand } from './cli/drain.ts';
 import { hostCommand } from './cli/host.ts';
 import { joinCommand, preflightCommand } from './cli/join.ts';
 import { labCommand } from './cli/lab.ts';
@@ -45,6 +46,7 @@ async function main(argv: readonly string[]): Promise<number> {
 async function makeProgram([first]: readonly string[]): Promise<Command> {
   const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
+  program.addCommand(drainCommand()).addCommand(undrainCommand());
   program.addCommand(operatorCommand()).addCommand(sessionCommand());
   program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(renewCommand()).addCommand(appCommand());
   program.addCommand(nodeCommand()).addCommand(auditCommand()).addCommand(storeCommand());

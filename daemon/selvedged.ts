@@ -18,24 +18,28 @@ import { keepSecrets } from '../src/native.ts';
 import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
 import { descriptor } from './cli/arguments.ts';
-import { applyConfig, NodeConfig } from './config.ts';
+import { applyConfig, type DrainConfig, drainSettings, NodeConfig } from './config.ts';
+import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
 import { abortOn, Closers, endSoon, isStop, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/node';
 const DEFAULT_PORT = 443;
 
-interface Flags extends UnsealSource, AppConfig {
+interface Flags extends UnsealSource, AppConfig, ServerCertificateFlags {
   readonly state: string;
   readonly listen?: string;
   readonly port: number;
   readonly advertise?: string[];
   readonly governor: boolean;
+  /** Of the configuration file alone. */
+  readonly drain?: DrainConfig;
 }
 
-async function run({ state, listen, port, advertise, governor, ...rest }: Flags): Promise<void> {
+async function run({ state, listen, port, advertise, governor, drain, ...rest }: Flags): Promise<void> {
   keepSecrets();
   const closers = new Closers();
   const log = makeLog();
+  const settings = drainSettings(drain);
   // From the first moment: what was opened so far is closed in any case.
   const stopped = untilStopped();
   try {
@@ -45,7 +49,9 @@ async function run({ state, listen, port, advertise, governor, ...rest }: Flags)
     await refuseIfInUse(socket);
     const unseal = await startKey({ state, source: rest, signal: abortOn(stopped), log });
     const at = listen === undefined ? null : { host: listen, port, advertise: advertise ?? [listen] };
-    const agent = await Agent.start({ state, unseal, listen: at, isGoverned: governor, app: rest, log });
+    const server = await openServerCertificate(rest, log);
+    closers.add(() => server?.close());
+    const agent = await Agent.start({ state, unseal, listen: at, server, isGoverned: governor, app: rest, log });
     closers.add(() => agent.close());
     const { cluster, site, node, name } = agent.state.identity;
     const control = await controlServer(socket, {
@@ -54,11 +60,13 @@ async function run({ state, listen, port, advertise, governor, ...rest }: Flags)
       apps: agent.apps,
       facts: () => ({ ...agent.facts, ...programFacts(agent.listening) }),
       renew: () => agent.renew(),
+      drain: { host: agent.mesh, settings },
     });
     closers.add(() => control.close());
     log('node runs', { cluster, site, node, name, listen: listen ?? null, port: listen === undefined ? null : port });
     const signal = await stopped;
     log('node stops', { signal });
+    await agent.mesh.drain({ deadline_ms: settings.stop_ms, force: true });
   } catch (error) {
     // Asked to end while it waited for somebody who says the key of its store.
     if (!isStop(error)) throw error;
@@ -86,8 +94,7 @@ async function finishPreflight(state: string, source: UnsealSource, signal: Abor
 }
 
 if (import.meta.main) {
-  const program = new Command('selvedged')
-    .description('keeps this host in the mesh')
+  const program = withServerCertificate(new Command('selvedged').description('keeps this host in the mesh'))
     .option('--config <file>', 'configuration file (YAML); flags win over it')
     .option('--state <dir>', 'state directory, as `selvedge join` made it', DEFAULT_STATE)
     .option('--key-file <file>', `key file that unseals the store (default for a store that is sealed with one: ${DEFAULT_KEY_FILE})`)

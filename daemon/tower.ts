@@ -15,6 +15,7 @@ import { loadStoreKey } from '../src/identity/store-key.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl, registerSend } from '../src/node/control-routes.ts';
 import { Host } from '../src/peering/host.ts';
+import type { PeerMesh } from '../src/peering/peer-mesh.ts';
 import { serveEcho } from '../src/services/echo.ts';
 import { serveFiles } from '../src/services/file-receive.ts';
 import { keepSecrets } from '../src/native.ts';
@@ -34,7 +35,8 @@ import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
 import { backup } from './cli/backup.ts';
 import { descriptor } from './cli/arguments.ts';
-import { applyConfig, type LoginConfig, TowerConfig } from './config.ts';
+import { applyConfig, type DrainConfig, drainSettings, type LoginConfig, TowerConfig } from './config.ts';
+import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
 import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/tower';
@@ -54,7 +56,7 @@ interface RestoreFlags extends UnsealSource {
   readonly json?: boolean;
 }
 
-interface RunFlags extends UnsealSource {
+interface RunFlags extends UnsealSource, ServerCertificateFlags {
   readonly state: string;
   readonly listen: string;
   readonly port: number;
@@ -62,6 +64,8 @@ interface RunFlags extends UnsealSource {
   readonly advertise?: string[];
   readonly governor: boolean;
   readonly serviceTokens?: string;
+  /** Of the configuration file alone. */
+  readonly drain?: DrainConfig;
   /** Of the configuration file alone. */
   readonly logins?: readonly LoginConfig[];
   /** From the configuration file alone. */
@@ -102,21 +106,19 @@ async function run(flags: RunFlags): Promise<void> {
   // From the first moment: what was opened so far is closed in any case.
   const stopped = untilStopped();
   try {
-    const tower = await start(flags, closers, log);
+    const { tower, mesh } = await start(flags, closers, log);
     log('tower runs', { cluster: tower.cluster, fingerprint: `sha256:${toHex(tower.rootFingerprint)}`, listen: flags.listen, port: flags.port });
     const signal = await stopped;
     log('tower stops', { signal });
+    await mesh.drain({ deadline_ms: drainSettings(flags.drain).stop_ms, force: true });
   } finally {
     endSoon(log);
     await closers.close();
   }
 }
 
-async function start(
-  { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, ...source }: RunFlags,
-  closers: Closers,
-  log: ReturnType<typeof makeLog>,
-): Promise<Tower> {
+async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof makeLog>): Promise<{ tower: Tower; mesh: PeerMesh }> {
+  const { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, drain, ...source } = flags;
   // Before its key: where no cluster was made, neither is there, and `init` makes both.
   await checkMade(state);
   const unseal = await towerKey(state, source);
@@ -129,6 +131,8 @@ async function start(
   closers.add(() => tower.close());
   // Connections that come before the API is made wait for it; the host ends them if it never is.
   const api = Promise.withResolvers<Api>();
+  const server = await openServerCertificate(flags, log);
+  closers.add(() => server?.close());
   const names = await followNames(tower);
   const host = await Host.start({
     self: { cluster: tower.cluster, site: TOWER_SITE, node: TOWER_ID },
@@ -142,6 +146,7 @@ async function start(
       void tower.renewals
         .seen(identity, fingerprint)
         .catch((error: unknown) => log('renewed certificate not recorded', { node: identity.node, reason: String(error) })),
+    server,
     onHttp: (socket) => void api.promise.then(({ server }) => server.emit('connection', socket)),
     statelessResetKey: resetKey(tower),
     isGoverned: governor,
@@ -171,15 +176,12 @@ async function start(
   const carry = serveCarry({ mesh: host.mesh, timers: systemTimers, log }, tower);
   closers.add(() => carry.close());
 
-  const keeper = new CertificateKeeper({ tower, timers: systemTimers, onRenewed: () => void host.renewed(), log });
+  const keeper = new CertificateKeeper({ tower, timers: systemTimers, onRenewed: () => void host.renewed(), others: () => server?.watched ?? [], log });
   keeper.start();
   closers.add(() => keeper.close());
   const program = programFacts({ host: listen, tcp: port, udp: udpPort });
-  const control = {
-    mesh: host.mesh,
-    timers: systemTimers,
-    facts: () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning, ...program }),
-  };
+  const facts = () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning, ...program });
+  const control = { mesh: host.mesh, timers: systemTimers, facts, drain: { host: host.mesh, settings: drainSettings(drain) } };
   const open = await publicApi(tower, {
     clock: systemClock,
     logins: await openLogins(logins),
@@ -201,7 +203,7 @@ async function start(
     },
   });
   closers.add(() => admin.close());
-  return tower;
+  return { tower, mesh: host.mesh };
 }
 
 /** With their keys read, so that a wrong configuration is told at the start. */
@@ -270,10 +272,11 @@ export function towerCommand(): Command {
     .option('--json', 'print JSON')
     .addHelpText('after', initExamples)
     .action((flags: InitFlags) => init(flags));
-  withUnseal(
+  const run_ = withUnseal(
     command.command('run').description('serve the cluster: API and fabric on one TCP port, QUIC on UDP'),
     'unseals the store, as `init` made or took it',
-  )
+  );
+  withServerCertificate(run_)
     .option('--config <file>', 'configuration file (YAML); flags win over it')
     .option('--listen <address>', 'address to listen on', '::')
     .option('--port <port>', 'TCP port, and UDP port unless --udp-port is given', parsePort, DEFAULT_PORT)

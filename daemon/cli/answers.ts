@@ -77,7 +77,9 @@ export type Channel = ReturnType<typeof channel>;
 export type PlatformHost = ReturnType<typeof platformHost>;
 export type Token = ReturnType<typeof token>;
 
-export const readChannels = whole(shape({ self: facts, channels: list(channel) }));
+const drain = shape({ state: text, flows: number, forced: number, left_ms: maybe(number) });
+export const readDrain = whole(drain);
+export const readChannels = whole(shape({ self: facts, channels: list(channel), drain: maybe(drain) }));
 export const readPeers = whole(shape({ peers: list(shape({ peer: text, name: text, site: text, state: text, remote: maybe(text) })) }));
 export const readPlatformHost = whole(platformHost);
 export const readPlatformHosts = whole(list(platformHost));

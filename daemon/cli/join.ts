@@ -17,6 +17,7 @@ interface TowerFlags {
   readonly tower?: string;
   readonly fingerprint?: string;
   readonly tls: string;
+  readonly insecureDevelopment?: boolean;
   readonly tokenFile?: string;
   readonly name?: string;
   readonly site?: string;
@@ -85,7 +86,12 @@ function withTowerAddress(command: Command): Command {
   return command
     .option('--tower <address>', 'where the tower is: HOST or HOST:PORT')
     .option('--fingerprint <sha256:hex>', "fingerprint of the cluster's root, as `tower init` printed it")
-    .option('--tls <trust>', 'how the end of the connection is known: `root`; behind a proxy that ends TLS `system`, or sha256:HEX of its certificate', 'root');
+    .option(
+      '--tls <trust>',
+      'how the end of the connection is known: `root`; behind a proxy that ends TLS, or where the tower shows a certificate of files: `system`, roots:FILE, or sha256:HEX of it',
+      'root',
+    )
+    .option('--insecure-development', 'a tower at a name without a dot is not verified when it is asked: for development alone');
 }
 
 async function join(flags: JoinFlags): Promise<void> {
@@ -117,12 +123,12 @@ async function join(flags: JoinFlags): Promise<void> {
 type How = Pick<CallHomeRequest, 'tower' | 'fingerprint' | 'tls' | 'cluster' | 'name' | 'site' | 'proof'>;
 
 async function howToJoin(flags: JoinFlags): Promise<How> {
-  const { callHomeBy, tlsOf } = await import('../../src/enroll/preflight.ts');
+  const { callHomeBy, trustOf } = await import('../../src/enroll/preflight.ts');
   if (flags.callHome !== undefined) return await callHomeBy(resolve(flags.callHome), Date.now());
   const tower = address(needed('tower', flags.tower));
   const fingerprint = parseFingerprint(needed('fingerprint', flags.fingerprint));
   const name = flags.name ?? hostname().split('.')[0]?.toLowerCase() ?? '';
-  const rest = { tower, fingerprint, tls: tlsOf(flags.tls), name, ...(flags.site !== undefined && { site: flags.site }) };
+  const rest = { tower, fingerprint, tls: trustOf(tower, flags.tls, flags.insecureDevelopment), name, ...(flags.site !== undefined && { site: flags.site }) };
   if (flags.platform !== undefined && flags.tokenFile !== undefined)
     throw new SelvedgeError('argument_invalid', { name: 'token-file', why: 'either --token-file or --platform says how this host shows who it is' });
   if (flags.platform !== undefined) {
@@ -154,14 +160,25 @@ async function proofOf({ proof, certificate, hostId, cluster = '' }: JoinFlags):
   return x509Maker(identity, { ...(host !== undefined && { host }), ...(isOfTower(identity) && { done: () => unlink(path) }) });
 }
 
-async function prepare({ tower, fingerprint, tls, tokenFile, out, name, site, json }: TowerFlags & { readonly out: string }): Promise<void> {
-  const [{ callPreflight, tlsOf }, { systemTimers }] = await Promise.all([import('../../src/enroll/preflight.ts'), import('../../src/transport/system.ts')]);
+async function prepare({
+  tower,
+  fingerprint,
+  tls,
+  insecureDevelopment,
+  tokenFile,
+  out,
+  name,
+  site,
+  json,
+}: TowerFlags & { readonly out: string }): Promise<void> {
+  const [{ callPreflight, trustOf }, { systemTimers }] = await Promise.all([import('../../src/enroll/preflight.ts'), import('../../src/transport/system.ts')]);
   const file = resolve(out);
+  const at = address(needed('tower', tower));
   const { chain: _chain, ...prepared } = await callPreflight({
     file,
-    tower: address(needed('tower', tower)),
+    tower: at,
     fingerprint: parseFingerprint(needed('fingerprint', fingerprint)),
-    tls: tlsOf(tls),
+    tls: trustOf(at, tls, insecureDevelopment),
     token: await readTokenFile(needed('token-file', tokenFile)),
     ...(name !== undefined && { name }),
     ...(site !== undefined && { site }),

@@ -5,6 +5,7 @@ import { type TrafficClass, trafficClassNames } from '../../src/channel/classes.
 import { type ControlCall, callControl, streamControl } from '../../src/node/control-client.ts';
 import { printAppStatus } from './app-status.ts';
 import { readApp } from './answers-app.ts';
+import { drainInWords } from './drain-words.ts';
 import { type Channel, readChannels, readPeers, readProgress, readSample, readSent, readSummary } from './answers.ts';
 import { duration, integer, remoteOf, socketOf, type TowerFlags, trafficClass, withRemote, withSocket } from './arguments.ts';
 import { exitCodes, formatBytes, formatMs, formatSeconds, printable, printJson, printLine, printTable } from './output.ts';
@@ -35,14 +36,15 @@ export function statusCommand(): Command {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  selvedge status\n  selvedge status --state /var/lib/selvedge/tower --json')
     .action(async (flags: Flags) => {
-      const { self, channels } = readChannels(await callControl(get(flags, '/v1/channels')));
+      const { self, channels, drain } = readChannels(await callControl(get(flags, '/v1/channels')));
       // Only a node has app networks; the tower tells of all of them elsewhere.
       const { app } = self.role === 'node' ? readApp(await callControl(get(flags, '/v1/app'))) : { app: null };
       if (flags.json) {
-        printJson({ self, channels, app });
+        printJson({ self, channels, app, drain });
         return;
       }
       printSelf(self);
+      if (drain !== null && drain.state !== 'none') printLine(drainInWords(drain));
       if (channels.length === 0) printLine('no channels: nobody to talk to yet');
       else printTable(statusHeads, channels.map(statusRow));
       if (app !== null) printAppStatus(app);

@@ -14,6 +14,7 @@ import { limits } from '../base/limits.ts';
 import type { Random } from '../base/seam.ts';
 import { Attached, type Lane, type SessionShape } from './attached.ts';
 import { CONTROL_PRIORITY, classAllowsKind, classRow, type FlowKind, streamPriority, type TrafficClass, trafficClassNames } from './classes.ts';
+import { Draining } from './drain.ts';
 import { Flow, type FlowOwner } from './flow.ts';
 import { FlowIds, type Side } from './flow-ids.ts';
 import { encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead } from './frame-encoder.ts';
@@ -29,8 +30,8 @@ export interface ChannelOptions {
   readonly peer: string;
   readonly random: Random;
   readonly now: number;
-  /** Judges an incoming flow; null allows it. */
-  readonly authorize: (cls: TrafficClass, kind: FlowKind, service: string) => SelvedgeError | null;
+  /** Judges a flow that is opened by this end (`isOwn`) or the other, and once more whenever `judgeFlows` is called; null allows it. */
+  readonly authorize: (cls: TrafficClass, kind: FlowKind, service: string, isOwn: boolean) => SelvedgeError | null;
   /** False leaves the network's queue to itself: for comparison only. */
   readonly isGoverned: boolean;
   /** What the path to this peer carried last time, octets per second. */
@@ -102,6 +103,7 @@ export class Channel implements FlowOwner {
   #carrierLostAt: number | null = null;
   #carrierError: SelvedgeError | null = null;
   #governor: Governor | null = null;
+  readonly draining: Draining;
   #interactive = 0;
   #interactiveUntil = Number.NEGATIVE_INFINITY;
   #rememberedRate: number | undefined;
@@ -113,6 +115,7 @@ export class Channel implements FlowOwner {
     this.self = options.self;
     this.peer = options.peer;
     this.#ids = new FlowIds(options.side);
+    this.draining = new Draining(options.self, options.peer);
     this.#rememberedRate = options.rememberedRate;
     this.#now = options.now;
   }
@@ -164,6 +167,30 @@ export class Channel implements FlowOwner {
   move(cause: Cause, error: SelvedgeError | null = null): void {
     const state = this.#states.move(cause);
     this.#events.push({ type: 'state', state, error });
+    if (cause === 'authorized') this.#drainingChanged();
+  }
+
+  /** This end takes no new flows but essential ones; `deadline`: when what is left may be ended. Again with another, it moves. */
+  drain(deadline: number): void {
+    this.draining.begin(deadline);
+    this.#drainingChanged();
+  }
+
+  undrain(): void {
+    this.draining.end();
+    this.#drainingChanged();
+  }
+
+  /** What the peer said of itself: in its hello, in a heartbeat, or because that has changed. */
+  peerDrains(isDraining: boolean): void {
+    if (this.draining.heard(isDraining)) this.#drainingChanged();
+  }
+
+  /** The state follows, once the channel is established. */
+  #drainingChanged(): void {
+    this.#hasNewWork = true;
+    const cause = this.draining.isAny ? 'drain' : 'undrain';
+    if (this.#states.allows(cause)) this.move(cause);
   }
 
   /** Ends with a failure (spec 13.1), from any state that has not ended. */
@@ -224,6 +251,7 @@ export class Channel implements FlowOwner {
     this.#carrierLostAt = null;
     this.#carrierError = null;
     this.#openedWhileSuspended = 0;
+    this.draining.sessionReplaced();
     this.#releaseGovernor();
     for (const flow of this.#flows.values()) {
       if (flow.knownSince === null) flow.mustOpen = true;
@@ -383,6 +411,9 @@ export class Channel implements FlowOwner {
         return this.#onResume(attached, frame.entries, frame.more);
       case 'heartbeat':
         return this.#onHeartbeat(attached, frame);
+      case 'drain':
+        if (attached === this.#current) this.peerDrains(frame.draining);
+        return;
       case 'echo': {
         const rtt = (((stampOf(this.#now) - frame.stamp_us) >>> 0) - frame.held_us) / 1000;
         return attached.liveness.echo(frame.sequence, rtt);
@@ -397,10 +428,10 @@ export class Channel implements FlowOwner {
     if (!this.#ids.admit(id)) return;
     const flow = new Flow(this, id, cls, kind, service, false);
     flow.knownSince = attached.key;
-    const refusal = this.#judge(flow);
+    const refusal = this.#judge(flow, 'peer');
     if (refusal) {
       this.#remember(flow, 'reset', 0);
-      this.#refuse(id, refusal.code, refusal.message);
+      this.#refuse(id, refusal.code, whyOf(refusal));
       return;
     }
     this.#flows.set(id, flow);
@@ -414,14 +445,23 @@ export class Channel implements FlowOwner {
     return isHasty ? new SelvedgeError('limit_reached', { limit: 'flows_per_channel_max', max: limits.flows_per_channel_max }) : null;
   }
 
-  #judge(flow: Pick<Flow, 'class' | 'kind' | 'service'>): SelvedgeError | null {
+  #judge(flow: Pick<Flow, 'class' | 'kind' | 'service'>, opener: 'self' | 'peer'): SelvedgeError | null {
     if (this.#flows.size >= limits.flows_per_channel_max)
       return new SelvedgeError('limit_reached', { limit: 'flows_per_channel_max', max: limits.flows_per_channel_max });
-    if (this.state === 'draining') return new SelvedgeError('peer_draining', { peer: this.self });
+    const objection = this.draining.objection(flow.class, opener);
+    if (objection !== null) return objection;
     if (flow.kind === 'latest' && this.#countLatest() >= limits.latest_flows_per_channel_max)
       return new SelvedgeError('limit_reached', { limit: 'latest_flows_per_channel_max', max: limits.latest_flows_per_channel_max });
     if (!classAllowsKind(flow.class, flow.kind)) return new SelvedgeError('flow_refused', { why: `class ${flow.class} has no flows of kind ${flow.kind}` });
-    return this.#options.authorize(flow.class, flow.kind, flow.service);
+    return this.#options.authorize(flow.class, flow.kind, flow.service, opener === 'self');
+  }
+
+  /** What is allowed has changed: flows that are not any more end with the reason, at both ends; the others notice nothing. */
+  judgeFlows(): void {
+    for (const flow of [...this.#flows.values()]) {
+      const refusal = this.#options.authorize(flow.class, flow.kind, flow.service, flow.isOwn);
+      if (refusal !== null) this.flowReset(flow, refusal.code, whyOf(refusal));
+    }
   }
 
   #countLatest(): number {
@@ -461,6 +501,7 @@ export class Channel implements FlowOwner {
   #onHeartbeat(attached: Attached, frame: HeartbeatFrame): void {
     if (frame.from !== this.peer || frame.to !== this.self || !equalBytes(frame.channel, this.id))
       throw new SelvedgeError('frame_invalid', { why: 'heartbeat of another channel' });
+    if (attached === this.#current) this.peerDrains(frame.draining);
     attached.echo = { sequence: frame.sequence, stamp_us: frame.stamp_us, at: this.#now };
   }
 
@@ -530,7 +571,7 @@ export class Channel implements FlowOwner {
   open(cls: TrafficClass, kind: FlowKind, service: string): Flow {
     if (!this.#states.isCarrying || this.state === 'closing') throw new SelvedgeError('not_connected', { peer: this.peer, why: `channel is ${this.state}` });
     if (!fitsService(service)) throw new SelvedgeError('argument_invalid', { name: 'service', why: `longer than ${limits.service_name_bytes_max} octets` });
-    const refusal = this.#judge({ class: cls, kind, service }) ?? this.#judgeHaste();
+    const refusal = this.#judge({ class: cls, kind, service }, 'self') ?? this.#judgeHaste();
     if (refusal) throw refusal;
     const flow = new Flow(this, this.#ids.next(), cls, kind, service, true);
     if (this.#current === null) this.#openedWhileSuspended++;
@@ -657,6 +698,8 @@ export class Channel implements FlowOwner {
       if (queued === attached.heartbeat) attached.heartbeat = null;
       return queued;
     }
+    const word = this.draining.takeWord(now);
+    if (word) return word;
     if (attached.echo) {
       const { sequence, stamp_us, at } = attached.echo;
       attached.echo = null;
@@ -848,7 +891,7 @@ export class Channel implements FlowOwner {
       jitter_us: Math.round(liveness.jitter_ms * 1000),
       loss_ppm: Math.round(liveness.loss_part * 1e6),
       health: 0,
-      draining: this.state === 'draining',
+      draining: this.draining.isOwn,
       configVersion: 0,
       routeEpoch: 0,
     });
@@ -863,6 +906,11 @@ export class Channel implements FlowOwner {
     const used = new Set([...this.#flows.values()].map((flow) => flow.class));
     return trafficClassNames.filter((name) => used.has(name));
   }
+}
+
+/** The reason without the words that its code stands for: whoever is told the code has those. */
+function whyOf({ facts, message }: SelvedgeError): string {
+  return typeof facts.why === 'string' ? facts.why : message;
 }
 
 function fitsService(service: string): boolean {

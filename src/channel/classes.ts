@@ -15,6 +15,8 @@ export interface ClassRow {
   readonly bulk: boolean;
   /** A person waits for it: while such a flow is open (and shortly after), the governor is on. */
   readonly interactive: boolean;
+  /** Keeps the mesh together: begins also while an end drains. */
+  readonly essential?: boolean;
   /** Its sender holds back by itself what would be late: the receiver's credit is only about memory, and as wide as a long path needs from the first acknowledgement on. */
   readonly wide?: boolean;
   readonly kinds: readonly FlowKind[];
@@ -23,10 +25,10 @@ export interface ClassRow {
 const reliable = ['stream', 'messages'] as const;
 
 export const trafficClasses = {
-  fabric_control: { wire: 0, tier: 0, weight: 1, bulk: false, interactive: false, kinds: reliable },
+  fabric_control: { wire: 0, tier: 0, weight: 1, bulk: false, interactive: false, essential: true, kinds: reliable },
   input: { wire: 5, tier: 0, weight: 1, bulk: false, interactive: true, kinds: reliable },
-  route_control: { wire: 1, tier: 1, weight: 1, bulk: false, interactive: false, kinds: reliable },
-  health: { wire: 2, tier: 1, weight: 1, bulk: false, interactive: false, kinds: reliable },
+  route_control: { wire: 1, tier: 1, weight: 1, bulk: false, interactive: false, essential: true, kinds: reliable },
+  health: { wire: 2, tier: 1, weight: 1, bulk: false, interactive: false, essential: true, kinds: reliable },
   render: { wire: 4, tier: 2, weight: 32, bulk: false, interactive: true, kinds: ['latest', 'stream', 'messages'] },
   clipboard: { wire: 6, tier: 2, weight: 16, bulk: false, interactive: false, kinds: reliable },
   telemetry: { wire: 3, tier: 2, weight: 8, bulk: false, interactive: false, kinds: reliable },

@@ -237,7 +237,8 @@ function parseWhole(view: Uint8Array, whole: boolean, parse: (reader: ByteReader
 export function decodeControl(type: number, body: Uint8Array): ControlFrame | null {
   const reader = new ByteReader(body);
   const frame = readControl(type, reader);
-  if (frame !== null) reader.end();
+  // Behind the fields of an extension's frame, a newer end may have more.
+  if (frame !== null && type < EXTENSION_TYPE_MIN) reader.end();
   return frame;
 }
 
@@ -253,6 +254,8 @@ function readControl(type: number, reader: ByteReader): ControlFrame | null {
       return readResume(reader);
     case frameTypes.heartbeat:
       return { type: 'heartbeat', ...readHeartbeat(reader) };
+    case frameTypes.drain:
+      return { type: 'drain', draining: reader.u8() === 1, left_ms: reader.varint() };
     case frameTypes.echo:
       return { type: 'echo', sequence: reader.varint(), stamp_us: reader.u32(), held_us: reader.u32() };
     case frameTypes.report:

@@ -93,6 +93,9 @@ export function encodeControl(frame: ControlFrame): Uint8Array {
         .u8(frame.draining ? 1 : 0);
       body.varint(frame.configVersion).varint(frame.routeEpoch);
       break;
+    case 'drain':
+      body.u8(frame.draining ? 1 : 0).varint(frame.left_ms);
+      break;
     case 'echo':
       body.varint(frame.sequence).u32(frame.stamp_us).u32(frame.held_us);
       break;

@@ -18,6 +18,7 @@ export const frameTypes = {
   report: 10,
   latest: 11,
   datagram: 12,
+  drain: 64,
 } as const;
 
 export interface DataHead {
@@ -67,6 +68,13 @@ export interface HeartbeatFrame {
   readonly routeEpoch: number;
 }
 
+/** This end drains, or no longer: docs/wire-format.md, Draining. */
+export interface DrainFrame {
+  readonly draining: boolean;
+  /** Until what is left may be ended. */
+  readonly left_ms: number;
+}
+
 /** The governor's acknowledgement (governor.ts): all u32 are microseconds or octets modulo 2^32 unless said otherwise. */
 export interface ReportFrame {
   /** Octets of stamped frames received in all on this session. */
@@ -90,6 +98,7 @@ export type ControlFrame =
   | { readonly type: 'reset'; readonly flow: number; readonly code: ErrorCode; readonly reason: string }
   | { readonly type: 'resume'; readonly more: boolean; readonly entries: readonly ResumeEntry[] }
   | ({ readonly type: 'heartbeat' } & HeartbeatFrame)
+  | ({ readonly type: 'drain' } & DrainFrame)
   | { readonly type: 'echo'; readonly sequence: number; readonly stamp_us: number; readonly held_us: number }
   | ({ readonly type: 'report' } & ReportFrame);
 

@@ -33,6 +33,7 @@ export type Cause =
   | 'degrade'
   | 'restore'
   | 'drain'
+  | 'undrain'
   | 'close'
   | 'closed'
   | 'failure';
@@ -47,7 +48,7 @@ export const transitions: Record<ChannelState, Partial<Record<Cause, ChannelStat
   established: { revalidate: 'revalidating', degrade: 'degraded', drain: 'draining', close: 'closing', failure: 'failed' },
   revalidating: { revalidated: 'established', degrade: 'degraded', drain: 'draining', close: 'closing', failure: 'failed' },
   degraded: { restore: 'established', revalidate: 'revalidating', drain: 'draining', close: 'closing', failure: 'failed' },
-  draining: { close: 'closing', failure: 'failed' },
+  draining: { undrain: 'established', close: 'closing', failure: 'failed' },
   closing: { closed: 'closed', failure: 'failed' },
   closed: {},
   failed: {},

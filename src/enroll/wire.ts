@@ -135,6 +135,8 @@ export const SnapshotSchema = closed({
     }),
     { maxItems: limits.site_nodes_max },
   ),
+  /** Nodes that would be among its peers, were they not revoked or disabled: the ones of which that was said last. */
+  gone: Type.Optional(Type.Array(closed({ id: NodeId, site: Label, why: Type.Enum(['revoked', 'disabled']) }), { maxItems: limits.snapshot_gone_max })),
   trust: TrustSchema,
   app: Type.Optional(AppSchema),
   /** Absent where none concerns the node. */

@@ -16,6 +16,7 @@ import type { Mesh } from '../peering/mesh.ts';
 import { sendFile } from '../services/file-send.ts';
 import { ping } from '../services/ping.ts';
 import type { Timers } from '../transport/system.ts';
+import { type DrainControl, registerDrain } from './drain-routes.ts';
 import { streamLines } from './stream-lines.ts';
 
 export interface Control {
@@ -23,6 +24,8 @@ export interface Control {
   readonly timers: Timers;
   /** Who this daemon is; safe to show. */
   readonly facts: () => Readonly<Record<string, string | number | boolean | null>>;
+  /** Where this host can be drained. */
+  readonly drain?: DrainControl;
 }
 
 const strict = { additionalProperties: false };
@@ -50,9 +53,10 @@ const SendBody = Type.Object(
   strict,
 );
 
-export function registerControl(scope: FastifyInstance, { mesh, timers, facts }: Control): void {
+export function registerControl(scope: FastifyInstance, { mesh, timers, facts, drain }: Control): void {
   const api = scope.withTypeProvider<TypeBoxTypeProvider>();
-  api.get('/v1/channels', management, async () => ({ self: facts(), channels: mesh.status() }));
+  if (drain) registerDrain(scope, drain, timers);
+  api.get('/v1/channels', management, async () => ({ self: facts(), channels: mesh.status(), drain: drain?.host.drainStatus ?? null }));
   api.get('/v1/peers', management, async () => ({ peers: mesh.status().map(({ peer, name, site, state, remote }) => ({ peer, name, site, state, remote })) }));
   api.post('/v1/ping', { ...management, schema: { body: PingBody } }, (request, reply) => {
     const { node, class: cls = 'input', count = null, interval_ms = 1_000, size_bytes = 64 } = request.body;

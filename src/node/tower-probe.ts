@@ -8,9 +8,7 @@ import { isIP } from 'node:net';
 import { asSelvedgeError } from '../base/errors.ts';
 import type { Clock } from '../base/seam.ts';
 import type { Endpoint } from '../enroll/wire.ts';
-import { issueRoot } from '../identity/ca.ts';
-import { generateKeyPair } from '../identity/keys.ts';
-import { localSigner } from '../identity/signer.ts';
+import { selfSigned } from '../identity/self-signed.ts';
 import { QuicTransport } from '../transport/quic.ts';
 import type { Credentials, Transport } from '../transport/session.ts';
 import { systemClock, systemRandom } from '../transport/system.ts';
@@ -26,7 +24,7 @@ export interface Reach {
 
 /** Both ways at once; each ends within `wait_ms`. */
 export async function probeTower({ host, tcp, udp }: Endpoint, wait_ms: number): Promise<{ readonly quic: Reach; readonly tcp: Reach }> {
-  const credentials = await throwaway();
+  const credentials = await selfSigned('netcheck', { now_ms: systemClock.wall(), random: systemRandom });
   await using quic = new ClosingQuic();
   const skipped: Reach = { passes: false, ms: null, code: 'unsupported', why: 'the tower does not offer it' };
   const [overUdp, overTcp] = await Promise.all([
@@ -60,12 +58,6 @@ export async function clockDifference_s({ host, tcp }: Endpoint, clock: Pick<Clo
   } finally {
     outgoing.on('error', () => undefined).destroy();
   }
-}
-
-async function throwaway(): Promise<Credentials> {
-  const { privateKey } = generateKeyPair();
-  const root = await issueRoot({ cluster: 'netcheck', signer: localSigner(privateKey), now_ms: systemClock.wall(), random: systemRandom });
-  return { chain: [root], key: privateKey };
 }
 
 /** A session that is never approved carries nothing; that it came about is the answer. */

@@ -7,12 +7,11 @@ import { type TrafficClass, trafficClassNames } from '../channel/classes.ts';
 import type { Hello, HelloMode } from '../channel/hello.ts';
 import { CHANNEL_ID_BYTES, CHANNEL_SECRET_BYTES, PROTOCOL_VERSION } from '../channel/hello.ts';
 import type { VerifiedPeer } from '../identity/verify.ts';
-import { authorizeFlow } from '../policy/authorize.ts';
 import type { ChannelState } from '../channel/states.ts';
 import { Carrier } from '../transport/carrier.ts';
 import type { Relay } from '../transport/greeting.ts';
 import type { Session } from '../transport/session.ts';
-import type { MeshContext } from './context.ts';
+import type { RoomContext } from './context.ts';
 import type { ChannelStatus, FlowHandle } from './mesh.ts';
 
 const DAY_MS = 86_400_000;
@@ -38,10 +37,10 @@ export class PeerChannel {
   #offered: readonly TrafficClass[] = trafficClassNames;
   /** What the peer showed for the session in use. */
   #chain: readonly Uint8Array[] = [];
-  readonly #context: MeshContext;
+  readonly #context: RoomContext;
   #cancelRevalidation: () => void = () => {};
 
-  constructor(context: MeshContext, side: 'dialer' | 'acceptor', identity: NodeIdentity, owner: PeerChannelOwner, rememberedRate?: number) {
+  constructor(context: RoomContext, side: 'dialer' | 'acceptor', identity: NodeIdentity, owner: PeerChannelOwner, rememberedRate?: number) {
     this.identity = identity;
     this.#context = context;
     this.channel = new Channel({
@@ -52,8 +51,11 @@ export class PeerChannel {
       now: context.timers.clock.now(),
       isGoverned: context.isGoverned,
       ...(rememberedRate === undefined ? {} : { rememberedRate }),
-      authorize: (cls, _kind, service) => authorizeFlow({ opener: identity, acceptor: context.self, class: cls, service, classes: this.#offered }),
+      authorize: (cls, _kind, service, isOwn) =>
+        context.policy.flow(identity, { opener: isOwn ? 'self' : 'peer', class: cls, service, offered: this.#offered }),
     });
+    const drainsUntil = context.drainsUntil();
+    if (drainsUntil !== null) this.channel.drain(drainsUntil);
     this.carrier = new Carrier(this.channel, context.timers, {
       flow: (flow) => owner.flow(flow),
       suspect: (isSuspect) => owner.suspect(this, isSuspect),
@@ -70,7 +72,7 @@ export class PeerChannel {
   }
 
   /** The hello of a session that shall carry this channel. */
-  hello(context: MeshContext, mode: HelloMode): Hello {
+  hello(context: RoomContext, mode: HelloMode): Hello {
     const versions = context.versions();
     return {
       version: PROTOCOL_VERSION,
@@ -85,7 +87,7 @@ export class PeerChannel {
       directoryVersion: versions.directory,
       trustVersion: versions.trust,
       routeEpoch: 0,
-      draining: false,
+      draining: this.channel.draining.isOwn,
     };
   }
 
@@ -95,19 +97,23 @@ export class PeerChannel {
     this.channel.secret = new Uint8Array(ids.secret);
     this.#offered = offered.classes;
     this.channel.move('authorized');
+    this.channel.peerDrains(offered.draining);
     this.#revalidateLater();
     this.carry(session, relay, 'new', verified, why);
   }
 
-  /** Whether the peer would be let in now (spec 9.1): by time, and whenever what is known changes. If not, the channel fails with the reason. */
+  /** Whether the peer would be let in now (spec 9.1), and then each flow: by time, and whenever what is known changes. If not, the channel fails with the reason. */
   revalidate(): void {
     const { state, hasEnded, side } = this.channel;
     if (hasEnded || !carries.has(state)) return;
     const isMoving = state === 'established' || state === 'degraded';
     if (isMoving) this.channel.move('revalidate');
     try {
+      const objection = this.#context.policy.channel(this.identity);
+      if (objection !== null) throw objection;
       this.#context.judgeAgain(this.identity, this.#chain, side === 'dialer' ? 'server' : 'client');
       if (isMoving) this.channel.move('revalidated');
+      this.carrier.judgeFlows();
     } catch (error) {
       const refusal = asSelvedgeError(error, 'certificate_invalid', { peer: this.identity.node });
       this.#context.log('channel revalidation failed', { peer: this.#context.nameOf(this.identity.node), code: refusal.code, reason: refusal.message });
@@ -131,6 +137,17 @@ export class PeerChannel {
     this.why = why;
     this.attached++;
     this.carrier.attach(session, relay, mode);
+  }
+
+  /** This host drains; `deadline`: when what is left may be ended. */
+  drain(deadline: number): void {
+    this.channel.drain(deadline);
+    this.carrier.schedulePump();
+  }
+
+  undrain(): void {
+    this.channel.undrain();
+    this.carrier.schedulePump();
   }
 
   close(code: ErrorCode, why: string): void {

@@ -8,7 +8,7 @@ import { Backoff } from '../channel/backoff.ts';
 import type { HelloMode } from '../channel/hello.ts';
 import type { Dialed } from '../transport/dialer.ts';
 import { greet } from '../transport/greeting.ts';
-import type { MeshContext } from './context.ts';
+import type { RoomContext } from './context.ts';
 import type { Candidate, FlowHandle } from './mesh.ts';
 import { checkHello, PeerChannel, type PeerChannelOwner } from './peer-channel.ts';
 import { Refresh } from './refresh.ts';
@@ -19,7 +19,7 @@ const NOT_NEEDED = new SelvedgeError('session_closed', { why: 'no longer needed'
 const SETTLED_MS = 10_000;
 
 export class PeerLink implements PeerChannelOwner {
-  readonly #context: MeshContext;
+  readonly #context: RoomContext;
   #candidate: Candidate;
   readonly #onFlow: (flow: FlowHandle, from: PeerChannel) => void;
   readonly #backoff: Backoff;
@@ -33,7 +33,7 @@ export class PeerLink implements PeerChannelOwner {
   readonly #refresh: Refresh;
   #isClosed = false;
 
-  constructor(context: MeshContext, candidate: Candidate, onFlow: (flow: FlowHandle, from: PeerChannel) => void) {
+  constructor(context: RoomContext, candidate: Candidate, onFlow: (flow: FlowHandle, from: PeerChannel) => void) {
     this.#context = context;
     this.#candidate = candidate;
     this.#onFlow = onFlow;
@@ -59,6 +59,11 @@ export class PeerLink implements PeerChannelOwner {
 
   start(): void {
     this.#redial();
+  }
+
+  /** What kept it from dialing is over: the wait is not sat out. */
+  hurry(): void {
+    if (this.#cancelWait !== null && this.#needsSession) this.#redial();
   }
 
   /** The directory changed: the next dial uses the new addresses. */
@@ -212,6 +217,8 @@ export class PeerLink implements PeerChannelOwner {
   #checkAccept(accept: Parameters<typeof checkHello>[0], dialed: Dialed): void {
     try {
       checkHello(accept, dialed.peer);
+      const objection = this.#context.policy.channel(this.#candidate.identity);
+      if (objection !== null) throw objection;
       this.#context.judgeAgain(this.#candidate.identity, dialed.session.peerChain, 'server');
     } catch (error) {
       const refusal = asSelvedgeError(error, 'wrong_node');

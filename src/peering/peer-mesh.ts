@@ -1,19 +1,20 @@
 /** The channel table of this host: candidates it should have channels with, channels that others opened, and the services behind them. */
 import { asSelvedgeError, type ErrorCode, SelvedgeError } from '../base/errors.ts';
-import { equalBytes, type NodeIdentity } from '../base/ids.ts';
+import { equalBytes, type NodeIdentity, TOWER_ID } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { FlowKind, TrafficClass } from '../channel/classes.ts';
 import { CHANNEL_ID_BYTES, CHANNEL_SECRET_BYTES, type Hello } from '../channel/hello.ts';
 import type { VerifiedPeer } from '../identity/verify.ts';
 import { hearHello } from '../transport/greeting.ts';
 import type { Session } from '../transport/session.ts';
-import type { MeshContext } from './context.ts';
+import type { MeshContext, RoomContext } from './context.ts';
+import { type Drainable, type DrainRequest, type DrainStatus, HostDrain } from './drain.ts';
 import type { Candidate, ChannelStatus, FlowHandle, Mesh } from './mesh.ts';
 import { checkHello, PeerChannel, type PeerChannelOwner } from './peer-channel.ts';
 import { PeerLink } from './peer-link.ts';
 
-export class PeerMesh implements Mesh, PeerChannelOwner {
-  readonly #context: MeshContext;
+export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
+  readonly #context: RoomContext;
   readonly #links = new Map<string, PeerLink>();
   /** Channels that the peer dialed, by node. */
   readonly #accepted = new Map<string, PeerChannel>();
@@ -21,10 +22,41 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
   readonly #greeting = new Map<Session, string>();
   readonly #services = new Map<string, (flow: FlowHandle) => void>();
   readonly #refusals = new Map<ErrorCode, number>();
+  readonly #drain: HostDrain;
   #isClosed = false;
 
   constructor(context: MeshContext) {
-    this.#context = context;
+    this.#context = { ...context, mayBegin: (peer) => this.#objection(peer) ?? context.mayBegin(peer), drainsUntil: () => this.#drain.deadline };
+    const { timers, log, onChange } = context;
+    this.#drain = new HostDrain({ self: context.self.node, timers, log, onChange, channels: () => this.#channels() });
+  }
+
+  *#channels(): Generator<PeerChannel> {
+    for (const { channel } of this.#links.values()) if (channel?.isUsable) yield channel;
+    yield* this.#accepted.values();
+  }
+
+  // ---- draining
+
+  drain(request: DrainRequest): Promise<DrainStatus> {
+    this.#drain.begin(request);
+    return this.#drain.settled();
+  }
+
+  undrain(): void {
+    this.#drain.end();
+    for (const link of this.#links.values()) link.hurry();
+  }
+
+  get drainStatus(): DrainStatus {
+    return this.#drain.status;
+  }
+
+  /** While this host drains, only channels with a tower begin: what keeps the mesh together goes over them. */
+  #objection({ node }: NodeIdentity): SelvedgeError | null {
+    const { self } = this.#context;
+    const isEssential = node === TOWER_ID || self.node === TOWER_ID;
+    return this.#drain.isDraining && !isEssential ? new SelvedgeError('peer_draining', { peer: self.node }) : null;
   }
 
   /** The candidates of the directory now: new ones are dialed, those that are gone are closed. */
@@ -57,8 +89,7 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
 
   /** What is known of these peers (of all, unless told) has changed: their channels are judged again. */
   revalidate(concerns: (peer: NodeIdentity) => boolean = () => true): void {
-    const dialed = [...this.#links.values()].flatMap(({ channel }) => channel ?? []);
-    for (const channel of [...dialed, ...this.#accepted.values()]) if (concerns(channel.identity)) channel.revalidate();
+    for (const channel of [...this.#channels()]) if (concerns(channel.identity)) channel.revalidate();
   }
 
   /** Accepted sessions that were refused, by code. */
@@ -216,6 +247,7 @@ export class PeerMesh implements Mesh, PeerChannelOwner {
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#drain.close();
     for (const link of this.#links.values()) link.close('shutting_down', 'the daemon stops');
     for (const channel of [...this.#accepted.values()]) channel.close('shutting_down', 'the daemon stops');
     for (const session of [...this.#greeting.keys()]) session.close('shutting_down', 'the daemon stops');

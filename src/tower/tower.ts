@@ -287,7 +287,7 @@ export class Tower {
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(id, view);
-    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, boots, trust: this.#trust, app, rules });
+    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, nodes: siteNodes, boots, trust: this.#trust, app, rules });
   }
 
   async nodes(): Promise<readonly NodeRow[]> {

@@ -7,6 +7,7 @@ import t from 'tap';
 import { appCommand } from '../../daemon/cli/app.ts';
 import { callHomeCertCommand } from '../../daemon/cli/call-home-cert.ts';
 import { tokenCommand } from '../../daemon/cli/enroll.ts';
+import { drainCommand, undrainCommand } from '../../daemon/cli/drain.ts';
 import { hostCommand } from '../../daemon/cli/host.ts';
 import { joinCommand, preflightCommand } from '../../daemon/cli/join.ts';
 import { platformCommand } from '../../daemon/cli/platform.ts';
@@ -73,6 +74,8 @@ t.test('docs/cli.md tells, where it tells of a command, each of its options, and
     towerCommand(),
     netcheckCommand(),
     renewCommand(),
+    drainCommand(),
+    undrainCommand(),
   )) {
     const name = new RegExp(`\`selvedge ${nameOf(command)}[ \`]`);
     // The head of a section holds for all its commands; then each has what follows the paragraph that begins with it.

@@ -16,6 +16,7 @@ const causes: readonly Cause[] = [
   'degrade',
   'restore',
   'drain',
+  'undrain',
   'close',
   'closed',
   'failure',
@@ -86,7 +87,7 @@ t.test('a draining channel refuses new flows of both ends, and lets the open one
   pair.attach('new');
   const flow = pair.a.open('clipboard', 'stream', 'x');
   pair.world.run(100);
-  pair.b.do((channel) => channel.move('drain'));
+  pair.b.do((channel) => channel.drain(pair.world.now + 1_000));
   t.throws(() => pair.b.channel.open('input', 'stream', 'y'), { code: 'peer_draining' });
   const refused = pair.a.open('input', 'stream', 'z');
   pair.a.do(() => flow.write(Uint8Array.of(1, 2, 3)));
