@@ -64,7 +64,11 @@ export function operatorRoutes(api: Api, { operators }: TowerAccess): void {
     return { operator: operatorJson(row), chain: [...chain], root };
   });
   const Renew = Type.Object({ csr: CsrText }, { additionalProperties: false });
-  const renewed = { body: Renew, response: { 200: Redeemed, ...errors }, summary: 'another certificate, for the operator whose certificate the connection shows' };
+  const renewed = {
+    body: Renew,
+    response: { 200: Redeemed, ...errors },
+    summary: 'another certificate, for the operator whose certificate the connection shows',
+  };
   api.post('/v1/operators/current/renew', { ...anyScope, schema: renewed }, async ({ body, caller }) => {
     // A token that leaked is worth its hours, and never a year.
     if (caller.operator === undefined || caller.session !== undefined)

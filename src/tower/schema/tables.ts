@@ -10,7 +10,14 @@ import type { UnsealTables } from './unseal.ts';
 
 /** Of several migrations that name one table, all its columns. */
 export type Tables = Joined<
-  Omit<FirstTables, 'tokens' | 'enrollments'> & AppNetworkTables & ResourceTables & GrantTables & AccessTables & UnsealTables & LeafRenewalTables & OperatorRenewalTables
+  Omit<FirstTables, 'tokens' | 'enrollments'> &
+    AppNetworkTables &
+    ResourceTables &
+    GrantTables &
+    AccessTables &
+    UnsealTables &
+    LeafRenewalTables &
+    OperatorRenewalTables
 >;
 
 type Joined<Parts> = { [Table in keyof Parts]: { [Column in keyof Parts[Table]]: Parts[Table][Column] } };

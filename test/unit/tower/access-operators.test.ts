@@ -190,7 +190,11 @@ t.test('an operator that was revoked, or whose certificate has ended, renews not
   await tower.access.operators.revoke(ada.id, 'local');
   t.match(await renew(ada), { status: 403, body: { code: 'certificate_revoked' } });
   const renewed = { chain: chain.map((one) => new Uint8Array(Buffer.from(one, 'base64'))), key: privateKey };
-  t.match(await ask({ path: '/v1/self', credentials: renewed }), { status: 403, body: { code: 'certificate_revoked' } }, 'what it was given and never showed ends too');
+  t.match(
+    await ask({ path: '/v1/self', credentials: renewed }),
+    { status: 403, body: { code: 'certificate_revoked' } },
+    'what it was given and never showed ends too',
+  );
   clock.offset_ms = 366 * DAY_MS;
   t.match(await renew(eve), { status: 403, body: { code: 'certificate_invalid' } });
 });
