@@ -13,6 +13,7 @@ import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../s
 import { Agent } from '../src/node/agent.ts';
 import type { AppConfig } from '../src/node/app.ts';
 import { controlServer } from '../src/node/control-server.ts';
+import { nodeExplainer } from '../src/node/policy-route.ts';
 import { keepSecrets } from '../src/native.ts';
 import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
@@ -55,6 +56,7 @@ async function run({ state, listen, port, advertise, governor, drain, ...rest }:
       timers: systemTimers,
       apps: agent.apps,
       facts: () => agent.facts,
+      explain: nodeExplainer(() => agent.state.snapshot),
       renew: () => agent.renew(),
       drain: { host: agent.mesh, settings },
     });

@@ -13,6 +13,8 @@ import { JwtIssuer } from '../src/identity/jwt.ts';
 import { loadStoreKey } from '../src/identity/store-key.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl, registerSend } from '../src/node/control-routes.ts';
+import { type Explainer, registerExplain } from '../src/node/policy-route.ts';
+import { TowerPolicy } from '../src/tower/tower-policy.ts';
 import { Host } from '../src/peering/host.ts';
 import type { PeerMesh } from '../src/peering/peer-mesh.ts';
 import { serveEcho } from '../src/services/echo.ts';
@@ -133,11 +135,13 @@ async function start(
   // Connections that come before the API is made wait for it; the host ends them if it never is.
   const api = Promise.withResolvers<Api>();
   const names = await followNames(tower);
+  const policy = await TowerPolicy.open(tower);
   const host = await Host.start({
     self: { cluster: tower.cluster, site: TOWER_SITE, node: TOWER_ID },
     credentials: () => tower.credentials,
     roots: () => tower.roots,
     recordedFingerprint: tower.recordedFingerprint,
+    policy: policy.judge,
     versions: () => ({ directory: 0, trust: 1 }),
     nameOf: (node) => names.get(node) ?? node,
     listen: { host: listen, tcpPort: port, udpPort },
@@ -152,8 +156,18 @@ async function start(
     onChange: () => undefined,
   });
   closers.add(() => host.close());
-  tower.onChange(({ everybody = false, site, nodes }) => host.mesh.revalidate((peer) => everybody || peer.site === site || nodes.includes(peer.node)));
-  closers.add(tower.onRevoked((node) => host.mesh.revalidate((peer) => peer.node === node)));
+  closers.add(
+    tower.onRevoked((node) => {
+      policy.nodesChanged();
+      host.mesh.revalidate((peer) => peer.node === node);
+    }),
+  );
+  tower.onChange(({ everybody = false, site, nodes }) => {
+    void policy
+      .refresh()
+      .then(() => host.mesh.revalidate((peer) => everybody || peer.site === site || nodes.includes(peer.node)))
+      .catch((error: unknown) => log('rules could not be read', { reason: String(error) }));
+  });
   serveEcho(host.mesh);
   const inbox = await serveFiles(host.mesh, { inbox: join(state, 'inbox'), timers: systemTimers });
   closers.add(() => inbox.close());
@@ -179,11 +193,15 @@ async function start(
   closers.add(() => keeper.close());
   const facts = () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning });
   const control = { mesh: host.mesh, timers: systemTimers, facts, drain: { host: host.mesh, settings: drainSettings(drain) } };
+  const explainer: Explainer = (from, to, asked) => policy.explain(from, to, asked);
   const open = await publicApi(tower, {
     clock: systemClock,
     logins: await openLogins(logins),
     ...(serviceTokens !== undefined && { services: await ServiceTokens.open(serviceTokens) }),
-    register: (routes) => registerControl(routes, control),
+    register: (routes) => {
+      registerControl(routes, control);
+      registerExplain(routes, explainer);
+    },
   });
   closers.add(() => open.close());
   api.resolve(open);
@@ -195,6 +213,7 @@ async function start(
   const admin = await adminApi(tower, socket, {
     register: (routes) => {
       registerControl(routes, control);
+      registerExplain(routes, explainer);
       routes.post('/v1/renew', management, () => keeper.renewNow());
       registerSend(routes, control);
     },

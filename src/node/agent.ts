@@ -82,7 +82,7 @@ export class Agent {
       recordedFingerprint: (peer) => recordedIn(this.state.snapshot, peer),
       policy: this.#policy,
       mayBegin: (peer) => this.#expiry.objection(peer),
-      versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version }),
+      versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version, routes: this.state.snapshot.node.epoch ?? 0 }),
       nameOf: (node) => nameIn(this.state.snapshot, node),
       listen: listen && { host: listen.host, tcpPort: listen.port, udpPort: listen.port },
       onHttp: api === null ? null : (socket) => api.server.emit('connection', socket),
