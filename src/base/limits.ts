@@ -124,6 +124,8 @@ export const limits = {
   token_uses_max: 100_000,
   token_life_ms_max: 365 * 86_400_000,
   tower_database_pages_max: 1024 * 1024,
+  /** Changes of the tower's database that are committed together: the first of them waits for the last. */
+  store_group_changes_max: 64,
   rate_limit_addresses_max: 16_384,
   /** A snapshot, as JSON; its envelope is base64 of it, compressed, in as many messages as that takes. */
   snapshot_bytes_max: 6 * MIB,
@@ -228,6 +230,9 @@ export const limits = {
   signer_answer_ms_max: 15_000,
   signer_line_bytes_max: 16 * KIB,
   pin_chars_max: 256,
+  certificate_files_look_ms: 10_000,
+  certificate_files_bytes_max: 64 * KIB,
+  certificate_files_certs_max: 8,
   crl_bytes_max: 4 * MIB,
   crl_entries_max: 65_536,
   /** A leaf that was followed by another is accepted for so long after that one was first seen, and so many of a node at once. */

@@ -16,6 +16,7 @@ import { Judge } from '../policy/judge.ts';
 import { serveEcho } from '../services/echo.ts';
 import { type FileReceiver, serveFiles } from '../services/file-receive.ts';
 import type { AppNetworks } from '../overlay/app-networks.ts';
+import type { ServerCertificate } from '../transport/listener.ts';
 import { systemRandom, systemTimers } from '../transport/system.ts';
 import { type AppConfig, openApps } from './app.ts';
 import { LeafRenewal, type Renewed } from './leaf-renewal.ts';
@@ -30,6 +31,8 @@ export interface AgentOptions {
   readonly unseal: UnsealKey;
   /** Null: a node without a listening socket, which is a full member. */
   readonly listen: { readonly host: string; readonly port: number; readonly advertise: readonly string[] } | null;
+  /** What HTTP is shown here; absent or null: the cluster's certificate. The caller closes it. */
+  readonly server?: ServerCertificate | null;
   readonly isGoverned: boolean;
   readonly app: AppConfig;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
@@ -70,7 +73,7 @@ export class Agent {
 
   async #start(): Promise<void> {
     const { identity } = this.state;
-    const { listen, log, isGoverned, app } = this.#options;
+    const { listen, server = null, log, isGoverned, app } = this.#options;
     const boot = await BootFile.open(this.#options.state, identity);
     this.#boot = boot;
     const api = listen === null ? null : await unsealApi({ state: this.state, expiry: this.#expiry, clock: systemTimers.clock, log });
@@ -81,10 +84,12 @@ export class Agent {
       roots: () => this.state.trust.roots,
       recordedFingerprint: (peer) => recordedIn(this.state.snapshot, peer),
       policy: this.#policy,
+      knownPast: () => ({ name: 'its snapshot', at_ms: this.state.snapshot.issued_ms }),
       mayBegin: (peer) => this.#expiry.objection(peer),
       versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version, routes: this.state.snapshot.node.epoch ?? 0 }),
       nameOf: (node) => nameIn(this.state.snapshot, node),
       listen: listen && { host: listen.host, tcpPort: listen.port, udpPort: listen.port },
+      server,
       onHttp: api === null ? null : (socket) => api.server.emit('connection', socket),
       isGoverned,
       log,
@@ -114,6 +119,7 @@ export class Agent {
       timers: systemTimers,
       random: systemRandom,
       onRenewed: () => host.renewed(),
+      others: () => server?.watched ?? [],
       log,
     });
     this.#renewal.start();

@@ -6,10 +6,11 @@ import type { TLSSocket } from 'node:tls';
 import type { SelvedgeError } from '../base/errors.ts';
 import type { NodeIdentity } from '../base/ids.ts';
 import { trafficClassNames } from '../channel/classes.ts';
+import type { KnownPast } from '../identity/clock-evidence.ts';
 import { type RecordedFingerprint, type VerifiedPeer, verifyPeer } from '../identity/verify.ts';
 import { type Judge, judgeWithoutRules } from '../policy/judge.ts';
 import { Dialer } from '../transport/dialer.ts';
-import { type Listener, listen } from '../transport/listener.ts';
+import { type Listener, listen, type ServerCertificate } from '../transport/listener.ts';
 import { listenQuic, QuicTransport } from '../transport/quic.ts';
 import type { Credentials, Session } from '../transport/session.ts';
 import { systemRandom, systemTimers } from '../transport/system.ts';
@@ -26,6 +27,8 @@ export interface HostOptions {
   readonly recordedFingerprint: (identity: NodeIdentity) => RecordedFingerprint;
   /** Absent: what holds without any rule. */
   readonly policy?: Judge;
+  /** A time that has passed for sure, by what this host holds: it tells a clock that is behind from another. */
+  readonly knownPast?: () => KnownPast;
   /** Whether a new channel with this peer may begin now, as far as rules let it; null: it may. */
   readonly mayBegin?: (peer: NodeIdentity) => SelvedgeError | null;
   readonly versions: MeshContext['versions'];
@@ -34,6 +37,8 @@ export interface HostOptions {
   readonly listen: { readonly host: string; readonly tcpPort: number; readonly udpPort: number | null } | null;
   /** Somebody who dialed has proved to be this peer. */
   readonly onPeer?: (peer: VerifiedPeer) => void;
+  /** What HTTP is shown that does not ask for the cluster's certificate; absent or null: `credentials`. The caller closes it. */
+  readonly server?: ServerCertificate | null;
   readonly onHttp: ((socket: TLSSocket) => void) | null;
   readonly statelessResetKey?: Uint8Array;
   readonly isGoverned: boolean;
@@ -99,11 +104,13 @@ export class Host {
       ...at,
       timers: systemTimers,
       credentials: options.credentials(),
+      ...(options.server ? { httpCredentials: options.server.credentials } : {}),
       onSession: (session) => this.mesh.accept(session),
       onHttp: options.onHttp,
       listenQuic,
       ...(options.statelessResetKey === undefined ? {} : { statelessResetKey: options.statelessResetKey }),
     });
+    options.server?.watch((credentials) => this.#listener?.setHttpCredentials(credentials));
   }
 
   /** `credentials` answers with others from now on: new sessions show them, and the channels that this host dialed move over to such. */
@@ -147,6 +154,7 @@ function judge(options: HostOptions, session: Pick<Session, 'peerChain'>, usage:
     now_ms: systemTimers.clock.wall(),
     usage,
     recordedFingerprint: options.recordedFingerprint,
+    ...(options.knownPast !== undefined && { knownPast: options.knownPast() }),
     ...(expected === undefined ? {} : { expectedNode: expected.node, expectedSite: expected.site }),
   });
 }

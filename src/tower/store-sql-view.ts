@@ -39,6 +39,12 @@ export class SqlViews {
   readonly #nodes = new VersionCache<NodeRow>(limits.site_cache_nodes_max);
   #rules: KeptRules | null = null;
 
+  /** What was remembered of a transaction that was lost may never have been. */
+  forget(): void {
+    this.#nodes.clear();
+    this.#rules = null;
+  }
+
   async view(tx: Tx, node: Selectable): Promise<NodeView> {
     const { rules, epochs } = await this.#rulesNow(tx);
     const { version, sites } = await this.seen(tx, node);

@@ -59,6 +59,8 @@ export class Hosts {
   readonly policies = new Map([A, B].map((self) => [self.node, judgeWithoutRules(self, trafficClassNames)]));
   /** What each has heard of rules, and what whoever was ruled last expects of the other. */
   readonly epochs = { of: new Map<string, number>(), expected: 0 };
+  /** How a certificate is judged that was not revoked, at each look. */
+  certificateOf: (identity: NodeIdentity) => VerifiedPeer = verified;
   /** Hosts that begin no new channel. */
   readonly isClosedToNew = new Set<string>();
 
@@ -119,7 +121,7 @@ export class Hosts {
 
   #judged(identity: NodeIdentity): VerifiedPeer {
     if (this.revoked.has(identity.node)) throw new SelvedgeError('certificate_revoked', { peer: identity.node, why: 'test' });
-    return verified(identity);
+    return this.certificateOf(identity);
   }
 
   #connect(transport: TransportName): Dialed {
