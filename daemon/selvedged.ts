@@ -10,14 +10,15 @@ import { callHome } from '../src/enroll/call-home.ts';
 import { hostFacts } from '../src/enroll/host-facts.ts';
 import { CALL_HOME_FILE, callHomeBy } from '../src/enroll/preflight.ts';
 import { readIdentity } from '../src/enroll/state.ts';
-import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
+import { DEFAULT_KEY_FILE } from '../src/identity/unseal.ts';
 import { Agent } from '../src/node/agent.ts';
 import type { AppConfig } from '../src/node/app.ts';
 import { controlServer } from '../src/node/control-server.ts';
+import { joinKey } from '../src/node/join-key.ts';
 import { keepSecrets } from '../src/native.ts';
 import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
-import { descriptor } from './cli/arguments.ts';
+import { descriptor, unsealOption, type UnsealFlags, willBeSiteSealed } from './cli/arguments.ts';
 import { applyConfig, type DrainConfig, drainSettings, NodeConfig } from './config.ts';
 import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
 import { abortOn, Closers, endSoon, isStop, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
@@ -25,7 +26,7 @@ import { abortOn, Closers, endSoon, isStop, makeLog, parsePort, runProgram, unti
 const DEFAULT_STATE = '/var/lib/selvedge/node';
 const DEFAULT_PORT = 443;
 
-interface Flags extends UnsealSource, AppConfig, ServerCertificateFlags {
+interface Flags extends UnsealFlags, AppConfig, ServerCertificateFlags {
   readonly state: string;
   readonly listen?: string;
   readonly port: number;
@@ -77,13 +78,15 @@ async function run({ state, listen, port, advertise, governor, drain, ...rest }:
 }
 
 /** What an installer began with `selvedge preflight` becomes a node at the first start. @throws not_enrolled where nobody did */
-async function finishPreflight(state: string, source: UnsealSource, signal: AbortSignal, log: ReturnType<typeof makeLog>): Promise<void> {
+async function finishPreflight(state: string, source: UnsealFlags, signal: AbortSignal, log: ReturnType<typeof makeLog>): Promise<void> {
   const file = join(state, CALL_HOME_FILE);
   if (!existsSync(file)) throw new SelvedgeError('not_enrolled', { path: state });
-  const [how, unseal] = [await callHomeBy(file, systemTimers.clock.wall()), await loadOrCreateUnsealKey(source)];
+  const isSiteSealed = willBeSiteSealed(source);
+  const how = await callHomeBy(file, systemTimers.clock.wall());
+  const unseal = await joinKey({ state, source, isSiteSealed, signal, log });
   const facts = await hostFacts(how.cluster);
   const onRetry = (error: SelvedgeError) => log('call-home fails', { code: error.code, reason: error.message });
-  const given = { ...how, state, unseal, listen: [], ...(facts !== null && { facts }), signal, onRetry };
+  const given = { ...how, state, unseal, isSiteSealed, listen: [], ...(facts !== null && { facts }), signal, onRetry };
   try {
     await callHome({ ...given, timers: systemTimers, random: systemRandom });
   } catch (error) {
@@ -100,6 +103,7 @@ if (import.meta.main) {
     .option('--key-file <file>', `key file that unseals the store (default for a store that is sealed with one: ${DEFAULT_KEY_FILE})`)
     .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
     .option('--passphrase-fd <number>', 'descriptor with a passphrase', descriptor)
+    .addOption(unsealOption())
     .option('--listen <address>', 'address on which peers of the site find this node (default: listen nowhere; such a node is a full member)')
     .option('--port <port>', 'TCP and UDP port to listen on', parsePort, DEFAULT_PORT)
     .option('--advertise <address...>', 'addresses that peers are told (default: --listen)')

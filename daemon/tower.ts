@@ -11,6 +11,7 @@ import { SelvedgeError } from '../src/base/errors.ts';
 import { TOWER_ID, TOWER_SITE, toHex } from '../src/base/ids.ts';
 import { type PlatformSettings, platformProofs } from '../src/enroll/platform/settings.ts';
 import { JwtIssuer } from '../src/identity/jwt.ts';
+import { lifetimeOf } from '../src/identity/lifetime.ts';
 import { loadStoreKey } from '../src/identity/store-key.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl, registerSend } from '../src/node/control-routes.ts';
@@ -139,6 +140,7 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
     credentials: () => tower.credentials,
     roots: () => tower.roots,
     recordedFingerprint: tower.recordedFingerprint,
+    knownPast: () => ({ name: "the tower's certificate", at_ms: lifetimeOf(tower.credentials.chain[0]).notBefore_ms }),
     versions: () => ({ directory: 0, trust: 1 }),
     nameOf: (node) => names.get(node) ?? node,
     listen: { host: listen, tcpPort: port, udpPort },

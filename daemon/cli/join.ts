@@ -8,8 +8,8 @@ import { limits } from '../../src/base/limits.ts';
 import type { CallHomeRequest } from '../../src/enroll/call-home.ts';
 import { parseFingerprint } from '../../src/identity/fingerprint.ts';
 import { readFileBounded } from '../../src/identity/files.ts';
-import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../../src/identity/unseal.ts';
-import { address, DEFAULT_NODE_STATE, descriptor } from './arguments.ts';
+import { DEFAULT_KEY_FILE, type UnsealSource } from '../../src/identity/unseal.ts';
+import { address, DEFAULT_NODE_STATE, descriptor, unsealOption, type UnsealFlags, willBeSiteSealed } from './arguments.ts';
 import { DEFAULT_KUBERNETES_API, DEFAULT_POD_TOKEN, DEFAULT_STS_HOST, type PlatformFlags, platformMaker } from './join-proof.ts';
 import { printJson, printLine, readInput } from './output.ts';
 
@@ -24,7 +24,7 @@ interface TowerFlags {
   readonly json?: boolean;
 }
 
-interface JoinFlags extends TowerFlags, UnsealSource, PlatformFlags {
+interface JoinFlags extends TowerFlags, UnsealFlags, PlatformFlags {
   readonly proof: 'token' | 'host-id' | 'x509' | 'fingerprint';
   readonly certificate?: string;
   readonly hostId?: string;
@@ -38,6 +38,7 @@ Examples:
   selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --cluster edge --proof host-id --host-id SN-0042
   selvedge join --tower gate.example --tls system --fingerprint sha256:4e1d… --cluster edge --proof x509 --certificate call-home.pem
   selvedge join --call-home call-home.json
+  selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --token-file token --unseal site
   selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --cluster edge --proof fingerprint
   selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --platform aws --cluster edge
   selvedged --listen 192.0.2.7`;
@@ -63,6 +64,7 @@ export function joinCommand(): Command {
     .option('--key-file <file>', `key file that seals the store; made if it is missing (default: ${DEFAULT_KEY_FILE})`)
     .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
     .option('--passphrase-fd <number>', 'descriptor with a passphrase', descriptor)
+    .addOption(unsealOption())
     .option('--json', 'print JSON')
     .addHelpText('after', examples)
     .action(join);
@@ -97,17 +99,21 @@ function withTowerAddress(command: Command): Command {
 async function join(flags: JoinFlags): Promise<void> {
   const state = resolve(flags.state);
   // Only joining needs them, and every other command should start fast.
-  const [{ callHome }, { hostFacts }, { systemRandom, systemTimers }] = await Promise.all([
+  const [{ callHome }, { hostFacts }, { joinKey }, { systemRandom, systemTimers }] = await Promise.all([
     import('../../src/enroll/call-home.ts'),
     import('../../src/enroll/host-facts.ts'),
+    import('../../src/node/join-key.ts'),
     import('../../src/transport/system.ts'),
   ]);
   const how = await howToJoin(flags);
   const facts = await hostFacts(how.cluster);
+  const isSiteSealed = willBeSiteSealed(flags);
+  const tell = (message: string) => process.stderr.write(`${message}\n`);
   const { identity } = await callHome({
     ...how,
     state,
-    unseal: await loadOrCreateUnsealKey(flags),
+    unseal: await joinKey({ state, source: flags, isSiteSealed, signal: AbortSignal.timeout(KEY_MS_MAX), log: tell }),
+    isSiteSealed,
     isReturning: flags.proof === 'fingerprint',
     listen: [],
     ...(facts !== null && { facts }),
@@ -119,6 +125,9 @@ async function join(flags: JoinFlags): Promise<void> {
   if (flags.json) printJson({ node, name: identity.name, site, cluster, state });
   else printLine(`this host is node ${identity.name}.${site}.${cluster} (${node}); its state is in ${state}\nstart it with: ${startLine(state, flags)}`);
 }
+
+/** For so long tower and site are asked for the key of a store that an earlier join sealed with the site's token. */
+const KEY_MS_MAX = 30_000;
 
 type How = Pick<CallHomeRequest, 'tower' | 'fingerprint' | 'tls' | 'cluster' | 'name' | 'site' | 'proof'>;
 

@@ -4,8 +4,8 @@
  * file goes when the node has its identity.
  */
 import { createPrivateKey } from 'node:crypto';
-import { unlink } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { mkdir, unlink } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { type Static, Type } from 'typebox';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { equalBytes } from '../base/ids.ts';
@@ -161,5 +161,9 @@ async function readCallHomeFile(path: string): Promise<CallHomeFile | null> {
 }
 
 async function write(path: string, content: CallHomeFile): Promise<void> {
+  // As a rule it is the state directory of a daemon that has not run yet.
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+    throw asSelvedgeError(error, 'permission_denied', { what: `making directory ${dirname(path)}` });
+  });
   await writeFileAtomic(path, Buffer.from(`${JSON.stringify(content, null, 2)}\n`), { mode: 0o600 });
 }

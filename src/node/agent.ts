@@ -84,6 +84,7 @@ export class Agent {
       roots: () => this.state.trust.roots,
       recordedFingerprint: (peer) => recordedIn(this.state.snapshot, peer),
       policy: this.#policy,
+      knownPast: () => ({ name: 'its snapshot', at_ms: this.state.snapshot.issued_ms }),
       mayBegin: (peer) => this.#expiry.objection(peer),
       versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version }),
       nameOf: (node) => nameIn(this.state.snapshot, node),

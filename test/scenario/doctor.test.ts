@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import t from 'tap';
 import type { Finding } from '../../src/node/doctor/finding.ts';
 import { freshDirectory } from '../compliance/store.ts';
-import { smallCluster, told } from './programs.ts';
+import { smallCluster, told } from './small-cluster.ts';
 
 t.setTimeout(240_000);
 

@@ -5,7 +5,7 @@ import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { freshDirectory } from '../compliance/store.ts';
-import { root, smallCluster, started } from './programs.ts';
+import { root, smallCluster, started } from './small-cluster.ts';
 
 t.setTimeout(240_000);
 

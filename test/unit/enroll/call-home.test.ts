@@ -6,6 +6,7 @@ import { callHome, type CallHomeRequest } from '../../../src/enroll/call-home.ts
 import { tokenMaker } from '../../../src/enroll/proofs/token.ts';
 import { NodeState } from '../../../src/enroll/state.ts';
 import { issueChain, openAuthority } from '../../../src/identity/authority.ts';
+import { fingerprint } from '../../../src/identity/fingerprint.ts';
 import { generateKeyPair } from '../../../src/identity/keys.ts';
 import { SealedStore } from '../../../src/identity/sealed-store.ts';
 import { verifyPeer } from '../../../src/identity/verify.ts';
@@ -69,11 +70,11 @@ t.test('a node that calls home has a verified certificate for its own key, the t
   t.strictSame(loaded.credentials, node.credentials);
   t.strictSame(loaded.snapshot, node.snapshot);
   t.strictSame(loaded.trust, node.trust);
-  t.strictSame(readdirSync(request.state).sort(), ['identity.json', 'inbox', 'sealed.bin', 'snapshot.json']);
+  t.strictSame(readdirSync(request.state).sort(), ['boot.json', 'identity.json', 'inbox', 'sealed.bin', 'snapshot.json']);
   t.equal(statSync(request.state).mode & 0o777, 0o700);
-  for (const name of ['identity.json', 'sealed.bin', 'snapshot.json']) t.equal(statSync(join(request.state, name)).mode & 0o777, 0o600, name);
+  for (const name of ['boot.json', 'identity.json', 'sealed.bin', 'snapshot.json']) t.equal(statSync(join(request.state, name)).mode & 0o777, 0o600, name);
   const secret = Buffer.from(node.credentials.key).subarray(36, 68);
-  for (const name of ['identity.json', 'sealed.bin', 'snapshot.json']) {
+  for (const name of ['boot.json', 'identity.json', 'sealed.bin', 'snapshot.json']) {
     const bytes = readFileSync(join(request.state, name));
     t.notOk(bytes.includes(secret) || bytes.includes(request.token), `${name} has neither key nor token in clear`);
   }
@@ -242,9 +243,17 @@ t.test('a clock that is off by more than five minutes is named when it makes a c
   for (const offset_ms of [-400 * DAY_MS, 400 * DAY_MS]) {
     const clock = Object.assign(shiftedClock(), { offset_ms });
     const timers = { ...systemTimers, clock };
-    await rejectsWith(t, callHome(await joinRequest(t, tower, served, { timers })), 'clock_skew');
+    const direction = offset_ms > 0 ? 'ahead' : 'behind';
+    const named = new RegExp(`^the clock of this host is 400 days ${direction}: .*that of the tower at`);
+    await t.rejects(callHome(await joinRequest(t, tower, served, { timers })), { code: 'clock_skew', message: named });
+    // Where the connection is known otherwise, the certificate that it was given tells the time.
+    const tls = { kind: 'certificate', fingerprint: fingerprint(tower.credentials.chain[0] ?? new Uint8Array()) } as const;
+    const state = await joinRequest(t, tower, served, { timers, tls, name: `pinned-${direction}` });
+    await t.rejects(callHome(state), {
+      code: 'clock_skew',
+      message: new RegExp(`^the clock of this host is 400 days ${direction}: .*made this host's certificate just now`),
+    });
   }
-  t.equal((await tower.nodes()).length, 0);
 });
 
 t.test('an answer that is not what was asked for is refused and leaves no identity', async (t) => {
