@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { management } from '../src/api/access.ts';
 import type { Api } from '../src/api/http.ts';
+import { programFacts } from '../src/api/program.ts';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
 import { SelvedgeError } from '../src/base/errors.ts';
 import { TOWER_ID, TOWER_SITE, toHex } from '../src/base/ids.ts';
@@ -180,7 +181,8 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
   const keeper = new CertificateKeeper({ tower, timers: systemTimers, onRenewed: () => void host.renewed(), others: () => server?.watched ?? [], log });
   keeper.start();
   closers.add(() => keeper.close());
-  const facts = () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning });
+  const program = programFacts({ host: listen, tcp: port, udp: udpPort });
+  const facts = () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning, ...program });
   const control = { mesh: host.mesh, timers: systemTimers, facts, drain: { host: host.mesh, settings: drainSettings(drain) } };
   const open = await publicApi(tower, {
     clock: systemClock,

@@ -148,6 +148,12 @@ export class Agent {
     return listen.advertise.map((address) => ({ host: address, tcp: listener.tcp.port, udp: listener.udp?.port ?? null }));
   }
 
+  /** Where peers of the site find this node; null: nowhere. */
+  get listening(): { readonly host: string; readonly tcp: number; readonly udp: number | null } | null {
+    const [listen, listener] = [this.#options.listen, this.#host?.listener];
+    return listen && listener ? { host: listen.host, tcp: listener.tcp.port, udp: listener.udp?.port ?? null } : null;
+  }
+
   /** For status: who this node is, and until when what it knows may be followed. */
   get facts(): Readonly<Record<string, string | number | boolean | null>> {
     const { cluster, site, node, name } = this.state.identity;
