@@ -39,7 +39,7 @@ import { checkLive } from './live.ts';
 import type { OwnCertificates } from './own-certificates.ts';
 import { Nonces } from './nonces.ts';
 import { preflight } from './preflight.ts';
-import { PlatformHosts } from './platform-hosts.ts';
+import { Hosts } from './hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import type { RuleSet, Seen } from './rules-snapshot.ts';
 import { buildSnapshot } from './snapshot.ts';
@@ -103,7 +103,7 @@ export class Tower {
   readonly renewals: LeafRenewals;
   readonly unsealing: Unsealing;
   readonly access: TowerAccess;
-  readonly platformHosts: PlatformHosts;
+  readonly hosts: Hosts;
   readonly resources: Resources;
   #row: ClusterRow;
   readonly #state: string;
@@ -148,7 +148,7 @@ export class Tower {
       isNext: (identity, leaf) => this.#recorded.isNext(identity, leaf),
       changed: (row) => this.#changed(row),
     });
-    this.platformHosts = new PlatformHosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
+    this.hosts = new Hosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
     const { clock, random } = parts;
     this.#granting = { cluster: this.cluster, store: parts.store.proofs, authority: () => this.own, clock, random };
