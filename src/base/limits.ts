@@ -378,6 +378,13 @@ export const limits = {
   carry_turn_bytes_max: 128 * KIB,
   carry_look_ms: 4,
 
+  // What is seen.
+  events_kept_max: 2_048,
+  event_field_chars_max: 512,
+  event_followers_max: 16,
+  channel_detail_flows_max: 64,
+  channel_detail_failures_max: 8,
+
   // The lab.
   lab_parts_max: 64,
   lab_command_ms_max: 20_000,

@@ -11,6 +11,7 @@ import type { RecordedFingerprint } from '../identity/verify.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
 import { Host } from '../peering/host.ts';
 import type { Candidate } from '../peering/mesh.ts';
+import type { ChannelObserver } from '../peering/observer.ts';
 import type { PeerMesh } from '../peering/peer-mesh.ts';
 import { Judge } from '../policy/judge.ts';
 import { serveEcho } from '../services/echo.ts';
@@ -35,6 +36,8 @@ export interface AgentOptions {
   readonly server?: ServerCertificate | null;
   readonly isGoverned: boolean;
   readonly app: AppConfig;
+  /** Who watches its channels. */
+  readonly observer?: ChannelObserver;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
 }
 
@@ -73,7 +76,7 @@ export class Agent {
 
   async #start(): Promise<void> {
     const { identity } = this.state;
-    const { listen, server = null, log, isGoverned, app } = this.#options;
+    const { listen, server = null, log, isGoverned, app, observer } = this.#options;
     const boot = await BootFile.open(this.#options.state, identity);
     this.#boot = boot;
     const api = listen === null ? null : await unsealApi({ state: this.state, expiry: this.#expiry, clock: systemTimers.clock, log });
@@ -86,13 +89,14 @@ export class Agent {
       policy: this.#policy,
       knownPast: () => ({ name: 'its snapshot', at_ms: this.state.snapshot.issued_ms }),
       mayBegin: (peer) => this.#expiry.objection(peer),
-      versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version, routes: this.state.snapshot.node.epoch ?? 0 }),
+      versions: () => this.versions,
       nameOf: (node) => nameIn(this.state.snapshot, node),
       listen: listen && { host: listen.host, tcpPort: listen.port, udpPort: listen.port },
       server,
       onHttp: api === null ? null : (socket) => api.server.emit('connection', socket),
       isGoverned,
       log,
+      ...(observer !== undefined && { observer }),
       onChange: () => {
         this.#follower?.poke();
         this.#site?.poke();
@@ -152,6 +156,11 @@ export class Agent {
   get listening(): { readonly host: string; readonly tcp: number; readonly udp: number | null } | null {
     const [listen, listener] = [this.#options.listen, this.#host?.listener];
     return listen && listener ? { host: listen.host, tcp: listener.tcp.port, udp: listener.udp?.port ?? null } : null;
+  }
+
+  /** Of what this node was told. */
+  get versions(): { readonly directory: number; readonly trust: number; readonly routes: number } {
+    return { directory: this.state.snapshot.version, trust: this.state.trust.version, routes: this.state.snapshot.node.epoch ?? 0 };
   }
 
   /** For status: who this node is, and until when what it knows may be followed. */

@@ -8,6 +8,7 @@ import type { Dialed } from '../transport/dialer.ts';
 import type { Session, TransportName } from '../transport/session.ts';
 import type { Timers } from '../transport/system.ts';
 import type { Candidate } from './mesh.ts';
+import type { ChannelObserver } from './observer.ts';
 
 /** How sessions to a candidate come about; `transport/dialer.ts` behind this host's credentials and verification. */
 export interface MeshDialer {
@@ -40,6 +41,8 @@ export interface MeshContext {
   readonly nameOf: (node: string) => string;
   readonly isGoverned: boolean;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+  /** Who watches channels; absent: nobody. */
+  readonly observer?: ChannelObserver;
   /** The set or state of channels changed. */
   readonly onChange: () => void;
 }

@@ -17,6 +17,7 @@ import { systemRandom, systemTimers } from '../transport/system.ts';
 import { TcpTransport } from '../transport/tcp.ts';
 import type { MeshContext } from './context.ts';
 import type { Candidate } from './mesh.ts';
+import type { ChannelObserver } from './observer.ts';
 import { PeerMesh } from './peer-mesh.ts';
 
 export interface HostOptions {
@@ -43,6 +44,7 @@ export interface HostOptions {
   readonly statelessResetKey?: Uint8Array;
   readonly isGoverned: boolean;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+  readonly observer?: ChannelObserver;
   readonly onChange: () => void;
 }
 
@@ -87,6 +89,7 @@ export class Host {
       nameOf: options.nameOf,
       isGoverned: options.isGoverned,
       log: options.log,
+      ...(options.observer !== undefined && { observer: options.observer }),
       onChange: options.onChange,
     });
     const host = new Host(options, mesh, quic, tcp);

@@ -34,6 +34,8 @@ export class PeerChannel {
   /** Why the session in use is of its transport. */
   why = '';
   attached = 0;
+  /** When the state became what it is, milliseconds of the wall clock. */
+  since_ms: number;
   #offered: readonly TrafficClass[] = trafficClassNames;
   /** What the peer showed for the session in use. */
   #chain: readonly Uint8Array[] = [];
@@ -43,6 +45,7 @@ export class PeerChannel {
   constructor(context: RoomContext, side: 'dialer' | 'acceptor', identity: NodeIdentity, owner: PeerChannelOwner, rememberedRate?: number) {
     this.identity = identity;
     this.#context = context;
+    this.since_ms = context.timers.clock.wall();
     this.channel = new Channel({
       side,
       self: context.self.node,
@@ -51,6 +54,10 @@ export class PeerChannel {
       now: context.timers.clock.now(),
       isGoverned: context.isGoverned,
       ...(rememberedRate === undefined ? {} : { rememberedRate }),
+      onState: (before, now, error) => {
+        this.since_ms = context.timers.clock.wall();
+        context.observer?.moved(this, { before, now, error });
+      },
       authorize: (cls, _kind, service, isOwn) =>
         context.policy.flow(identity, { opener: isOwn ? 'self' : 'peer', class: cls, service, offered: this.#offered }),
     });
@@ -65,6 +72,11 @@ export class PeerChannel {
         owner.ended(this, error);
       },
     });
+  }
+
+  /** Of the peer, as far as this host knows one; else its id. */
+  get name(): string {
+    return this.#context.nameOf(this.identity.node);
   }
 
   get isUsable(): boolean {
@@ -137,6 +149,7 @@ export class PeerChannel {
     this.why = why;
     this.attached++;
     this.carrier.attach(session, relay, mode);
+    this.#context.observer?.carried(this, session.transport, mode);
   }
 
   /** This host drains; `deadline`: when what is left may be ended. */
@@ -171,6 +184,7 @@ export class PeerChannel {
       site: this.identity.site,
       side: this.channel.side,
       state: this.channel.state,
+      since_ms: this.since_ms,
       suspect: this.channel.isSuspended || this.channel.isSuspect,
       transport: session?.transport ?? null,
       why: this.why,
@@ -178,6 +192,9 @@ export class PeerChannel {
       rtt_ms: facts?.rtt_ms ?? this.channel.rtt_ms,
       rtt_min_ms: facts?.rtt_min_ms ?? null,
       loss_part: facts?.loss_part ?? null,
+      heartbeat_rtt_ms: this.channel.heartbeat?.rtt_ms ?? null,
+      heartbeat_jitter_ms: this.channel.heartbeat?.jitter_ms ?? null,
+      heartbeat_loss_part: this.channel.heartbeat?.loss_part ?? null,
       mtu_bytes: facts?.mtu_bytes ?? null,
       classes: this.channel.classesInUse,
       bytes_sent: totals.sent,

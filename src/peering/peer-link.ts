@@ -29,6 +29,7 @@ export class PeerLink implements PeerChannelOwner {
   #dialing: AbortController | null = null;
   #probing: AbortController | null = null;
   #cancelWait: (() => void) | null = null;
+  #nextAt = 0;
   #establishedAt = 0;
   readonly #refresh: Refresh;
   #isClosed = false;
@@ -55,6 +56,11 @@ export class PeerLink implements PeerChannelOwner {
 
   get attempts(): number {
     return this.#backoff.attempts;
+  }
+
+  /** Milliseconds until the next attempt; null: it waits for none. */
+  get next_ms(): number | null {
+    return this.#cancelWait === null ? null : Math.max(0, Math.round(this.#nextAt - this.#context.timers.clock.now()));
   }
 
   start(): void {
@@ -180,6 +186,7 @@ export class PeerLink implements PeerChannelOwner {
     if (this.#establishedAt > 0 && this.#context.timers.clock.now() - this.#establishedAt > SETTLED_MS) this.#backoff.reset();
     this.#establishedAt = 0;
     const delay = this.#backoff.next();
+    this.#nextAt = this.#context.timers.clock.now() + delay;
     this.#cancelWait = this.#context.timers.after(delay, () => {
       this.#cancelWait = null;
       if (this.#needsSession) this.#redial();
