@@ -6,6 +6,7 @@ import type { VerifiedPeer } from '../identity/verify.ts';
 import type { Dialed } from '../transport/dialer.ts';
 import type { Session, TransportName } from '../transport/session.ts';
 import type { Timers } from '../transport/system.ts';
+import type { AdmissionRate } from './admission.ts';
 import type { Candidate } from './mesh.ts';
 
 /** How sessions to a candidate come about; `transport/dialer.ts` behind this host's credentials and verification. */
@@ -36,6 +37,8 @@ export interface MeshContext {
   readonly nameOf: (node: string) => string;
   readonly isGoverned: boolean;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+  /** How many new channels begin here in a second; as usual, unless told. */
+  readonly admission?: AdmissionRate;
   /** The set or state of channels changed. */
   readonly onChange: () => void;
 }

@@ -12,6 +12,7 @@ import { listenQuic, QuicTransport } from '../transport/quic.ts';
 import type { Credentials, Session } from '../transport/session.ts';
 import { systemRandom, systemTimers } from '../transport/system.ts';
 import { TcpTransport } from '../transport/tcp.ts';
+import type { AdmissionRate } from './admission.ts';
 import type { Candidate } from './mesh.ts';
 import { PeerMesh } from './peer-mesh.ts';
 
@@ -32,6 +33,8 @@ export interface HostOptions {
   readonly onHttp: ((socket: TLSSocket) => void) | null;
   readonly statelessResetKey?: Uint8Array;
   readonly isGoverned: boolean;
+  /** How many new channels begin here in a second; as usual, unless told. */
+  readonly admission?: AdmissionRate;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
   readonly onChange: () => void;
 }
@@ -74,6 +77,7 @@ export class Host {
       versions: options.versions,
       nameOf: options.nameOf,
       isGoverned: options.isGoverned,
+      ...(options.admission === undefined ? {} : { admission: options.admission }),
       log: options.log,
       onChange: options.onChange,
     });
