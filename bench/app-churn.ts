@@ -44,13 +44,13 @@ const snapshots = serveSnapshots(mesh, tower, systemTimers);
 const app = serveApp(mesh, tower.app, systemTimers);
 
 const { text: token } = await tower.createToken({ uses: members + 1, life_ms: 3_600_000 });
-await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/16', subnet6: 'fd00::/64' });
+await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/16', subnet6: 'fd00::/64' }, 'local');
 const flows: NodeFlow[] = [];
 const nodes: string[] = [];
 for (let index = 0; index <= members; index++) {
   const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
   const { node } = await tower.enroll({ proof: { kind: 'token', token }, csr, name: `node-${index}`, site: `site-${index}`, listen: [] }, '192.0.2.1');
-  await tower.app.add('shop', node);
+  await tower.app.add('shop', node, 'local');
   nodes.push(node);
 }
 const churner = nodes[0] ?? '';

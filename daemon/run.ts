@@ -5,7 +5,7 @@
 import { pino } from 'pino';
 import { type Command, CommanderError } from 'commander';
 import { SelvedgeError } from '../src/base/errors.ts';
-import { exitCodes, reportError } from './cli/output.ts';
+import { endWithReader, exitCodes, reportError } from './cli/output.ts';
 
 export type Log = (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
 
@@ -54,6 +54,7 @@ const END_MS_MAX = 5_000;
 
 /** Runs a daemon's command line, and turns how it ended into its exit code. */
 export async function runProgram(program: Command): Promise<void> {
+  endWithReader();
   for (const command of [program, ...program.commands]) command.exitOverride().showHelpAfterError('(--help tells what there is)');
   try {
     await program.parseAsync();

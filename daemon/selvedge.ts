@@ -17,7 +17,7 @@ import { renewCommand } from './cli/renew.ts';
 import { storeCommand } from './cli/store.ts';
 import { operatorCommand } from './cli/operator.ts';
 import { platformCommand } from './cli/platform.ts';
-import { exitCodes, printJson, printLine, reportError } from './cli/output.ts';
+import { endWithReader, exitCodes, printJson, printLine, reportError } from './cli/output.ts';
 import { sessionCommand } from './cli/session.ts';
 
 const exitHelp = `
@@ -26,7 +26,7 @@ Examples:
   selvedge COMMAND --help
 
 Exit codes: ${exitCodes.ok} done, ${exitCodes.failed} failed (the code in brackets says why: docs/failure-reasons.md), ${exitCodes.usage} wrong usage,
-${exitCodes.unreachable} no daemon answers, ${exitCodes.interrupted} interrupted.`;
+${exitCodes.unreachable} no daemon answers, ${exitCodes.interrupted} interrupted, ${exitCodes.unread} nobody reads the output any more.`;
 
 async function main(argv: readonly string[]): Promise<number> {
   // For the lab it is a file to write; errors stay for people there.
@@ -82,4 +82,5 @@ function* everyCommand(command: Command): Generator<Command> {
   for (const child of command.commands) yield* everyCommand(child);
 }
 
+endWithReader();
 process.exitCode = await main(process.argv.slice(2));

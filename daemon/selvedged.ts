@@ -13,6 +13,7 @@ import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../s
 import { Agent } from '../src/node/agent.ts';
 import type { AppConfig } from '../src/node/app.ts';
 import { controlServer } from '../src/node/control-server.ts';
+import { keepSecrets } from '../src/native.ts';
 import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
 import { descriptor } from './cli/arguments.ts';
@@ -33,6 +34,7 @@ interface Flags extends UnsealSource, AppConfig {
 }
 
 async function run({ state, listen, port, advertise, governor, drain, ...rest }: Flags): Promise<void> {
+  keepSecrets();
   const closers = new Closers();
   const log = makeLog();
   const settings = drainSettings(drain);

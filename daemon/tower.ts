@@ -17,6 +17,7 @@ import { Host } from '../src/peering/host.ts';
 import type { PeerMesh } from '../src/peering/peer-mesh.ts';
 import { serveEcho } from '../src/services/echo.ts';
 import { serveFiles } from '../src/services/file-receive.ts';
+import { keepSecrets } from '../src/native.ts';
 import { Logins } from '../src/tower/access/logins.ts';
 import { ServiceTokens } from '../src/tower/access/service-tokens.ts';
 import { adminApi, publicApi } from '../src/tower/api.ts';
@@ -97,6 +98,7 @@ async function restore(file: string, { state, json, ...source }: RestoreFlags): 
 }
 
 async function run(flags: RunFlags): Promise<void> {
+  keepSecrets();
   const closers = new Closers();
   const log = makeLog();
   // From the first moment: what was opened so far is closed in any case.

@@ -1,7 +1,29 @@
 /** How the CLI prints: JSON for programs, lines and columns for people, and errors with their exit codes (docs/cli.md). */
 import { SelvedgeError } from '../../src/base/errors.ts';
 
-export const exitCodes = { ok: 0, failed: 1, usage: 2, unreachable: 3, interrupted: 130 } as const;
+export const exitCodes = { ok: 0, failed: 1, usage: 2, unreachable: 3, interrupted: 130, unread: 141 } as const;
+
+/**
+ * Whoever read the output may end before it does, as `head` does. Other programs are then ended by SIGPIPE, without a word; Node ignores that signal and
+ * tells an error. Here the program ends with the exit code that a shell shows for SIGPIPE, and what it must put away first it does, as on SIGTERM.
+ */
+export function endWithReader(): void {
+  let isClosed = false;
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    if (isClosed) return;
+    isClosed = true;
+    process.on('exit', () => {
+      process.exitCode = exitCodes.unread;
+    });
+    if (process.listenerCount('SIGTERM') > 0) process.kill(process.pid, 'SIGTERM');
+    else process.exit();
+  });
+  // Nobody is left to tell why a command failed; its exit code still does.
+  process.stderr.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
 
 export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);

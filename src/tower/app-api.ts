@@ -42,8 +42,8 @@ export function appRoutes(api: Api, { app }: Tower): void {
   const one = { params: Type.Object({ name: AppName }) };
   // A node's name, or its id, which looks like one.
   const member = { params: Type.Object({ name: AppName, node: Label }) };
-  api.post('/v1/app/networks', { ...management, schema: { body: NewNetworkSchema, response: { 200: NetworkSchema, ...errors } } }, async ({ body }) =>
-    networkJson(await app.create(body)),
+  api.post('/v1/app/networks', { ...management, schema: { body: NewNetworkSchema, response: { 200: NetworkSchema, ...errors } } }, async ({ body, caller }) =>
+    networkJson(await app.create(body, caller.actor)),
   );
   api.get('/v1/app/networks', { ...management, schema: { querystring: PageQuery, response: { 200: pageOf(ListedSchema), ...errors } } }, async ({ query }) =>
     readPage(
@@ -56,15 +56,15 @@ export function appRoutes(api: Api, { app }: Tower): void {
   api.get('/v1/app/networks/:name', { ...management, schema: { ...one, response: { 200: ShownSchema, ...errors } } }, async ({ params }) =>
     shownJson(await app.show(params.name)),
   );
-  api.delete('/v1/app/networks/:name', { ...management, schema: { ...one, response: { 200: NetworkSchema, ...errors } } }, async ({ params }) =>
-    networkJson(await app.delete(params.name)),
+  api.delete('/v1/app/networks/:name', { ...management, schema: { ...one, response: { 200: NetworkSchema, ...errors } } }, async ({ params, caller }) =>
+    networkJson(await app.delete(params.name, caller.actor)),
   );
   const changed = { ...member, response: { 200: EndpointSchema, ...errors } };
-  api.put('/v1/app/networks/:name/members/:node', { ...management, schema: changed }, async ({ params }) =>
-    endpointJson(await app.add(params.name, params.node)),
+  api.put('/v1/app/networks/:name/members/:node', { ...management, schema: changed }, async ({ params, caller }) =>
+    endpointJson(await app.add(params.name, params.node, caller.actor)),
   );
-  api.delete('/v1/app/networks/:name/members/:node', { ...management, schema: changed }, async ({ params }) =>
-    endpointJson(await app.remove(params.name, params.node)),
+  api.delete('/v1/app/networks/:name/members/:node', { ...management, schema: changed }, async ({ params, caller }) =>
+    endpointJson(await app.remove(params.name, params.node, caller.actor)),
   );
 }
 

@@ -8,7 +8,7 @@ import type { Clock } from '../base/seam.ts';
 import { isHostAddress } from '../transport/host-address.ts';
 import type { AppChange, AppEndpointRow, AppNetworkRow, AppNetworkView, AppStore, WireguardFacts } from './app-store.ts';
 import { checkLive } from './live.ts';
-import type { PageRequest } from './resources/resource-store.ts';
+import type { By, PageRequest } from './resources/resource-store.ts';
 import type { NodeRow, Store } from './store.ts';
 import { checkAppSubnet } from './subnet.ts';
 
@@ -39,7 +39,7 @@ export class AppNetworks {
   }
 
   /** @throws argument_invalid, app_network_exists, subnet_overlaps, limit_reached */
-  async create({ name, subnet4, subnet6, mtu, learning = false }: AppNetworkRequest): Promise<AppNetworkRow> {
+  async create({ name, subnet4, subnet6, mtu, learning = false }: AppNetworkRequest, actor: string): Promise<AppNetworkRow> {
     if (!APP_NAME.test(name)) throw invalid('name', `'${name}' is not a name: lower-case letters, digits and hyphens, a letter first, at most 32`);
     if (subnet4 === undefined && subnet6 === undefined) throw invalid('subnet', 'an app network has an IPv4 subnet, an IPv6 subnet, or both');
     const { app_mtu_bytes_min, app_mtu_bytes_max } = limits;
@@ -50,22 +50,22 @@ export class AppNetworks {
       subnet4: subnet4 === undefined ? null : checkAppSubnet('subnet', subnet4, 4).text,
       subnet6: subnet6 === undefined ? null : checkAppSubnet('subnet6', subnet6, 6).text,
     };
-    return await this.#app.create({ name, ...canonical, mtu: mtu ?? null, learning }, this.#clock.wall());
+    return await this.#app.create({ name, ...canonical, mtu: mtu ?? null, learning }, this.#by(actor));
   }
 
   /** With all its members. @throws not_found */
-  async delete(name: string): Promise<AppNetworkRow> {
-    return this.#told(await this.#app.delete(name, this.#clock.wall()));
+  async delete(name: string, actor: string): Promise<AppNetworkRow> {
+    return this.#told(await this.#app.delete(name, this.#by(actor)));
   }
 
   /** `node` is an id or a name. @throws not_found, certificate_revoked, address_pool_full, limit_reached */
-  async add(network: string, node: string): Promise<AppEndpointRow> {
-    return this.#told(await this.#app.addMember(network, (await this.#find(node)).id, this.#clock.wall()));
+  async add(network: string, node: string, actor: string): Promise<AppEndpointRow> {
+    return this.#told(await this.#app.addMember(network, (await this.#find(node)).id, this.#by(actor)));
   }
 
   /** `node` is an id or a name. @throws not_found */
-  async remove(network: string, node: string): Promise<AppEndpointRow> {
-    return this.#told(await this.#app.removeMember(network, (await this.#find(node)).id, this.#clock.wall()));
+  async remove(network: string, node: string, actor: string): Promise<AppEndpointRow> {
+    return this.#told(await this.#app.removeMember(network, (await this.#find(node)).id, this.#by(actor)));
   }
 
   list(page: PageRequest): ReturnType<AppStore['networks']> {
@@ -107,6 +107,11 @@ export class AppNetworks {
 
   get #app(): AppStore {
     return this.#store.app;
+  }
+
+  /** `actor` as audit rows name whoever asks. */
+  #by(actor: string): By {
+    return { actor, at_ms: this.#clock.wall() };
   }
 
   #told<Row>({ row, told }: AppChange<Row>): Row {

@@ -4,7 +4,7 @@
  */
 import type { AppEndpoint, Underlay } from '../enroll/app-wire.ts';
 import type { Endpoint } from '../enroll/wire.ts';
-import type { PageRequest } from './resources/resource-store.ts';
+import type { By, PageRequest } from './resources/resource-store.ts';
 
 export interface AppNetworkRow {
   readonly name: string;
@@ -77,13 +77,13 @@ export interface AppStore {
   /** All of one network, its revoked and disabled members with it. @throws not_found */
   network(name: string): Promise<AppNetworkView>;
   /** @throws app_network_exists, subnet_overlaps, limit_reached, address_pool_full (of VNIs) */
-  create(network: NewAppNetwork, at_ms: number): Promise<AppNetworkRow>;
+  create(network: NewAppNetwork, by: By): Promise<AppNetworkRow>;
   /** With all its members. @throws not_found */
-  delete(name: string, at_ms: number): Promise<AppChange<AppNetworkRow>>;
+  delete(name: string, by: By): Promise<AppChange<AppNetworkRow>>;
   /** A member again is no change. @throws not_found, certificate_revoked, address_pool_full, limit_reached */
-  addMember(network: string, node: string, at_ms: number): Promise<AppChange<AppEndpointRow>>;
+  addMember(network: string, node: string, by: By): Promise<AppChange<AppEndpointRow>>;
   /** With its attachments. @throws not_found */
-  removeMember(network: string, node: string, at_ms: number): Promise<AppChange<AppEndpointRow>>;
+  removeMember(network: string, node: string, by: By): Promise<AppChange<AppEndpointRow>>;
   /** The same attachment again gives the same row. @throws policy_denied for who is no member, address_pool_full, limit_reached */
   attach(network: string, node: string, attachment: string, at_ms: number): Promise<AppChange<AppEndpointRow>>;
   /** No such attachment is no change, and row null. @throws policy_denied for who is no member */

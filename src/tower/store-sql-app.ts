@@ -4,7 +4,7 @@ import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import type { AppEndpoint } from '../enroll/app-wire.ts';
 import type { AppChange, AppEndpointRow, AppHostRow, AppNetworkRow, AppNetworkView, AppStore, AppView, NewAppNetwork, WireguardFacts } from './app-store.ts';
-import type { PageRequest } from './resources/resource-store.ts';
+import type { By, PageRequest } from './resources/resource-store.ts';
 import type { Tables } from './schema/tables.ts';
 import { assignVni, assignVtep, clusterOf, forgetCursors, insertEndpoint } from './store-sql-app-assign.ts';
 import { checkRoomForEndpoint, checkRoomForNetwork, membersOf, networksOf, sharersOf } from './store-sql-app-room.ts';
@@ -45,7 +45,7 @@ export class SqlAppStore implements AppStore {
     });
   }
 
-  create(network: NewAppNetwork, at_ms: number): Promise<AppNetworkRow> {
+  create(network: NewAppNetwork, { actor, at_ms }: By): Promise<AppNetworkRow> {
     return this.#transact(async (tx) => {
       const { name } = network;
       if ((await findNetwork(tx, name)) !== null) throw new SelvedgeError('app_network_exists', { name });
@@ -57,12 +57,12 @@ export class SqlAppStore implements AppStore {
         .values({ ...row, learning: row.learning ? 1 : 0 })
         .execute();
       const { created_ms: _at, name: _name, ...detail } = row;
-      await recordChange(tx, { at_ms, actor: 'admin', action: 'app.create', subject: name, detail, scopes: [] });
+      await recordChange(tx, { at_ms, actor, action: 'app.create', subject: name, detail, scopes: [] });
       return row;
     });
   }
 
-  delete(name: string, at_ms: number): Promise<AppChange<AppNetworkRow>> {
+  delete(name: string, { actor, at_ms }: By): Promise<AppChange<AppNetworkRow>> {
     return this.#transact(async (tx) => {
       const row = await mustFindNetwork(tx, name);
       const told = await membersOf(tx, name);
@@ -71,12 +71,12 @@ export class SqlAppStore implements AppStore {
       await forgetCursors(tx, name);
       await tx.deleteFrom('versions').where('scope', '=', scopeOfApp(name)).execute();
       for (const node of told) await releaseVtep(tx, node);
-      await recordChange(tx, { at_ms, actor: 'admin', action: 'app.delete', subject: name, detail: { members: told }, scopes: told.map(scopeOfNode) });
+      await recordChange(tx, { at_ms, actor, action: 'app.delete', subject: name, detail: { members: told }, scopes: told.map(scopeOfNode) });
       return { row, told };
     });
   }
 
-  addMember(name: string, node: string, at_ms: number): Promise<AppChange<AppEndpointRow>> {
+  addMember(name: string, node: string, { actor, at_ms }: By): Promise<AppChange<AppEndpointRow>> {
     return this.#transact(async (tx) => {
       const network = await mustFindNetwork(tx, name);
       const { fingerprint } = await mustFind(tx, node);
@@ -86,12 +86,12 @@ export class SqlAppStore implements AppStore {
       await checkRoomForEndpoint(tx, name, node, '');
       const vtep = await assignVtep(tx, node);
       const row = await insertEndpoint(tx, network, node, '', at_ms);
-      await recordChange(tx, { at_ms, actor: 'admin', action: 'app.add', subject: name, detail: { ...detailOf(row), vtep }, scopes: [scopeOfApp(name)] });
+      await recordChange(tx, { at_ms, actor, action: 'app.add', subject: name, detail: { ...detailOf(row), vtep }, scopes: [scopeOfApp(name)] });
       return { row, told: await membersOf(tx, name) };
     });
   }
 
-  removeMember(name: string, node: string, at_ms: number): Promise<AppChange<AppEndpointRow>> {
+  removeMember(name: string, node: string, { actor, at_ms }: By): Promise<AppChange<AppEndpointRow>> {
     return this.#transact(async (tx) => {
       await mustFindNetwork(tx, name);
       const row = await findEndpoint(tx, name, node, '');
@@ -100,7 +100,7 @@ export class SqlAppStore implements AppStore {
       await tx.deleteFrom('app_endpoints').where('network', '=', name).where('node_id', '=', node).execute();
       await releaseVtep(tx, node);
       const scopes = [scopeOfApp(name), scopeOfNode(node)];
-      await recordChange(tx, { at_ms, actor: 'admin', action: 'app.remove', subject: name, detail: detailOf(row), scopes });
+      await recordChange(tx, { at_ms, actor, action: 'app.remove', subject: name, detail: detailOf(row), scopes });
       return { row, told };
     });
   }

@@ -7,7 +7,7 @@ import { DatabaseSync } from 'node:sqlite';
 import t, { type Test } from 'tap';
 import { limits } from '../../src/base/limits.ts';
 import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
-import { clusterNamed, freshDirectory, NOW_MS } from './store.ts';
+import { BY, clusterNamed, freshDirectory, NOW_MS } from './store.ts';
 
 t.setTimeout(120_000);
 
@@ -20,7 +20,7 @@ async function storeOf(t: Test, nodes: number, networks: number, endpoints: Iter
   const empty = await openSqliteStore({ path });
   await empty.setCluster(clusterNamed('alpha'), NOW_MS);
   for (let index = 0; index < networks; index++)
-    await empty.app.create({ name: networkOf(index), subnet4: `10.${index >> 8}.${index & 255}.0/24`, subnet6: null, mtu: null, learning: false }, NOW_MS);
+    await empty.app.create({ name: networkOf(index), subnet4: `10.${index >> 8}.${index & 255}.0/24`, subnet6: null, mtu: null, learning: false }, BY);
   await empty.close();
   const database = new DatabaseSync(path);
   database.exec('begin');
@@ -48,13 +48,13 @@ t.test('no node is told of more hosts than its snapshot holds, and one that know
   const max = limits.app_hosts_per_node_max;
   // Network 0 has all but one of the hosts that a node may be told of, beside itself; network 1 has two strangers.
   const store = await storeOf(t, max + 3, 3, [...Array.from({ length: max }, (_, index) => [0, index, ''] as const), [1, max + 1, ''], [1, max + 2, '']]);
-  await store.app.addMember(networkOf(0), idOf(max), NOW_MS);
+  await store.app.addMember(networkOf(0), idOf(max), BY);
   t.equal((await store.app.sharers(idOf(0))).length - 1, max);
-  await t.rejects(store.app.addMember(networkOf(0), idOf(max + 1), NOW_MS), { code: 'limit_reached', message: new RegExp(idOf(max + 1)) });
-  await t.rejects(store.app.addMember(networkOf(1), idOf(0), NOW_MS), { code: 'limit_reached', message: new RegExp(idOf(0)) });
-  await store.app.addMember(networkOf(2), idOf(0), NOW_MS);
-  await store.app.addMember(networkOf(2), idOf(1), NOW_MS);
-  await t.rejects(store.app.addMember(networkOf(2), idOf(max + 1), NOW_MS), { code: 'limit_reached', message: /share an app network with node 000000000000/ });
+  await t.rejects(store.app.addMember(networkOf(0), idOf(max + 1), BY), { code: 'limit_reached', message: new RegExp(idOf(max + 1)) });
+  await t.rejects(store.app.addMember(networkOf(1), idOf(0), BY), { code: 'limit_reached', message: new RegExp(idOf(0)) });
+  await store.app.addMember(networkOf(2), idOf(0), BY);
+  await store.app.addMember(networkOf(2), idOf(1), BY);
+  await t.rejects(store.app.addMember(networkOf(2), idOf(max + 1), BY), { code: 'limit_reached', message: /share an app network with node 000000000000/ });
   await store.verifyAudit();
 });
 
@@ -80,9 +80,9 @@ t.test('no node is told of more endpoints than its snapshot holds, whoever adds 
   t.equal(await told(idOf(0)), max);
   const refusal = { code: 'limit_reached', message: /endpoints that node 0000000000/, facts: { max } };
   await t.rejects(store.app.attach(networkOf(1), idOf(2), 'more', NOW_MS), refusal);
-  await t.rejects(store.app.addMember(networkOf(1), idOf(29), NOW_MS), refusal);
+  await t.rejects(store.app.addMember(networkOf(1), idOf(29), BY), refusal);
   await t.rejects(
-    store.app.addMember(networkOf(4), idOf(0), NOW_MS).then(() => store.app.addMember(networkOf(4), idOf(28), NOW_MS)),
+    store.app.addMember(networkOf(4), idOf(0), BY).then(() => store.app.addMember(networkOf(4), idOf(28), BY)),
     refusal,
   );
   await store.app.detach(networkOf(0), idOf(1), 'last', NOW_MS);
@@ -99,7 +99,7 @@ t.test('a network has a limit of endpoints, and a node one of networks', async (
     Array.from({ length: max }, (_, index) => [0, Math.floor(index / 200), index % 200 === 0 ? '' : `c${index}`] as const),
   );
   await t.rejects(full.app.attach(networkOf(0), idOf(0), 'more', NOW_MS), { code: 'limit_reached', message: /endpoints of app network n0/ });
-  await t.rejects(full.app.addMember(networkOf(0), idOf(39), NOW_MS), { code: 'limit_reached', message: /endpoints of app network n0/ });
+  await t.rejects(full.app.addMember(networkOf(0), idOf(39), BY), { code: 'limit_reached', message: /endpoints of app network n0/ });
 
   const networks = limits.app_networks_per_node_max;
   const many = await storeOf(
@@ -108,6 +108,6 @@ t.test('a network has a limit of endpoints, and a node one of networks', async (
     networks + 1,
     Array.from({ length: networks }, (_, index) => [index, 0, ''] as const),
   );
-  await t.rejects(many.app.addMember(networkOf(networks), idOf(0), NOW_MS), { code: 'limit_reached', message: /app networks of node 000000000000/ });
+  await t.rejects(many.app.addMember(networkOf(networks), idOf(0), BY), { code: 'limit_reached', message: /app networks of node 000000000000/ });
   t.equal((await many.app.view(idOf(0)))?.networks.length, networks);
 });

@@ -128,8 +128,8 @@ t.test('a kill -9 amid attaches leaves no address given twice, none lost, and ev
   const token = tokenNamed('aa');
   await store.proofs.createGrant(token, BY);
   const node = await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS);
-  await store.app.create({ name: 'shop', subnet4: '10.9.0.0/24', subnet6: null, mtu: null, learning: false }, NOW_MS);
-  await store.app.addMember('shop', node.id, NOW_MS);
+  await store.app.create({ name: 'shop', subnet4: '10.9.0.0/24', subnet6: null, mtu: null, learning: false }, BY);
+  await store.app.addMember('shop', node.id, BY);
   await store.close();
   // Takes and gives back in turn, so that kills fall into both.
   const program = `

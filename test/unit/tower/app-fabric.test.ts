@@ -75,8 +75,8 @@ async function answersTo(flow: NodeFlow, requests: readonly unknown[]): Promise<
 t.test('a member says its key, takes addresses and gives them back; the same again gives the same', async (t) => {
   const { tower, join, connect } = await service(t);
   const [one, two] = [await join('one'), await join('two', 'south')];
-  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24', subnet6: 'fd00::/64' });
-  for (const node of [one, two]) await tower.app.add('shop', node);
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24', subnet6: 'fd00::/64' }, 'local');
+  for (const node of [one, two]) await tower.app.add('shop', node, 'local');
   const flow = connect(new NodeFlow(one));
   const asked = [wireguard(KEY), attach('shop', 'web'), attach('shop', 'web'), detach('shop', 'web'), detach('shop', 'web'), attach('shop', 'web')];
   const [said, first, again, gone, goneAgain, anew] = await answersTo(flow, asked);
@@ -96,8 +96,8 @@ t.test('a member says its key, takes addresses and gives them back; the same aga
 t.test('who is no member gets nowhere, and cannot tell a network from none', async (t) => {
   const { tower, join, connect } = await service(t);
   const [member, stranger] = [await join('member'), await join('stranger')];
-  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' });
-  await tower.app.add('shop', member);
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' }, 'local');
+  await tower.app.add('shop', member, 'local');
   await tower.app.wireguard(member, { keys: [KEY], listen: null, underlay: null });
   const version = (await tower.status()).version;
   const flow = connect(new NodeFlow(stranger));
@@ -116,7 +116,7 @@ t.test('who is no member gets nowhere, and cannot tell a network from none', asy
   t.equal(there?.replace('shop', 'none'), none);
   t.notMatch(JSON.stringify(answers), member, 'whose key it is stays untold');
   t.equal((await tower.status()).version, version);
-  await tower.app.remove('shop', member);
+  await tower.app.remove('shop', member, 'local');
   const [late] = await answersTo(connect(new NodeFlow(member)), [attach('shop', 'web')]);
   t.match(late, { error: { code: 'policy_denied' } });
 });
@@ -124,8 +124,8 @@ t.test('who is no member gets nowhere, and cannot tell a network from none', asy
 t.test('a revoked, a disabled and an unknown node are answered with the reason, and change nothing', async (t) => {
   const { tower, join, connect } = await service(t);
   const [one, two] = [await join('one'), await join('two')];
-  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' });
-  for (const node of [one, two]) await tower.app.add('shop', node);
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' }, 'local');
+  for (const node of [one, two]) await tower.app.add('shop', node, 'local');
   await tower.revokeNode(one);
   await tower.setDisabled(two, true);
   for (const [node, code] of [
@@ -141,11 +141,11 @@ t.test('a revoked, a disabled and an unknown node are answered with the reason, 
 
 t.test('200 parallel attaches, over the flows of four nodes, give 200 distinct addresses', async (t) => {
   const { tower, join, connect } = await service(t);
-  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' });
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' }, 'local');
   const flows = [];
   for (const name of ['a', 'b', 'c', 'd']) {
     const node = await join(name);
-    await tower.app.add('shop', name);
+    await tower.app.add('shop', name, 'local');
     flows.push(connect(new NodeFlow(node)));
   }
   const requests = Array.from({ length: 50 }, (_, index) => attach('shop', `c${index}`));
@@ -157,8 +157,8 @@ t.test('200 parallel attaches, over the flows of four nodes, give 200 distinct a
 t.test('a full subnet is answered with its code, and the flow goes on', async (t) => {
   const { tower, join, connect } = await service(t);
   const node = await join('one');
-  await tower.app.create({ name: 'tiny', subnet4: '10.9.0.0/30' });
-  await tower.app.add('tiny', 'one');
+  await tower.app.create({ name: 'tiny', subnet4: '10.9.0.0/30' }, 'local');
+  await tower.app.add('tiny', 'one', 'local');
   const flow = connect(new NodeFlow(node));
   const [full, said] = await answersTo(flow, [attach('tiny', 'web'), wireguard(KEY)]);
   t.match(full, { error: { code: 'address_pool_full', facts: { pool: '10.9.0.0/30 of app network tiny' } } });
@@ -168,8 +168,8 @@ t.test('a full subnet is answered with its code, and the flow goes on', async (t
 t.test('a node that asks too often is told when it may again, and no other suffers', async (t) => {
   const { tower, clock, join, connect } = await service(t);
   const [busy, calm] = [await join('busy'), await join('calm')];
-  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' });
-  await tower.app.add('shop', calm);
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' }, 'local');
+  await tower.app.add('shop', calm, 'local');
   const flow = connect(new NodeFlow(busy));
   const answers = await answersTo(
     flow,

@@ -37,12 +37,12 @@ t.test('a request for a network that makes no sense is refused, and says what do
     [{ ...good, mtu: 1_400.5 }, /whole number/],
     [{ ...good, subnet6: 'fd00::/64', mtu: 1_279 }, /from 1280 .*as IPv6 needs/],
   ] as const)
-    await t.rejects(tower.app.create(bad), { code: 'argument_invalid', message: why });
-  await tower.app.create({ ...good, subnet6: 'FD00:0::/64', mtu: 1_280, learning: true });
+    await t.rejects(tower.app.create(bad, 'local'), { code: 'argument_invalid', message: why });
+  await tower.app.create({ ...good, subnet6: 'FD00:0::/64', mtu: 1_280, learning: true }, 'local');
   t.match(await tower.app.list({ after: null, limit: 100 }), [
     { name: 'shop', subnet4: '10.9.0.0/24', subnet6: 'fd00::/64', mtu: 1_280, learning: true, members: 0 },
   ]);
-  await rejectsWith(t, tower.app.create({ name: 'other', subnet4: '10.0.0.0/8' }), 'subnet_overlaps');
+  await rejectsWith(t, tower.app.create({ name: 'other', subnet4: '10.0.0.0/8' }, 'local'), 'subnet_overlaps');
 });
 
 t.test('members of two sites know each other’s WireGuard and addresses; who is in no network is told of none', async (t) => {
@@ -52,10 +52,10 @@ t.test('members of two sites know each other’s WireGuard and addresses; who is
     await enrolled(tower, 'two', 'south', '2001:db8::2'),
     await enrolled(tower, 'three', 'south', 'three.example'),
   ];
-  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24', subnet6: 'fd00::/64' });
-  await tower.app.create({ name: 'office', subnet4: '10.10.0.0/24' });
-  for (const name of ['one', 'two', 'three']) await tower.app.add('shop', name);
-  await tower.app.add('office', two.node);
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24', subnet6: 'fd00::/64' }, 'local');
+  await tower.app.create({ name: 'office', subnet4: '10.10.0.0/24' }, 'local');
+  for (const name of ['one', 'two', 'three']) await tower.app.add('shop', name, 'local');
+  await tower.app.add('office', two.node, 'local');
   t.equal(await appOf(tower, (await enrolled(tower, 'four', 'north')).node), undefined);
   const underlay = { mtu: 1_500, ipv4_only: false };
   await tower.app.wireguard(two.node, { keys: [KEYS[1] ?? '', KEYS[0] ?? ''], listen: { host: null, port: 51_820 }, underlay });
@@ -106,8 +106,8 @@ t.test('members of two sites know each other’s WireGuard and addresses; who is
 t.test('a node cannot have the others told of an address that their hosts refuse', async (t) => {
   const tower = await makeTower(t);
   const [one, two] = [(await enrolled(tower, 'one', 'north')).node, (await enrolled(tower, 'two', 'north', '224.0.0.1')).node];
-  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' });
-  for (const node of [one, two]) await tower.app.add('shop', node);
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' }, 'local');
+  for (const node of [one, two]) await tower.app.add('shop', node, 'local');
   const listen = (host: string | null) => tower.app.wireguard(two, { keys: [KEYS[1] ?? ''], listen: { host, port: 51_820 }, underlay: null });
   for (const host of ['0.0.0.0', '::', '224.0.0.1', 'ff02::1', '255.255.255.255', '::ffff:192.0.2.2', 'fe80::1%eth0', 'two.example'])
     await rejectsWith(t, listen(host), 'argument_invalid');
@@ -120,19 +120,19 @@ t.test('a node cannot have the others told of an address that their hosts refuse
 t.test('a change is told of once it is stored, to the members and nobody else', async (t) => {
   const tower = await makeTower(t);
   const [one, two] = [(await enrolled(tower, 'one', 'north')).node, (await enrolled(tower, 'two', 'south')).node];
-  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' });
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' }, 'local');
   const told: [string | null, string[]][] = [];
   tower.onChange(({ site, nodes }) => told.push([site, nodes.toSorted()]));
   const both = [one, two].toSorted();
-  await tower.app.add('shop', 'one');
-  await tower.app.add('shop', 'one');
-  await tower.app.add('shop', two);
+  await tower.app.add('shop', 'one', 'local');
+  await tower.app.add('shop', 'one', 'local');
+  await tower.app.add('shop', two, 'local');
   await tower.app.attach(one, 'shop', 'web');
   await tower.app.detach(one, 'shop', 'web');
   await tower.app.wireguard(one, { keys: [KEYS[0] ?? ''], listen: null, underlay: null });
   await tower.setEndpoints(two, [{ host: '198.51.100.2', tcp: 443, udp: null }]);
-  await tower.app.remove('shop', 'two');
-  await tower.app.delete('shop');
+  await tower.app.remove('shop', 'two', 'local');
+  await tower.app.delete('shop', 'local');
   t.strictSame(told, [
     [null, [one]],
     [null, both],
@@ -150,18 +150,18 @@ t.test('a node is found by its name and by its id, and by neither of anybody els
   const one = await enrolled(tower, 'one', 'north');
   // A name that is the id of another.
   const tricky = await enrolled(tower, one.node, 'north');
-  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' });
-  t.equal((await tower.app.add('shop', one.node)).node, one.node, 'an id goes before a name');
-  t.equal((await tower.app.add('shop', tricky.node)).node, tricky.node);
-  await rejectsWith(t, tower.app.add('shop', 'nobody'), 'not_found');
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' }, 'local');
+  t.equal((await tower.app.add('shop', one.node, 'local')).node, one.node, 'an id goes before a name');
+  t.equal((await tower.app.add('shop', tricky.node, 'local')).node, tricky.node);
+  await rejectsWith(t, tower.app.add('shop', 'nobody', 'local'), 'not_found');
   await rejectsWith(t, tower.app.attach('one', 'shop', 'web'), 'not_found');
 });
 
 t.test('a tower that starts again gives the same answer as before', async (t) => {
   const tower = await makeTower(t);
   const one = await enrolled(tower, 'one', 'north');
-  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' });
-  await tower.app.add('shop', 'one');
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' }, 'local');
+  await tower.app.add('shop', 'one', 'local');
   const web = await tower.app.attach(one.node, 'shop', 'web');
   const before = await appOf(tower, one.node);
   const { version } = await tower.snapshot(one.node);

@@ -139,9 +139,9 @@ t.test('a change of an app network is pushed to its members, at whatever site, a
       if (isSaid(app)) return app;
     }
   };
-  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' });
-  await tower.app.add('shop', 'one');
-  await tower.app.add('shop', far);
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' }, 'local');
+  await tower.app.add('shop', 'one', 'local');
+  await tower.app.add('shop', far, 'local');
   await hears(distant, (app) => app?.hosts[0]?.node === one);
   await tower.app.wireguard(far, { keys: [KEY], listen: { host: '192.0.2.9', port: 51_820 }, underlay: { mtu: 1_500, ipv4_only: true } });
   t.match(await hears(member, (app) => app?.hosts[0]?.keys.length === 1), {
@@ -160,7 +160,7 @@ t.test('a change of an app network is pushed to its members, at whatever site, a
   await distant.messageNumber(1);
   await tower.app.attach(one, 'shop', 'web');
   await hears(distant, (app) => app?.networks[0]?.endpoints.length === 3);
-  await tower.app.remove('shop', 'far');
+  await tower.app.remove('shop', 'far', 'local');
   await hears(member, (app) => app?.hosts.length === 0);
   await hears(distant, (app) => app === undefined);
   const heard = distant.got.length;
@@ -189,8 +189,8 @@ t.test('many changes while a snapshot cannot leave become one', async (t) => {
 t.test('changes without end are told at once for a while, then once an interval, and the last one always', async (t) => {
   const { tower, join, connect, held, clock } = await fabric(t);
   const [churner, member] = [await join('churner'), await join('member', 'south')];
-  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' });
-  for (const node of [churner, member]) await tower.app.add('shop', node);
+  await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' }, 'local');
+  for (const node of [churner, member]) await tower.app.add('shop', node, 'local');
   const flow = connect(new NodeFlow(member));
   flow.ask({ have: 0, listen: [] });
   const burst = limits.snapshot_pushes_burst_max;
