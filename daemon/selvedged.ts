@@ -17,7 +17,7 @@ import { keepSecrets } from '../src/native.ts';
 import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
 import { descriptor } from './cli/arguments.ts';
-import { applyConfig, type DrainConfig, drainSettings, NodeConfig } from './config.ts';
+import { type AdmissionConfig, admissionRate, applyConfig, type DrainConfig, drainSettings, NodeConfig } from './config.ts';
 import { abortOn, Closers, endSoon, isStop, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/node';
@@ -31,9 +31,10 @@ interface Flags extends UnsealSource, AppConfig {
   readonly governor: boolean;
   /** Of the configuration file alone. */
   readonly drain?: DrainConfig;
+  readonly admission?: AdmissionConfig;
 }
 
-async function run({ state, listen, port, advertise, governor, drain, ...rest }: Flags): Promise<void> {
+async function run({ state, listen, port, advertise, governor, drain, admission, ...rest }: Flags): Promise<void> {
   keepSecrets();
   const closers = new Closers();
   const log = makeLog();
@@ -47,7 +48,7 @@ async function run({ state, listen, port, advertise, governor, drain, ...rest }:
     await refuseIfInUse(socket);
     const unseal = await startKey({ state, source: rest, signal: abortOn(stopped), log });
     const at = listen === undefined ? null : { host: listen, port, advertise: advertise ?? [listen] };
-    const agent = await Agent.start({ state, unseal, listen: at, isGoverned: governor, app: rest, log });
+    const agent = await Agent.start({ state, unseal, listen: at, isGoverned: governor, admission: admissionRate(admission), app: rest, log });
     closers.add(() => agent.close());
     const { cluster, site, node, name } = agent.state.identity;
     const control = await controlServer(socket, {

@@ -34,7 +34,7 @@ import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
 import { backup } from './cli/backup.ts';
 import { descriptor } from './cli/arguments.ts';
-import { applyConfig, type DrainConfig, drainSettings, type LoginConfig, TowerConfig } from './config.ts';
+import { type AdmissionConfig, admissionRate, applyConfig, type DrainConfig, drainSettings, type LoginConfig, TowerConfig } from './config.ts';
 import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/tower';
@@ -64,6 +64,7 @@ interface RunFlags extends UnsealSource {
   readonly serviceTokens?: string;
   /** Of the configuration file alone. */
   readonly drain?: DrainConfig;
+  readonly admission?: AdmissionConfig;
   /** Of the configuration file alone. */
   readonly logins?: readonly LoginConfig[];
   /** From the configuration file alone. */
@@ -116,7 +117,7 @@ async function run(flags: RunFlags): Promise<void> {
 }
 
 async function start(
-  { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, drain, ...source }: RunFlags,
+  { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, drain, admission, ...source }: RunFlags,
   closers: Closers,
   log: ReturnType<typeof makeLog>,
 ): Promise<{ tower: Tower; mesh: PeerMesh }> {
@@ -148,6 +149,8 @@ async function start(
     onHttp: (socket) => void api.promise.then(({ server }) => server.emit('connection', socket)),
     statelessResetKey: resetKey(tower),
     isGoverned: governor,
+    children: () => names.size,
+    admission: admissionRate(admission),
     log,
     onChange: () => undefined,
   });

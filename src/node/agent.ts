@@ -8,6 +8,7 @@ import { NodeState, stateFiles } from '../enroll/state.ts';
 import type { Endpoint, Snapshot } from '../enroll/wire.ts';
 import type { RecordedFingerprint } from '../identity/verify.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
+import type { AdmissionRate } from '../peering/admission.ts';
 import { Host } from '../peering/host.ts';
 import type { Candidate } from '../peering/mesh.ts';
 import type { PeerMesh } from '../peering/peer-mesh.ts';
@@ -28,6 +29,8 @@ export interface AgentOptions {
   /** Null: a node without a listening socket, which is a full member. */
   readonly listen: { readonly host: string; readonly port: number; readonly advertise: readonly string[] } | null;
   readonly isGoverned: boolean;
+  /** How many new channels begin here in a second; as usual, unless told. */
+  readonly admission?: AdmissionRate;
   readonly app: AppConfig;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
 }
@@ -65,7 +68,7 @@ export class Agent {
 
   async #start(): Promise<void> {
     const { identity } = this.state;
-    const { listen, log, isGoverned, app } = this.#options;
+    const { listen, log, isGoverned, app, admission } = this.#options;
     const boot = await BootFile.open(this.#options.state, identity);
     this.#boot = boot;
     const api = listen === null ? null : await unsealApi({ state: this.state, expiry: this.#expiry, clock: systemTimers.clock, log });
@@ -81,6 +84,8 @@ export class Agent {
       listen: listen && { host: listen.host, tcpPort: listen.port, udpPort: listen.port },
       onHttp: api === null ? null : (socket) => api.server.emit('connection', socket),
       isGoverned,
+      children: () => this.state.snapshot.peers.length,
+      ...(admission === undefined ? {} : { admission }),
       log,
       onChange: () => {
         this.#follower?.poke();

@@ -16,6 +16,8 @@ export interface AdmissionRate {
   readonly burst: number;
 }
 
+/** By so much they come more slowly than they are admitted. */
+const SPREAD = 1.2;
 const usualRate: AdmissionRate = { channels_per_s: limits.admission_channels_per_s, burst: limits.admission_burst };
 
 export class Admission {
@@ -60,6 +62,11 @@ export class Admission {
   /** A channel that lives here goes on over another session: not held up, and those who come new make room for it. */
   resumed(now: number): void {
     this.#takeTurn(now);
+  }
+
+  /** Over how long so many should come back: a little longer than it takes to admit them, so that most need not knock twice. */
+  spread_ms(count: number): number {
+    return Math.round(SPREAD * count * this.#turn_ms);
   }
 
   /** How many were told to come back and have not yet. */

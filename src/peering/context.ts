@@ -37,6 +37,8 @@ export interface MeshContext {
   readonly nameOf: (node: string) => string;
   readonly isGoverned: boolean;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+  /** How many others may have a channel with this host. */
+  readonly children?: () => number;
   /** How many new channels begin here in a second; as usual, unless told. */
   readonly admission?: AdmissionRate;
   /** The set or state of channels changed. */
@@ -47,4 +49,6 @@ export interface MeshContext {
 export interface RoomContext extends MeshContext {
   /** This host drains: when what is left may be ended, by its clock; null: it does not. */
   readonly drainsUntil: () => number | null;
+  /** Over how long everybody who has a channel with this host should come back when it was away. */
+  readonly return_ms: () => number;
 }

@@ -33,6 +33,8 @@ export interface HostOptions {
   readonly onHttp: ((socket: TLSSocket) => void) | null;
   readonly statelessResetKey?: Uint8Array;
   readonly isGoverned: boolean;
+  /** How many others may have a channel with this host. */
+  readonly children?: () => number;
   /** How many new channels begin here in a second; as usual, unless told. */
   readonly admission?: AdmissionRate;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
@@ -77,6 +79,7 @@ export class Host {
       versions: options.versions,
       nameOf: options.nameOf,
       isGoverned: options.isGoverned,
+      ...(options.children === undefined ? {} : { children: options.children }),
       ...(options.admission === undefined ? {} : { admission: options.admission }),
       log: options.log,
       onChange: options.onChange,

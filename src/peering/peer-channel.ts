@@ -88,6 +88,7 @@ export class PeerChannel {
       trustVersion: versions.trust,
       routeEpoch: 0,
       draining: this.channel.draining.isOwn,
+      return_ms: context.return_ms(),
     };
   }
 

@@ -132,7 +132,8 @@ export class PeerLink implements PeerChannelOwner {
     this.#stopProbe();
     // Somebody else has come under this host's identity, a copy of its disk perhaps: whoever redials at once takes turns with it as fast as the path allows.
     if (error.code === 'replaced') this.#redialing.wait();
-    else this.#redial();
+    // Where a dial has failed since the silence began, the next one is planned already.
+    else if (!this.#redialing.isWaiting) this.#redial();
   }
 
   ended(channel: PeerChannel, error: SelvedgeError): void {
@@ -189,6 +190,7 @@ export class PeerLink implements PeerChannelOwner {
       fresh.channel.move('authenticated');
       const { accept, relay } = await greet(dialed.session, fresh.hello(this.#context, 'new'), this.#context.timers);
       this.#checkAccept(accept, dialed);
+      this.#redialing.spreadOver(accept.return_ms);
       if (this.#isClosed || !fresh.isUsable) return dialed.session.close('session_closed', 'no longer needed');
       fresh.establish(accept, accept, dialed.session, relay, dialed.peer, dialed.why);
       this.#established(fresh);
@@ -229,6 +231,7 @@ export class PeerLink implements PeerChannelOwner {
     if (this.#isClosed || signal.aborted || !isNeeded || !channel.isUsable) return dialed.session.close('session_closed', 'no longer needed');
     const { accept, relay } = await greet(dialed.session, channel.hello(this.#context, mode), this.#context.timers);
     this.#checkAccept(accept, dialed);
+    this.#redialing.spreadOver(accept.return_ms);
     if (this.#isClosed) return dialed.session.close('session_closed', 'no longer needed');
     const knows = accept.mode === mode && equalBytes(accept.channel, channel.channel.id);
     if (knows && channel.isUsable) {

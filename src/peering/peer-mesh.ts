@@ -29,10 +29,19 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
   #isClosed = false;
 
   constructor(context: MeshContext) {
-    this.#context = { ...context, mayBegin: (peer) => this.#objection(peer) ?? context.mayBegin(peer), drainsUntil: () => this.#drain.deadline };
+    this.#context = {
+      ...context,
+      mayBegin: (peer) => this.#objection(peer) ?? context.mayBegin(peer),
+      drainsUntil: () => this.#drain.deadline,
+      return_ms: () => this.#return_ms,
+    };
     const { self, timers, random, log, onChange } = context;
     this.#admission = new Admission(self.node, random, context.admission);
     this.#drain = new HostDrain({ self: self.node, timers, log, onChange, channels: () => this.#channels() });
+  }
+
+  get #return_ms(): number {
+    return this.#admission.spread_ms(Math.max(this.#context.children?.() ?? 0, this.#accepted.size));
   }
 
   *#channels(): Generator<PeerChannel> {
@@ -151,7 +160,7 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
       existing?.isUsable && hello.mode !== 'new' && equalBytes(existing.channel.id, hello.channel) && equalBytes(existing.channel.secret, hello.secret);
     const now = this.#context.timers.clock.now();
     if (isKnown && existing) {
-      this.#admission.resumed(now);
+      if (hello.mode === 'resume') this.#admission.resumed(now);
       return { answer: existing.hello(this.#context, hello.mode), channel: existing };
     }
     const objection = this.#context.mayBegin(verified.identity);

@@ -28,6 +28,7 @@ export class Redial {
   /** When the peer has a turn for this host; null: it named none. */
   #turnAt: number | null = null;
   #dueAt: number | null = null;
+  #spread_ms = 0;
 
   /** `dial`: the wait is over. */
   constructor(context: Pick<RoomContext, 'timers' | 'random' | 'log'>, dial: () => void) {
@@ -52,6 +53,11 @@ export class Redial {
   /** Whether the peer is to be left alone until its turn has come. */
   get isHeldOff(): boolean {
     return this.#turnAt !== null && this.#now < this.#turnAt;
+  }
+
+  /** The peer takes those whom it has back over so long; what it says is bounded. */
+  spreadOver(return_ms: number): void {
+    this.#spread_ms = Math.min(return_ms, limits.admission_wait_ms_max);
   }
 
   /** A session carries the channel. */
@@ -81,7 +87,7 @@ export class Redial {
     // Once for each channel: what follows are failures of their own.
     if (this.#carriedAt !== null && this.#now - this.#carriedAt > SETTLED_MS) this.#backoff.reset();
     this.#carriedAt = null;
-    const delay_ms = this.#turnAt !== null ? Math.max(0, this.#turnAt - this.#now) : this.#backoff.next();
+    const delay_ms = this.#turnAt !== null ? Math.max(0, this.#turnAt - this.#now) : this.#backoff.next(this.#spread_ms);
     this.#dueAt = this.#now + delay_ms;
     this.#cancel = this.#context.timers.after(delay_ms, () => {
       this.stop();

@@ -234,6 +234,7 @@ const hello: fc.Arbitrary<Hello> = fc.record({
   trustVersion: varint,
   routeEpoch: varint,
   draining: fc.boolean(),
+  return_ms: varint,
 });
 
 t.test('a hello comes back as it was, what a newer version adds is ignored, and what follows it is kept', async (t) => {
@@ -247,6 +248,18 @@ t.test('a hello comes back as it was, what a newer version adds is ignored, and 
       return JSON.stringify(again) === JSON.stringify(value);
     }),
     { numRuns: 200 },
+  );
+  t.pass();
+});
+
+t.test('a hello of an earlier minor, without what was added since, is understood', async (t) => {
+  fc.assert(
+    fc.property(hello, (value) => {
+      const body = splitHello(encodeHello('hello', { ...value, return_ms: 0 }))?.body ?? new Uint8Array();
+      const earlier = decodeHello(body.subarray(0, body.length - 1));
+      return JSON.stringify(earlier) === JSON.stringify({ ...value, return_ms: 0 });
+    }),
+    { numRuns: 100 },
   );
   t.pass();
 });
