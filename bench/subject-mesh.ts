@@ -1,6 +1,8 @@
 /** Channels of the product: a listening host, and dialing meshes that share one dialer's transports. */
 import type { Endpoint, FlowHandle } from '../src/peering/mesh.ts';
 import { Host } from '../src/peering/host.ts';
+import { trafficClassNames } from '../src/channel/classes.ts';
+import { judgeWithoutRules } from '../src/policy/judge.ts';
 import { PeerMesh } from '../src/peering/peer-mesh.ts';
 import { verifyPeer } from '../src/identity/verify.ts';
 import { Dialer as SessionDialer } from '../src/transport/dialer.ts';
@@ -76,6 +78,7 @@ class Link {
         noteSilent: (_candidate, transport) => dialer.noteSilent(destination, transport),
       },
       judge: judge('client'),
+      policy: judgeWithoutRules({ cluster: CLUSTER, site: SITE, node: own.node }, trafficClassNames),
       onChange: () => this.#changed(),
     });
   }

@@ -34,6 +34,9 @@ const shared = {
       { additionalProperties: false, description: 'channels_per_s, burst' },
     ),
   ),
+  certificate_file: Type.Optional(Text),
+  certificate_key_file: Type.Optional(Text),
+  insecure_development: Type.Optional(Type.Boolean({ description: 'true or false' })),
   drain: Type.Optional(
     Type.Object(
       {
@@ -56,7 +59,9 @@ const app = {
   tunnel_socket: Type.Optional(Type.String({ minLength: 1, maxLength: 107, description: 'a path of at most 107 octets' })),
 };
 
-export const NodeConfig = Type.Object({ ...shared, ...app }, { additionalProperties: false });
+const unseal = { unseal: Type.Optional(Type.Literal('site', { description: 'site' })) };
+
+export const NodeConfig = Type.Object({ ...shared, ...app, ...unseal }, { additionalProperties: false });
 
 /** Whose JWTs begin API sessions at the tower, for which audience, and what they may do then. */
 const Login = Type.Object(

@@ -9,21 +9,23 @@ import { callHome } from '../src/enroll/call-home.ts';
 import { hostFacts } from '../src/enroll/host-facts.ts';
 import { CALL_HOME_FILE, callHomeBy } from '../src/enroll/preflight.ts';
 import { readIdentity } from '../src/enroll/state.ts';
-import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
+import { DEFAULT_KEY_FILE } from '../src/identity/unseal.ts';
 import { Agent } from '../src/node/agent.ts';
 import type { AppConfig } from '../src/node/app.ts';
 import { controlServer } from '../src/node/control-server.ts';
+import { joinKey } from '../src/node/join-key.ts';
 import { keepSecrets } from '../src/native.ts';
 import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
-import { descriptor } from './cli/arguments.ts';
+import { descriptor, unsealOption, type UnsealFlags, willBeSiteSealed } from './cli/arguments.ts';
 import { type AdmissionConfig, admissionRate, applyConfig, type DrainConfig, drainSettings, NodeConfig } from './config.ts';
+import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
 import { abortOn, Closers, endSoon, isStop, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/node';
 const DEFAULT_PORT = 443;
 
-interface Flags extends UnsealSource, AppConfig {
+interface Flags extends UnsealFlags, AppConfig, ServerCertificateFlags {
   readonly state: string;
   readonly listen?: string;
   readonly port: number;
@@ -48,7 +50,9 @@ async function run({ state, listen, port, advertise, governor, drain, admission,
     await refuseIfInUse(socket);
     const unseal = await startKey({ state, source: rest, signal: abortOn(stopped), log });
     const at = listen === undefined ? null : { host: listen, port, advertise: advertise ?? [listen] };
-    const agent = await Agent.start({ state, unseal, listen: at, isGoverned: governor, admission: admissionRate(admission), app: rest, log });
+    const server = await openServerCertificate(rest, log);
+    closers.add(() => server?.close());
+    const agent = await Agent.start({ state, unseal, listen: at, server, isGoverned: governor, admission: admissionRate(admission), app: rest, log });
     closers.add(() => agent.close());
     const { cluster, site, node, name } = agent.state.identity;
     const control = await controlServer(socket, {
@@ -74,13 +78,15 @@ async function run({ state, listen, port, advertise, governor, drain, admission,
 }
 
 /** What an installer began with `selvedge preflight` becomes a node at the first start. @throws not_enrolled where nobody did */
-async function finishPreflight(state: string, source: UnsealSource, signal: AbortSignal, log: ReturnType<typeof makeLog>): Promise<void> {
+async function finishPreflight(state: string, source: UnsealFlags, signal: AbortSignal, log: ReturnType<typeof makeLog>): Promise<void> {
   const file = join(state, CALL_HOME_FILE);
   if (!existsSync(file)) throw new SelvedgeError('not_enrolled', { path: state });
-  const [how, unseal] = [await callHomeBy(file, systemTimers.clock.wall()), await loadOrCreateUnsealKey(source)];
+  const isSiteSealed = willBeSiteSealed(source);
+  const how = await callHomeBy(file, systemTimers.clock.wall());
+  const unseal = await joinKey({ state, source, isSiteSealed, signal, log });
   const facts = await hostFacts(how.cluster);
   const onRetry = (error: SelvedgeError) => log('call-home fails', { code: error.code, reason: error.message });
-  const given = { ...how, state, unseal, listen: [], ...(facts !== null && { facts }), signal, onRetry };
+  const given = { ...how, state, unseal, isSiteSealed, listen: [], ...(facts !== null && { facts }), signal, onRetry };
   try {
     await callHome({ ...given, timers: systemTimers, random: systemRandom });
   } catch (error) {
@@ -91,13 +97,13 @@ async function finishPreflight(state: string, source: UnsealSource, signal: Abor
 }
 
 if (import.meta.main) {
-  const program = new Command('selvedged')
-    .description('keeps this host in the mesh')
+  const program = withServerCertificate(new Command('selvedged').description('keeps this host in the mesh'))
     .option('--config <file>', 'configuration file (YAML); flags win over it')
     .option('--state <dir>', 'state directory, as `selvedge join` made it', DEFAULT_STATE)
     .option('--key-file <file>', `key file that unseals the store (default for a store that is sealed with one: ${DEFAULT_KEY_FILE})`)
     .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
     .option('--passphrase-fd <number>', 'descriptor with a passphrase', descriptor)
+    .addOption(unsealOption())
     .option('--listen <address>', 'address on which peers of the site find this node (default: listen nowhere; such a node is a full member)')
     .option('--port <port>', 'TCP and UDP port to listen on', parsePort, DEFAULT_PORT)
     .option('--advertise <address...>', 'addresses that peers are told (default: --listen)')

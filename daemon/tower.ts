@@ -35,6 +35,7 @@ import { systemClock, systemRandom, systemTimers } from '../src/transport/system
 import { backup } from './cli/backup.ts';
 import { descriptor } from './cli/arguments.ts';
 import { type AdmissionConfig, admissionRate, applyConfig, type DrainConfig, drainSettings, type LoginConfig, TowerConfig } from './config.ts';
+import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
 import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/tower';
@@ -54,7 +55,7 @@ interface RestoreFlags extends UnsealSource {
   readonly json?: boolean;
 }
 
-interface RunFlags extends UnsealSource {
+interface RunFlags extends UnsealSource, ServerCertificateFlags {
   readonly state: string;
   readonly listen: string;
   readonly port: number;
@@ -116,11 +117,8 @@ async function run(flags: RunFlags): Promise<void> {
   }
 }
 
-async function start(
-  { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, drain, admission, ...source }: RunFlags,
-  closers: Closers,
-  log: ReturnType<typeof makeLog>,
-): Promise<{ tower: Tower; mesh: PeerMesh }> {
+async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof makeLog>): Promise<{ tower: Tower; mesh: PeerMesh }> {
+  const { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, drain, admission, ...source } = flags;
   // Before its key: where no cluster was made, neither is there, and `init` makes both.
   await checkMade(state);
   const unseal = await towerKey(state, source);
@@ -133,6 +131,8 @@ async function start(
   closers.add(() => tower.close());
   // Connections that come before the API is made wait for it; the host ends them if it never is.
   const api = Promise.withResolvers<Api>();
+  const server = await openServerCertificate(flags, log);
+  closers.add(() => server?.close());
   const names = await followNames(tower);
   const host = await Host.start({
     self: { cluster: tower.cluster, site: TOWER_SITE, node: TOWER_ID },
@@ -146,6 +146,7 @@ async function start(
       void tower.renewals
         .seen(identity, fingerprint)
         .catch((error: unknown) => log('renewed certificate not recorded', { node: identity.node, reason: String(error) })),
+    server,
     onHttp: (socket) => void api.promise.then(({ server }) => server.emit('connection', socket)),
     statelessResetKey: resetKey(tower),
     isGoverned: governor,
@@ -177,7 +178,7 @@ async function start(
   const carry = serveCarry({ mesh: host.mesh, timers: systemTimers, log }, tower);
   closers.add(() => carry.close());
 
-  const keeper = new CertificateKeeper({ tower, timers: systemTimers, onRenewed: () => void host.renewed(), log });
+  const keeper = new CertificateKeeper({ tower, timers: systemTimers, onRenewed: () => void host.renewed(), others: () => server?.watched ?? [], log });
   keeper.start();
   closers.add(() => keeper.close());
   const facts = () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning });
@@ -272,10 +273,11 @@ export function towerCommand(): Command {
     .option('--json', 'print JSON')
     .addHelpText('after', initExamples)
     .action((flags: InitFlags) => init(flags));
-  withUnseal(
+  const run_ = withUnseal(
     command.command('run').description('serve the cluster: API and fabric on one TCP port, QUIC on UDP'),
     'unseals the store, as `init` made or took it',
-  )
+  );
+  withServerCertificate(run_)
     .option('--config <file>', 'configuration file (YAML); flags win over it')
     .option('--listen <address>', 'address to listen on', '::')
     .option('--port <port>', 'TCP port, and UDP port unless --udp-port is given', parsePort, DEFAULT_PORT)

@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { percentile } from '../../src/lab/measure.ts';
 import { CarriedLab } from '../../test/lab/fixtures/carried-lab.ts';
+import { iperfEnd } from '../iperf.ts';
 
 const TO = '10.9.0.3';
 const ECHO_INTERVAL_MS = 20;
@@ -100,8 +101,7 @@ class PathLab {
     await this.on(path);
     const argv = ['iperf3', '-J', '-c', TO, '-t', String(seconds), '-C', congestion];
     const text = await this.carried.lab.exec('a', argv, { timeout_ms: seconds * 1_000 + 30_000 });
-    const { end } = JSON.parse(text) as { readonly end: { readonly sum_received: { readonly bits_per_second: number } } };
-    return end.sum_received.bits_per_second / 1e6;
+    return iperfEnd(text).sum_received.bits_per_second / 1e6;
   }
 
   /** Round trips in ms, over the channel between the two. */

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { percentile } from '../../src/lab/measure.ts';
+import { type IperfEnd, iperfEnd } from '../iperf.ts';
 import type { Hosts, Subject } from './hosts.ts';
 
 export interface Figures {
@@ -44,16 +45,13 @@ export const parts: readonly Part[] = [
   async (hosts, { to }, seconds) => ({ udp200_kpps: await udp(hosts, to, seconds) }),
 ];
 
-interface IperfEnd {
-  readonly end: {
-    readonly sum_received: { readonly bytes: number; readonly bits_per_second: number };
-    readonly sum?: { readonly packets: number; readonly lost_packets: number; readonly seconds: number };
-  };
-}
-
-async function iperf(hosts: Hosts, to: string, seconds: number, ...more: string[]): Promise<IperfEnd['end']> {
-  const text = await hosts.exec(0, ['iperf3', '-J', '-c', to, '-t', String(seconds), ...more], seconds * 1000 + 20_000);
-  return (JSON.parse(text) as IperfEnd).end;
+/** One run of iperf3, and one more if that failed: its server may still be at the one before. @throws what iperf3 says of the second */
+function iperf(hosts: Hosts, to: string, seconds: number, ...more: string[]): Promise<IperfEnd> {
+  const once = async () => iperfEnd(await hosts.exec(0, ['iperf3', '-J', '-c', to, '-t', String(seconds), ...more], seconds * 1000 + 20_000));
+  return once().catch((error: unknown) => {
+    console.log(`once more, since ${error instanceof Error ? error.message : error}`);
+    return once();
+  });
 }
 
 async function tcp(hosts: Hosts, to: string, seconds: number, flows: number): Promise<{ mbit: number; gb: number }> {

@@ -2,9 +2,10 @@
 import { existsSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { SelvedgeError } from '../../src/base/errors.ts';
 import { checkLabel, isOperatorId } from '../../src/base/ids.ts';
+import { namesSource, type UnsealSource } from '../../src/identity/unseal.ts';
 import type { ControlCall } from '../../src/node/control-client.ts';
 import { type TrafficClass, trafficClassNames } from '../../src/channel/classes.ts';
 
@@ -31,6 +32,22 @@ export function duration(name: string): (text: string) => number {
     if (match === null) throw invalid(name, `'${text}' is not a time such as 90s, 15m, 1h or 7d`);
     return Number(match[1]) * units[match[2] as keyof typeof units];
   };
+}
+
+export interface UnsealFlags extends UnsealSource {
+  readonly unseal?: 'site';
+}
+
+/** For whoever makes a node's store. */
+export function unsealOption(): Option {
+  const what = "`site`: the store that joining makes is sealed with the site's token: at each start the tower or a node of the site must say its key";
+  return new Option('--unseal <how>', what).choices(['site']);
+}
+
+/** @throws argument_invalid */
+export function willBeSiteSealed({ unseal, ...source }: UnsealFlags): boolean {
+  if (unseal === 'site' && namesSource(source)) throw invalid('unseal', "a store is sealed with the site's token or with a key of your own, not both");
+  return unseal === 'site';
 }
 
 /** A file descriptor that the parent left open for this program. */

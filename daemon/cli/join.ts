@@ -8,8 +8,8 @@ import { limits } from '../../src/base/limits.ts';
 import type { CallHomeRequest } from '../../src/enroll/call-home.ts';
 import { parseFingerprint } from '../../src/identity/fingerprint.ts';
 import { readFileBounded } from '../../src/identity/files.ts';
-import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealSource } from '../../src/identity/unseal.ts';
-import { address, DEFAULT_NODE_STATE, descriptor } from './arguments.ts';
+import { DEFAULT_KEY_FILE, type UnsealSource } from '../../src/identity/unseal.ts';
+import { address, DEFAULT_NODE_STATE, descriptor, unsealOption, type UnsealFlags, willBeSiteSealed } from './arguments.ts';
 import { DEFAULT_KUBERNETES_API, DEFAULT_POD_TOKEN, DEFAULT_STS_HOST, type PlatformFlags, platformMaker } from './join-proof.ts';
 import { printJson, printLine, readInput } from './output.ts';
 
@@ -17,13 +17,14 @@ interface TowerFlags {
   readonly tower?: string;
   readonly fingerprint?: string;
   readonly tls: string;
+  readonly insecureDevelopment?: boolean;
   readonly tokenFile?: string;
   readonly name?: string;
   readonly site?: string;
   readonly json?: boolean;
 }
 
-interface JoinFlags extends TowerFlags, UnsealSource, PlatformFlags {
+interface JoinFlags extends TowerFlags, UnsealFlags, PlatformFlags {
   readonly proof: 'token' | 'host-id' | 'x509' | 'fingerprint';
   readonly certificate?: string;
   readonly hostId?: string;
@@ -37,6 +38,7 @@ Examples:
   selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --cluster edge --proof host-id --host-id SN-0042
   selvedge join --tower gate.example --tls system --fingerprint sha256:4e1d… --cluster edge --proof x509 --certificate call-home.pem
   selvedge join --call-home call-home.json
+  selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --token-file token --unseal site
   selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --cluster edge --proof fingerprint
   selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --platform aws --cluster edge
   selvedged --listen 192.0.2.7`;
@@ -62,6 +64,7 @@ export function joinCommand(): Command {
     .option('--key-file <file>', `key file that seals the store; made if it is missing (default: ${DEFAULT_KEY_FILE})`)
     .option('--passphrase-file <file>', 'file with a passphrase instead', process.env.SELVEDGE_PASSPHRASE_FILE)
     .option('--passphrase-fd <number>', 'descriptor with a passphrase', descriptor)
+    .addOption(unsealOption())
     .option('--json', 'print JSON')
     .addHelpText('after', examples)
     .action(join);
@@ -85,23 +88,32 @@ function withTowerAddress(command: Command): Command {
   return command
     .option('--tower <address>', 'where the tower is: HOST or HOST:PORT')
     .option('--fingerprint <sha256:hex>', "fingerprint of the cluster's root, as `tower init` printed it")
-    .option('--tls <trust>', 'how the end of the connection is known: `root`; behind a proxy that ends TLS `system`, or sha256:HEX of its certificate', 'root');
+    .option(
+      '--tls <trust>',
+      'how the end of the connection is known: `root`; behind a proxy that ends TLS, or where the tower shows a certificate of files: `system`, roots:FILE, or sha256:HEX of it',
+      'root',
+    )
+    .option('--insecure-development', 'a tower at a name without a dot is not verified when it is asked: for development alone');
 }
 
 async function join(flags: JoinFlags): Promise<void> {
   const state = resolve(flags.state);
   // Only joining needs them, and every other command should start fast.
-  const [{ callHome }, { hostFacts }, { systemRandom, systemTimers }] = await Promise.all([
+  const [{ callHome }, { hostFacts }, { joinKey }, { systemRandom, systemTimers }] = await Promise.all([
     import('../../src/enroll/call-home.ts'),
     import('../../src/enroll/host-facts.ts'),
+    import('../../src/node/join-key.ts'),
     import('../../src/transport/system.ts'),
   ]);
   const how = await howToJoin(flags);
   const facts = await hostFacts(how.cluster);
+  const isSiteSealed = willBeSiteSealed(flags);
+  const tell = (message: string) => process.stderr.write(`${message}\n`);
   const { identity } = await callHome({
     ...how,
     state,
-    unseal: await loadOrCreateUnsealKey(flags),
+    unseal: await joinKey({ state, source: flags, isSiteSealed, signal: AbortSignal.timeout(KEY_MS_MAX), log: tell }),
+    isSiteSealed,
     isReturning: flags.proof === 'fingerprint',
     listen: [],
     ...(facts !== null && { facts }),
@@ -114,15 +126,18 @@ async function join(flags: JoinFlags): Promise<void> {
   else printLine(`this host is node ${identity.name}.${site}.${cluster} (${node}); its state is in ${state}\nstart it with: ${startLine(state, flags)}`);
 }
 
+/** For so long tower and site are asked for the key of a store that an earlier join sealed with the site's token. */
+const KEY_MS_MAX = 30_000;
+
 type How = Pick<CallHomeRequest, 'tower' | 'fingerprint' | 'tls' | 'cluster' | 'name' | 'site' | 'proof'>;
 
 async function howToJoin(flags: JoinFlags): Promise<How> {
-  const { callHomeBy, tlsOf } = await import('../../src/enroll/preflight.ts');
+  const { callHomeBy, trustOf } = await import('../../src/enroll/preflight.ts');
   if (flags.callHome !== undefined) return await callHomeBy(resolve(flags.callHome), Date.now());
   const tower = address(needed('tower', flags.tower));
   const fingerprint = parseFingerprint(needed('fingerprint', flags.fingerprint));
   const name = flags.name ?? hostname().split('.')[0]?.toLowerCase() ?? '';
-  const rest = { tower, fingerprint, tls: tlsOf(flags.tls), name, ...(flags.site !== undefined && { site: flags.site }) };
+  const rest = { tower, fingerprint, tls: trustOf(tower, flags.tls, flags.insecureDevelopment), name, ...(flags.site !== undefined && { site: flags.site }) };
   if (flags.platform !== undefined && flags.tokenFile !== undefined)
     throw new SelvedgeError('argument_invalid', { name: 'token-file', why: 'either --token-file or --platform says how this host shows who it is' });
   if (flags.platform !== undefined) {
@@ -154,14 +169,25 @@ async function proofOf({ proof, certificate, hostId, cluster = '' }: JoinFlags):
   return x509Maker(identity, { ...(host !== undefined && { host }), ...(isOfTower(identity) && { done: () => unlink(path) }) });
 }
 
-async function prepare({ tower, fingerprint, tls, tokenFile, out, name, site, json }: TowerFlags & { readonly out: string }): Promise<void> {
-  const [{ callPreflight, tlsOf }, { systemTimers }] = await Promise.all([import('../../src/enroll/preflight.ts'), import('../../src/transport/system.ts')]);
+async function prepare({
+  tower,
+  fingerprint,
+  tls,
+  insecureDevelopment,
+  tokenFile,
+  out,
+  name,
+  site,
+  json,
+}: TowerFlags & { readonly out: string }): Promise<void> {
+  const [{ callPreflight, trustOf }, { systemTimers }] = await Promise.all([import('../../src/enroll/preflight.ts'), import('../../src/transport/system.ts')]);
   const file = resolve(out);
+  const at = address(needed('tower', tower));
   const { chain: _chain, ...prepared } = await callPreflight({
     file,
-    tower: address(needed('tower', tower)),
+    tower: at,
     fingerprint: parseFingerprint(needed('fingerprint', fingerprint)),
-    tls: tlsOf(tls),
+    tls: trustOf(at, tls, insecureDevelopment),
     token: await readTokenFile(needed('token-file', tokenFile)),
     ...(name !== undefined && { name }),
     ...(site !== undefined && { site }),

@@ -9,9 +9,7 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { asSelvedgeError, SelvedgeError } from '../../src/base/errors.ts';
 import { readIdentity } from '../../src/enroll/state.ts';
-import { issueRoot } from '../../src/identity/ca.ts';
-import { generateKeyPair } from '../../src/identity/keys.ts';
-import { localSigner } from '../../src/identity/signer.ts';
+import { selfSigned } from '../../src/identity/self-signed.ts';
 import { QuicTransport } from '../../src/transport/quic.ts';
 import type { Credentials, Transport } from '../../src/transport/session.ts';
 import { systemClock, systemRandom } from '../../src/transport/system.ts';
@@ -56,7 +54,7 @@ export function netcheckCommand(): Command {
 async function netcheck(flags: Flags): Promise<void> {
   const target = await findTarget(flags);
   const wait_ms = flags.wait ?? WAIT_MS;
-  const credentials = await throwaway();
+  const credentials = await selfSigned('netcheck', { now_ms: systemClock.wall(), random: systemRandom });
   await using quic = new ClosingQuic();
   const skipped: Check = { passes: false, ms: null, code: 'unsupported', why: 'the tower does not offer it' };
   const [udp, tcp, clock] = await Promise.all([
@@ -88,12 +86,6 @@ async function findTarget({ tower, state }: Flags): Promise<Target> {
   const identity = await readIdentity(resolve(state));
   if (identity === null) throw new SelvedgeError('not_enrolled', { path: state });
   return identity.tower;
-}
-
-async function throwaway(): Promise<Credentials> {
-  const { privateKey } = generateKeyPair();
-  const root = await issueRoot({ cluster: 'netcheck', signer: localSigner(privateKey), now_ms: systemClock.wall(), random: systemRandom });
-  return { chain: [root], key: privateKey };
 }
 
 /** A session that is never approved carries nothing; that it came about is the answer. */

@@ -171,6 +171,7 @@ export const errorTable = {
   unseal_key_invalid: { wire: 119, message: '{path} does not unseal anything: {why}', remedy: 'Give a key file of 32 random bytes in hex or base64, or a passphrase file, of mode 0600.' },
 
   // Keys and certificates over time.
+  certificate_files_invalid: { wire: 241, message: 'server certificate {path} cannot be used: {why}', remedy: 'Give a certificate chain in PEM and its key, not encrypted; both are read again within ten seconds. docs/certificates.md.' },
   signer_unavailable: { wire: 240, message: 'the key that signs ({what}) cannot be used now: {why}', remedy: 'Look at the token or key service that holds the key; the tower tries again by itself. docs/certificates.md.' },
 } as const satisfies Record<string, ErrorRow>;
 

@@ -116,6 +116,8 @@ export const limits = {
   /** After what is left was ended by force, for control messages to be acknowledged. */
   drain_flush_ms_max: 1_000,
   channel_directory_peers_max: 10_000,
+  /** Of peer, class and service, kept until the rules change. */
+  policy_decisions_max: 16_384,
 
   // The tower. A site's nodes and what each may say of its addresses are bounded so that a snapshot fits one message.
   tower_nodes_max: 10_000,
@@ -133,11 +135,15 @@ export const limits = {
   token_uses_max: 100_000,
   token_life_ms_max: 365 * 86_400_000,
   tower_database_pages_max: 1024 * 1024,
+  /** Changes of the tower's database that are committed together: the first of them waits for the last. */
+  store_group_changes_max: 64,
   rate_limit_addresses_max: 16_384,
   /** A snapshot, as JSON; its envelope is base64 of it, compressed, in as many messages as that takes. */
   snapshot_bytes_max: 6 * MIB,
   snapshot_envelope_bytes_max: 9 * MIB,
   snapshot_pieces_max: 10,
+  /** Revoked and disabled nodes that a node is told of. */
+  snapshot_gone_max: 256,
   snapshot_ttl_s: 86_400,
   snapshot_refresh_ms: 6 * 3_600_000,
   snapshot_requests_per_minute_max: 30,
@@ -235,6 +241,9 @@ export const limits = {
   signer_answer_ms_max: 15_000,
   signer_line_bytes_max: 16 * KIB,
   pin_chars_max: 256,
+  certificate_files_look_ms: 10_000,
+  certificate_files_bytes_max: 64 * KIB,
+  certificate_files_certs_max: 8,
   crl_bytes_max: 4 * MIB,
   crl_entries_max: 65_536,
   /** A leaf that was followed by another is accepted for so long after that one was first seen, and so many of a node at once. */

@@ -30,8 +30,8 @@ export interface ChannelOptions {
   readonly peer: string;
   readonly random: Random;
   readonly now: number;
-  /** Judges an incoming flow; null allows it. */
-  readonly authorize: (cls: TrafficClass, kind: FlowKind, service: string) => SelvedgeError | null;
+  /** Judges a flow that is opened by this end (`isOwn`) or the other, and once more whenever `judgeFlows` is called; null allows it. */
+  readonly authorize: (cls: TrafficClass, kind: FlowKind, service: string, isOwn: boolean) => SelvedgeError | null;
   /** False leaves the network's queue to itself: for comparison only. */
   readonly isGoverned: boolean;
   /** What the path to this peer carried last time, octets per second. */
@@ -431,7 +431,7 @@ export class Channel implements FlowOwner {
     const refusal = this.#judge(flow, 'peer');
     if (refusal) {
       this.#remember(flow, 'reset', 0);
-      this.#refuse(id, refusal.code, refusal.message);
+      this.#refuse(id, refusal.code, whyOf(refusal));
       return;
     }
     this.#flows.set(id, flow);
@@ -453,7 +453,15 @@ export class Channel implements FlowOwner {
     if (flow.kind === 'latest' && this.#countLatest() >= limits.latest_flows_per_channel_max)
       return new SelvedgeError('limit_reached', { limit: 'latest_flows_per_channel_max', max: limits.latest_flows_per_channel_max });
     if (!classAllowsKind(flow.class, flow.kind)) return new SelvedgeError('flow_refused', { why: `class ${flow.class} has no flows of kind ${flow.kind}` });
-    return this.#options.authorize(flow.class, flow.kind, flow.service);
+    return this.#options.authorize(flow.class, flow.kind, flow.service, opener === 'self');
+  }
+
+  /** What is allowed has changed: flows that are not any more end with the reason, at both ends; the others notice nothing. */
+  judgeFlows(): void {
+    for (const flow of [...this.#flows.values()]) {
+      const refusal = this.#options.authorize(flow.class, flow.kind, flow.service, flow.isOwn);
+      if (refusal !== null) this.flowReset(flow, refusal.code, whyOf(refusal));
+    }
   }
 
   #countLatest(): number {
@@ -898,6 +906,11 @@ export class Channel implements FlowOwner {
     const used = new Set([...this.#flows.values()].map((flow) => flow.class));
     return trafficClassNames.filter((name) => used.has(name));
   }
+}
+
+/** The reason without the words that its code stands for: whoever is told the code has those. */
+function whyOf({ facts, message }: SelvedgeError): string {
+  return typeof facts.why === 'string' ? facts.why : message;
 }
 
 function fitsService(service: string): boolean {

@@ -104,12 +104,12 @@ export class BootFile {
 
   /** Keeps addresses and roots current: what a start without the tower will stand on. */
   follow(snapshot: Snapshot, joinedAt: Endpoint): Promise<void> {
-    const peers = snapshot.peers.filter(({ endpoints }) => endpoints.length > 0).slice(0, limits.boot_peers_max);
-    return this.#change({
-      roots: snapshot.trust.roots,
-      tower: snapshot.tower.endpoints.length > 0 ? snapshot.tower.endpoints : [joinedAt],
-      peers: peers.map(({ id, endpoints }) => ({ id, endpoints })),
-    });
+    return this.#change(knownFrom(snapshot, joinedAt));
+  }
+
+  /** The first identity, as it came with the node's certificate, and whom to ask with it, in one step. @throws disk_full */
+  join({ key, chain }: Credentials, snapshot: Snapshot, joinedAt: Endpoint): Promise<void> {
+    return this.#change({ ...knownFrom(snapshot, joinedAt), identity: { key: toBase64(key), chain: chain.map(toBase64) }, next: null });
   }
 
   /** The request for another boot leaf, where one is due; the same until it is answered. */
@@ -155,3 +155,13 @@ export class BootFile {
 }
 
 const KEY_BYTES_MAX = 1_024;
+
+/** What of a snapshot helps a node that has nothing else. */
+function knownFrom(snapshot: Snapshot, joinedAt: Endpoint): Pick<BootContent, 'roots' | 'tower' | 'peers'> {
+  const peers = snapshot.peers.filter(({ endpoints }) => endpoints.length > 0).slice(0, limits.boot_peers_max);
+  return {
+    roots: snapshot.trust.roots,
+    tower: snapshot.tower.endpoints.length > 0 ? snapshot.tower.endpoints : [joinedAt],
+    peers: peers.map(({ id, endpoints }) => ({ id, endpoints })),
+  };
+}

@@ -17,8 +17,9 @@ import { toBase64 } from '../identity/base64.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
 import { verifyPeer } from '../identity/verify.ts';
 import type { Timers } from '../transport/system.ts';
+import { bootRequest, type FirstSite, openFirstSite } from './boot-request.ts';
 import { type Answer, post, type TlsTrust, type TowerAddress } from './https.ts';
-import { JoiningState } from './joining.ts';
+import { JoiningState, type Pending } from './joining.ts';
 import type { PendingRequest } from './pending.ts';
 import { type Challenge, challengeDigest, type HostFacts, type ProofMaker } from './proof.ts';
 import { openSnapshot } from './snapshot.ts';
@@ -47,6 +48,8 @@ export interface CallHomeRequest {
   readonly cluster: string;
   /** A node that was one before: it keeps its state and its key. */
   readonly isReturning?: boolean;
+  /** Its store is to be sealed with the site's token, from the answer on. */
+  readonly isSiteSealed?: boolean;
   readonly name: string;
   readonly site?: string;
   /** Where this node listens, if it does. */
@@ -73,10 +76,14 @@ export async function callHome(request: CallHomeRequest): Promise<NodeState> {
   if (request.site !== undefined) checkLabel('site', request.site);
   checkEndpointsSize(request.listen);
   const joining = await JoiningState.open(request.state, request.unseal, request.isReturning);
-  const pending = await joining.pending((key) => makeRequest(request.name, key ?? generateKeyPair().privateKey));
+  const pending = await joining.pending((key) => ({
+    own: makeRequest(request.name, key ?? generateKeyPair().privateKey),
+    boot: makeRequest('boot', generateKeyPair().privateKey),
+  }));
   const answer = await askUntilAnswered(request, pending);
-  const { node, envelope } = believe(request, cluster, pending, answer);
-  const state = await joining.finish(node, envelope);
+  const { node, envelope, first } = await believe(request, cluster, pending, answer);
+  if (request.isSiteSealed && first === null) throw new SelvedgeError('document_invalid', { what: 'answer', why: "it has no token of the node's site" });
+  const state = await joining.finish(node, envelope, first, request.isSiteSealed ?? false);
   await proof.done?.();
   return state;
 }
@@ -85,7 +92,7 @@ function makeRequest(name: string, key: Uint8Array): PendingRequest {
   return { key, csr: createCsr(key, name) };
 }
 
-async function askUntilAnswered(request: CallHomeRequest, pending: PendingRequest): Promise<Answer> {
+async function askUntilAnswered(request: CallHomeRequest, pending: Pending): Promise<Answer> {
   const { timers, random, attempts_max = limits.enroll_attempts_max } = request;
   const stop = request.signal ?? new AbortController().signal;
   for (let attempt = 1; ; attempt++) {
@@ -101,8 +108,9 @@ async function askUntilAnswered(request: CallHomeRequest, pending: PendingReques
 }
 
 /** Once: a challenge, where the proof is bound to one, and the request with the evidence for it. */
-async function ask(request: CallHomeRequest, { key, csr }: PendingRequest, stop: AbortSignal): Promise<Answer> {
-  const { cluster, tls, proof, name, site, facts, timers } = request;
+async function ask(request: CallHomeRequest, { own, boot }: Pending, stop: AbortSignal): Promise<Answer> {
+  const { cluster, tls, proof, name, site, facts, timers, isSiteSealed = false } = request;
+  const { key, csr } = own;
   const tower = { ...request.tower, cluster, fingerprint: request.fingerprint, ...(tls !== undefined && { tls }) };
   const send = (path: string, body: object, answer_bytes_max: number) =>
     post(tower, {
@@ -126,6 +134,7 @@ async function ask(request: CallHomeRequest, { key, csr }: PendingRequest, stop:
     csr: toBase64(csr),
     name,
     listen: [...request.listen],
+    boot: bootRequest(own, boot, isSiteSealed),
     ...(site !== undefined && { site }),
     ...(facts !== undefined && { facts: { ...facts, addresses: [...facts.addresses] } }),
   };
@@ -153,12 +162,13 @@ async function waitFor(timers: Timers, delay_ms: number, stop: AbortSignal): Pro
 }
 
 /** Everything in the answer that this node will rely on, judged as if a stranger had sent it. */
-function believe(
+async function believe(
   request: CallHomeRequest,
   cluster: string,
-  { key }: PendingRequest,
+  pending: Pending,
   { body, root }: Answer,
-): { node: NodeParts; envelope: EnrollAnswer['snapshot'] } {
+): Promise<{ node: NodeParts; envelope: EnrollAnswer['snapshot']; first: FirstSite | null }> {
+  const { key } = pending.own;
   const answer = readJson(body, limits.enroll_answer_bytes_max, checkEnrollAnswer);
   if (answer.cluster !== cluster) throw new SelvedgeError('wrong_cluster', { found: answer.cluster, expected: cluster });
   const trust = trustBundleFromJson(answer.trust);
@@ -183,7 +193,9 @@ function believe(
     tower: towerEndpoint(request.tower, snapshot.tower.endpoints),
     fingerprint: formatFingerprint(request.fingerprint),
   };
-  return { node: { identity, credentials: { chain, key }, trust, snapshot }, envelope: answer.snapshot };
+  const reader = { root: pinned, cluster, site: answer.site, node: answer.node, now_ms };
+  const first = answer.site_secrets === undefined ? null : await openFirstSite(answer.site_secrets, pending.own, pending.boot, reader);
+  return { node: { identity, credentials: { chain, key }, trust, snapshot }, envelope: answer.snapshot, first };
 }
 
 /** Where the tower answered; its UDP port is the one it names for this TCP port, else the same number. */

@@ -2,19 +2,22 @@
  * One HTTPS request to a tower. By default it is known by nothing but its root's fingerprint: TLS takes any certificate; then, before a byte of the
  * request leaves, the chain shown must hold the pinned root and verify against it, by the one decision. Only a request for the time goes
  * to an end that did not pass, to tell a wrong clock from a wrong peer. Where a proxy ends TLS before the tower, that end is verified by the fingerprint of
- * its own certificate, or by the system's roots; then nothing that it answers is believed but what leads to the pinned root (call-home.ts).
+ * its own certificate, or by the system's roots or those of a file; then nothing that it answers is believed but what leads to the pinned root (call-home.ts). The same goes for a
+ * tower that shows a certificate of files.
  */
 import { once } from 'node:events';
 import { type IncomingMessage, request as httpRequest } from 'node:http';
 import { isIP } from 'node:net';
-import { checkServerIdentity, connect, type TLSSocket } from 'node:tls';
+import { connect, getCACertificates, type TLSSocket } from 'node:tls';
 import { asSelvedgeError, isErrorCode, SelvedgeError } from '../base/errors.ts';
 import { equalBytes, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
+import { readFileBounded } from '../identity/files.ts';
+import { mayBeUnverified } from '../identity/server-rule.ts';
 import { verifyPeer } from '../identity/verify.ts';
 import { chainOf } from '../transport/peer-chain.ts';
-import type { Credentials } from '../transport/session.ts';
+import { CLUSTER_HTTP_ALPN, type Credentials } from '../transport/session.ts';
 import { secureContextOf } from '../transport/tcp-tls.ts';
 
 export interface TowerAddress {
@@ -27,8 +30,12 @@ export type TlsTrust =
   | { readonly kind: 'root' }
   /** SHA-256 of the DER of its own certificate. */
   | { readonly kind: 'certificate'; readonly fingerprint: Uint8Array }
-  /** `roots` (PEM): instead of the system's. */
-  | { readonly kind: 'system'; readonly roots?: readonly string[] };
+  /** By the system's roots; `roots` (PEM): instead of them. */
+  | { readonly kind: 'system'; readonly roots?: readonly string[] }
+  /** By the roots in a file (PEM). */
+  | { readonly kind: 'roots'; readonly file: string }
+  /** Not at all: for development, and for names without a dot alone. */
+  | { readonly kind: 'unverified' };
 
 export interface PinnedTower extends TowerAddress {
   readonly cluster: string;
@@ -111,15 +118,19 @@ export async function connectPinned(tower: PinnedTower, { credentials, now_ms, s
 
 async function open(tower: TowerAddress & Pick<PinnedTower, 'tls'>, signal: AbortSignal, credentials?: Credentials): Promise<TLSSocket> {
   const { host, port, tls = { kind: 'root' } } = tower;
+  if (tls.kind === 'unverified' && !mayBeUnverified(host))
+    throw new SelvedgeError('argument_invalid', { name: 'insecure-development', why: `${host} is an address, or a name with a dot: it is always verified` });
+  const roots = await rootsOf(tls);
   const socket = connect({
     host,
     port,
-    ALPNProtocols: ['http/1.1'],
+    // The tower may show others another certificate than the cluster's.
+    ALPNProtocols: tls.kind === 'root' ? [CLUSTER_HTTP_ALPN, 'http/1.1'] : ['http/1.1'],
     // The tower speaks nothing older; what stands before it may.
     minVersion: tls.kind === 'root' ? 'TLSv1.3' : 'TLSv1.2',
     // Whatever it is: it is judged before anything is sent (`judge`).
     rejectUnauthorized: false,
-    ...(tls.kind === 'system' && tls.roots !== undefined && { ca: [...tls.roots] }),
+    ...(roots !== null && { ca: [...roots] }),
     ...(credentials && { secureContext: secureContextOf(credentials) }),
     ...(isIP(host) === 0 && { servername: host }),
   });
@@ -134,6 +145,21 @@ async function open(tower: TowerAddress & Pick<PinnedTower, 'tls'>, signal: Abor
   }
 }
 
+/** Those that the host's administrator keeps; where there are none, those that Node brings. */
+function systemRoots(): readonly string[] {
+  const roots = getCACertificates('system');
+  return roots.length > 0 ? roots : getCACertificates('bundled');
+}
+
+/** Null: none is asked. @throws not_found, store_damaged, permission_denied */
+async function rootsOf(tls: TlsTrust): Promise<readonly string[] | null> {
+  if (tls.kind === 'system') return tls.roots ?? systemRoots();
+  if (tls.kind !== 'roots') return null;
+  const bytes = await readFileBounded(tls.file, limits.certificate_files_bytes_max);
+  if (bytes === null) throw new SelvedgeError('not_found', { what: 'file of roots', name: tls.file });
+  return [new TextDecoder().decode(bytes)];
+}
+
 /** @returns the pinned root, DER; null where another certificate than the tower's was to be judged, and passed */
 async function judge(tower: PinnedTower, socket: TLSSocket, now_ms: () => number, signal: AbortSignal): Promise<Uint8Array | null> {
   const chain = chainOf(socket);
@@ -142,10 +168,11 @@ async function judge(tower: PinnedTower, socket: TLSSocket, now_ms: () => number
     checkPinned(chain[0], tls.fingerprint);
     return null;
   }
-  if (tls.kind === 'system') {
+  if (tls.kind === 'system' || tls.kind === 'roots') {
     checkSystem(tower, socket);
     return null;
   }
+  if (tls.kind === 'unverified') return null;
   const root = chain.find((certificate) => equalBytes(fingerprint(certificate), tower.fingerprint));
   if (root === undefined) {
     const last = chain.at(-1);
@@ -169,11 +196,13 @@ function checkPinned(leaf: Uint8Array | undefined, expected: Uint8Array): void {
   throw new SelvedgeError('fingerprint_mismatch', { found: found === null ? 'none' : formatFingerprint(found), expected: formatFingerprint(expected) });
 }
 
-/** The path to a root of the system is OpenSSL's to judge, as is the name. */
+/** The path to such a root is OpenSSL's to judge, and the name Node's, which did so when it connected: what it calls the certificate later is not asked for. */
 function checkSystem({ host, port }: TowerAddress, socket: TLSSocket): void {
-  const error: Error | string | undefined = socket.authorizationError ?? checkServerIdentity(host, socket.getPeerCertificate());
-  if (socket.authorized && error === undefined) return;
-  throw new SelvedgeError('certificate_invalid', { peer: `${host}:${port}`, why: error instanceof Error ? error.message : String(error) });
+  if (socket.authorized) return;
+  // A code, whatever the types say.
+  const error = String(socket.authorizationError);
+  const why = error === 'ERR_TLS_CERT_ALTNAME_INVALID' ? `it is not for ${host}` : error;
+  throw new SelvedgeError('certificate_invalid', { peer: `${host}:${port}`, why });
 }
 
 /** Asks the time of an end that is not believed: what it says is used for an error message only. @throws clock_skew */

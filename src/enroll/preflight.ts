@@ -4,7 +4,8 @@
  * file goes when the node has its identity.
  */
 import { createPrivateKey } from 'node:crypto';
-import { unlink } from 'node:fs/promises';
+import { mkdir, unlink } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { type Static, Type } from 'typebox';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { equalBytes } from '../base/ids.ts';
@@ -15,6 +16,7 @@ import { createCsr } from '../identity/csr.ts';
 import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
 import { fingerprint, formatFingerprint, parseFingerprint } from '../identity/fingerprint.ts';
 import { generateKeyPair } from '../identity/keys.ts';
+import { mayBeUnverified } from '../identity/server-rule.ts';
 import { trustBundleFromJson } from '../identity/trust-bundle.ts';
 import type { Timers } from '../transport/system.ts';
 import type { CallHomeRequest } from './call-home.ts';
@@ -42,8 +44,8 @@ const FileSchema = closed({
   cluster: Label,
   tower: closed({ host: Type.String({ maxLength: limits.endpoint_host_chars_max }), port: Port }),
   fingerprint: Type.String({ pattern: '^sha256:[0-9a-f]{64}$' }),
-  /** How the end of the connection is known: `root`, `system`, or the fingerprint of its certificate. */
-  tls: Type.String({ pattern: '^(root|system|sha256:[0-9a-f]{64})$' }),
+  /** How the end of the connection is known: as `formatTls` says it. */
+  tls: Type.String({ pattern: '^(root|system|unverified|sha256:[0-9a-f]{64}|roots:/.+)$', maxLength: 4_096 }),
   /** Of the call-home certificate: PKCS#8. */
   key: base64(1_024),
   csr: base64(2 * limits.csr_bytes_max),
@@ -104,25 +106,37 @@ export async function callHomeBy(
     cluster,
     tower,
     fingerprint: parseFingerprint(found.fingerprint),
-    tls: tlsOf(found.tls),
+    tls: parseTls(found.tls),
     name: prepared.name,
     site: prepared.site,
     proof: x509Maker({ chain, key }, { done: () => unlink(file) }),
   };
 }
 
-/** `root`, `system`, or `sha256:HEX` of the certificate of whatever ends TLS. @throws argument_invalid */
-export function tlsOf(text: string): TlsTrust {
-  if (text === 'root' || text === 'system') return { kind: text };
-  return { kind: 'certificate', fingerprint: parseFingerprint(text) };
+/** `root`, `system`, `roots:FILE`, or `sha256:HEX` of the certificate of whatever ends TLS. @throws argument_invalid */
+export function parseTls(text: string): TlsTrust {
+  if (text === 'root' || text === 'system' || text === 'unverified') return { kind: text };
+  const [, file] = /^roots:(.+)$/.exec(text) ?? [];
+  return file === undefined ? { kind: 'certificate', fingerprint: parseFingerprint(text) } : { kind: 'roots', file: resolve(file) };
+}
+
+function formatTls(tls: TlsTrust): string {
+  if (tls.kind === 'certificate') return formatFingerprint(tls.fingerprint);
+  return tls.kind === 'roots' ? `roots:${tls.file}` : tls.kind;
+}
+
+/** As the command line says it; under the development flag a name without a dot is not verified (spec 4.4). @throws argument_invalid */
+export function trustOf({ host }: TowerAddress, text: string, insecureDevelopment = false): TlsTrust {
+  if (insecureDevelopment && mayBeUnverified(host)) return { kind: 'unverified' };
+  if (text === 'unverified') throw new SelvedgeError('argument_invalid', { name: 'tls', why: 'only --insecure-development leaves a server unverified' });
+  return parseTls(text);
 }
 
 function begin({ tower, fingerprint: root, tls = { kind: 'root' } }: PreflightCall, cluster: string): CallHomeFile {
   const { privateKey } = generateKeyPair();
   const { host, port } = tower;
-  const trust = tls.kind === 'certificate' ? formatFingerprint(tls.fingerprint) : tls.kind;
   const made = { key: toBase64(privateKey), csr: toBase64(createCsr(privateKey)), prepared: null };
-  return { format: 1, cluster, tower: { host, port }, fingerprint: formatFingerprint(root), tls: trust, ...made };
+  return { format: 1, cluster, tower: { host, port }, fingerprint: formatFingerprint(root), tls: formatTls(tls), ...made };
 }
 
 /** The connection may have ended at a proxy: what the answer says holds only if it leads to the pinned root. */
@@ -147,5 +161,9 @@ async function readCallHomeFile(path: string): Promise<CallHomeFile | null> {
 }
 
 async function write(path: string, content: CallHomeFile): Promise<void> {
+  // As a rule it is the state directory of a daemon that has not run yet.
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+    throw asSelvedgeError(error, 'permission_denied', { what: `making directory ${dirname(path)}` });
+  });
   await writeFileAtomic(path, Buffer.from(`${JSON.stringify(content, null, 2)}\n`), { mode: 0o600 });
 }

@@ -69,6 +69,8 @@ export const ServiceRule = closed({
   protocol: Type.Enum(['tcp', 'udp']),
   /** Where a host of it passes connections on; told to its hosts alone. */
   target: Type.Optional(TargetSchema),
+  /** Of the nodes that it knows, those that host it. */
+  hosts: Type.Optional(SelectorSchema),
 });
 export type ServiceRule = Static<typeof ServiceRule>;
 

@@ -28,20 +28,26 @@ export class SiteTokenShelf {
    * @throws disk_full, permission_denied
    */
   async put(tokens: readonly SiteToken[], node: string): Promise<void> {
-    const last = tokens.reduce<SiteToken | null>((newest, one) => (newest === null || one.generation > newest.generation ? one : newest), null);
     // An older one than what is here would seal the store with what the tower may forget.
-    if (last === null || last.generation <= this.newest) return;
+    if (tokens.some(({ generation }) => generation > this.newest)) await this.join(tokens, node, {}, this.#store.mode.kind === 'site');
+  }
+
+  /** The first ones, with all else that a node has from its first moment, in one step; `isSealed`: and from then on sealed with the newest. @throws as `put` */
+  async join(tokens: readonly SiteToken[], node: string, others: SecretChanges, isSealed: boolean): Promise<void> {
+    const [last] = [...tokens].sort((left, right) => right.generation - left.generation);
+    const isNewest = last !== undefined && last.generation >= this.newest;
+    const changes = { ...others, ...this.#changesFor(tokens) };
+    if (isSealed && isNewest) await this.#store.reseal(siteUnsealKey(last, node), changes);
+    else await this.#store.update(changes);
+  }
+
+  #changesFor(tokens: readonly SiteToken[]): SecretChanges {
     const changes: Record<string, Uint8Array | null> = {};
     for (const { generation, token } of tokens) changes[`${PREFIX}${generation}`] = token;
     const all = new Set([...this.#generations(), ...tokens.map(({ generation }) => generation)]);
     const kept = [...all].sort((left, right) => right - left).slice(0, limits.site_token_generations_kept);
     for (const generation of all) if (!kept.includes(generation)) changes[`${PREFIX}${generation}`] = null;
-    await this.#write(last, node, changes);
-  }
-
-  async #write(last: SiteToken, node: string, changes: SecretChanges): Promise<void> {
-    if (this.#store.mode.kind === 'site') await this.#store.reseal(siteUnsealKey(last, node), changes);
-    else await this.#store.update(changes);
+    return changes;
   }
 
   #generations(): number[] {

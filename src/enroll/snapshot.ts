@@ -20,11 +20,13 @@ export interface SnapshotReader {
 /** The default takes three times as long for a tenth less. */
 const GZIP_LEVEL = 2;
 
+const gzipAside = promisify(gzip);
+
 /** @throws limit_reached where it is larger than a reader takes */
 export async function packSnapshot(snapshot: Snapshot): Promise<Uint8Array> {
   const text = new TextEncoder().encode(JSON.stringify(snapshot));
   if (text.length > limits.snapshot_bytes_max) throw new SelvedgeError('limit_reached', { limit: 'snapshot in bytes', max: limits.snapshot_bytes_max });
-  return await promisify(gzip)(text, { level: GZIP_LEVEL });
+  return await gzipAside(text, { level: GZIP_LEVEL });
 }
 
 /** @throws document_invalid, request_invalid, wrong_cluster, wrong_node */

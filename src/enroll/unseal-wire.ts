@@ -5,7 +5,7 @@
 import { type Static, Type } from 'typebox';
 import { limits } from '../base/limits.ts';
 import { SEALED_BOX_BYTES_OVERHEAD } from '../identity/sealed-box.ts';
-import { closed } from './shapes.ts';
+import { closed, NodeId } from './shapes.ts';
 import { checker } from './wire.ts';
 
 const base64 = (bytes_max: number) => Type.String({ minLength: 4, maxLength: Math.ceil(bytes_max / 3) * 4, pattern: '^[A-Za-z0-9+/]+={0,2}$' });
@@ -40,6 +40,14 @@ export const SiteNewsSchema = closed({
 });
 export type SiteNews = Static<typeof SiteNewsSchema>;
 
+/** What a node gets with its first certificate, signed: the same, and all of it. Boxes are for the key of its certificate. */
+export const FirstSiteSchema = closed({
+  node: NodeId,
+  tokens: Type.Array(closed({ generation: Generation, box: Box }), { minItems: 1, maxItems: limits.site_token_generations_kept }),
+  boot: Type.Array(base64(limits.certificate_bytes_max), { minItems: 2, maxItems: limits.certificate_chain_certs_max }),
+});
+export type FirstSite = Static<typeof FirstSiteSchema>;
+
 /** The generation that the head of the node's store names. Who asks is in the certificate. */
 export const UnsealRequestSchema = closed({ generation: Generation });
 export const UnsealAnswerSchema = closed({ generation: Generation, box: Box });
@@ -47,6 +55,7 @@ export type UnsealAnswer = Static<typeof UnsealAnswerSchema>;
 
 export const checkSiteReport = checker(SiteReportSchema);
 export const checkSiteNews = checker(SiteNewsSchema);
+export const checkFirstSite = checker(FirstSiteSchema);
 export const checkUnsealAnswer = checker(UnsealAnswerSchema);
 
 /** What boxes are for: a box for one of them opens as no other. */

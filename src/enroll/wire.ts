@@ -44,6 +44,17 @@ export const HostFactsSchema = closed({
   addresses: Type.Array(Type.String({ maxLength: 45, pattern: '^[0-9a-fA-F:.]+$' }), { maxItems: limits.host_addresses_max }),
 });
 
+/** Asks for what brings a node back after a restart: a boot identity, and its site's tokens. */
+export const BootRequestSchema = closed({
+  /** Of the boot key. */
+  csr: CsrText,
+  /** Whether the node's store will be sealed with the site's token. */
+  sealed: Type.Boolean(),
+  /** By the key of the node's own request, over both requests: whoever passes it on cannot ask for a key of his. */
+  signature: base64(96),
+});
+export type BootRequest = Static<typeof BootRequestSchema>;
+
 export const EnrollRequestSchema = closed({
   /** What stands beside `kind` and `nonce` is the kind's own, and checked by its own schema. */
   proof: Type.Object(
@@ -55,6 +66,7 @@ export const EnrollRequestSchema = closed({
   site: Type.Optional(Label),
   listen: EndpointsSchema,
   facts: Type.Optional(HostFactsSchema),
+  boot: Type.Optional(BootRequestSchema),
 });
 type Proved = Static<typeof EnrollRequestSchema>;
 export type EnrollRequest = Omit<Proved, 'proof'> & { proof: Proved['proof'] & Record<string, unknown> };
@@ -81,6 +93,8 @@ export const EnrollAnswerSchema = closed({
   chain: Type.Array(CertificateText, { minItems: 1, maxItems: limits.certificate_chain_certs_max }),
   trust: TrustSchema,
   snapshot: EnvelopeSchema,
+  /** The answer to `boot` (boot-request.ts); absent where that was not asked. */
+  site_secrets: Type.Optional(EnvelopeSchema),
 });
 export type EnrollAnswer = Static<typeof EnrollAnswerSchema>;
 
@@ -135,6 +149,8 @@ export const SnapshotSchema = closed({
     }),
     { maxItems: limits.site_nodes_max },
   ),
+  /** Nodes that would be among its peers, were they not revoked or disabled: the ones of which that was said last. */
+  gone: Type.Optional(Type.Array(closed({ id: NodeId, site: Label, why: Type.Enum(['revoked', 'disabled']) }), { maxItems: limits.snapshot_gone_max })),
   trust: TrustSchema,
   app: Type.Optional(AppSchema),
   /** Absent where none concerns the node. */

@@ -7,26 +7,7 @@
  * the cluster in the leaf instead, and an authority belongs to one cluster only.
  */
 import { createHash } from 'node:crypto';
-import {
-  AlgorithmIdentifier,
-  AuthorityKeyIdentifier,
-  BasicConstraints,
-  Certificate,
-  ExtendedKeyUsage,
-  Extension,
-  Extensions,
-  GeneralName,
-  KeyIdentifier,
-  KeyUsage,
-  KeyUsageFlags,
-  type Name,
-  SubjectAlternativeName,
-  SubjectKeyIdentifier,
-  SubjectPublicKeyInfo,
-  TBSCertificate,
-  Validity,
-  Version,
-} from '@peculiar/asn1-x509';
+import { AlgorithmIdentifier, BasicConstraints, Certificate, ExtendedKeyUsage, Extension, KeyUsage, KeyUsageFlags } from '@peculiar/asn1-x509';
 import { OctetString } from '@peculiar/asn1-schema';
 import { assert } from '../base/errors.ts';
 import {
@@ -48,7 +29,8 @@ import {
 import type { Random } from '../base/seam.ts';
 import { decodeDer, ECDSA_WITH_SHA256, encodeDer, toArrayBuffer } from './der.ts';
 import { p256Objection } from './keys.ts';
-import { authorityName, commonName } from './names.ts';
+import { bitString, explicit, implicit, integer, objectIdentifier, octetString, sequence, time } from './der-write.ts';
+import { authorityName, commonNameDer } from './names.ts';
 import { extensionOids, type LeafKind, leafPurposes } from './profile.ts';
 import type { Signer } from './signer.ts';
 
@@ -78,7 +60,7 @@ export interface RootRequest extends Issuing {
 
 /** A self-signed root that may sign one tier of intermediates. */
 export function issueRoot({ cluster, signer, ...issuing }: RootRequest): Promise<Uint8Array> {
-  const name = authorityName(checkLabel('cluster', cluster), `root ${shortKeyId(signer.publicKey)}`);
+  const name = encodeDer(authorityName(checkLabel('cluster', cluster), `root ${shortKeyId(signer.publicKey)}`));
   return issue({
     ...issuing,
     subject: name,
@@ -101,7 +83,7 @@ export interface IntermediateRequest extends Issuing {
 export function issueIntermediate({ cluster, publicKey, issuer, signer, ...issuing }: IntermediateRequest): Promise<Uint8Array> {
   return issue({
     ...issuing,
-    subject: authorityName(checkLabel('cluster', cluster), `intermediate ${shortKeyId(publicKey)}`),
+    subject: encodeDer(authorityName(checkLabel('cluster', cluster), `intermediate ${shortKeyId(publicKey)}`)),
     publicKey,
     issuer: issuerOf(issuer, signer),
     days: INTERMEDIATE_DAYS,
@@ -128,7 +110,7 @@ export function issueLeaf({ identity, publicKey, issuer, signer, days = LEAF_DAY
   assert((identity.node === TOWER_ID) === (identity.site === TOWER_SITE), 'the tower alone is at its site');
   return issue({
     ...issuing,
-    subject: commonName(identity.node),
+    subject: commonNameDer(identity.node),
     publicKey,
     issuer: issuerOf(issuer, signer),
     days,
@@ -145,7 +127,7 @@ export function issueOperatorLeaf({ identity, publicKey, issuer, signer, days = 
   checkLabel('cluster', identity.cluster);
   assert(isOperatorId(identity.operator), 'an operator leaf is issued to an operator id');
   const extensions = leafExtensions(operatorUri(identity), 'operator');
-  return issue({ ...issuing, subject: commonName(`operator ${identity.operator}`), publicKey, issuer: issuerOf(issuer, signer), days, extensions });
+  return issue({ ...issuing, subject: commonNameDer(`operator ${identity.operator}`), publicKey, issuer: issuerOf(issuer, signer), days, extensions });
 }
 
 export interface CallHomeLeafRequest extends Omit<LeafRequest, 'identity'> {
@@ -159,7 +141,7 @@ export function issueCallHomeLeaf({ name, publicKey, issuer, signer, days, ...is
   const uri = callHomeUri(name);
   assert(parseCallHomeUri(uri) !== null, 'a call-home certificate names its grant');
   const extensions = leafExtensions(uri, 'callHome');
-  return issue({ ...issuing, subject: commonName(`call-home ${name.grant}`), publicKey, issuer: issuerOf(issuer, signer), days, extensions });
+  return issue({ ...issuing, subject: commonNameDer(`call-home ${name.grant}`), publicKey, issuer: issuerOf(issuer, signer), days, extensions });
 }
 
 /** The boot identity of a node (verify-boot.ts): a name of a third form, and client alone. @throws argument_invalid */
@@ -168,49 +150,54 @@ export function issueBootLeaf({ identity, publicKey, issuer, signer, days = BOOT
   checkLabel('site', identity.site);
   assert(isNodeId(identity.node) && identity.node !== TOWER_ID, 'a boot leaf is issued to a node');
   const extensions = leafExtensions(bootUri(identity), 'boot');
-  return issue({ ...issuing, subject: commonName(`boot ${identity.node}`), publicKey, issuer: issuerOf(issuer, signer), days, extensions });
+  return issue({ ...issuing, subject: commonNameDer(`boot ${identity.node}`), publicKey, issuer: issuerOf(issuer, signer), days, extensions });
 }
 
 interface Issuer {
-  readonly name: Name;
+  /** DER. */
+  readonly name: Uint8Array;
   readonly signer: Signer;
   /** Subjects do not outlive their issuer; absent for a root. */
   readonly notAfter_ms?: number;
 }
 
 interface Draft extends Issuing {
-  readonly subject: Name;
+  /** DER of a name. */
+  readonly subject: Uint8Array;
   readonly publicKey: Uint8Array;
   readonly issuer: Issuer;
   readonly days: number;
-  readonly extensions: readonly Extension[];
+  /** DER, each; those that name the two keys come to them. */
+  readonly extensions: readonly Uint8Array[];
 }
 
+/** RFC 5280, section 4.1. */
 async function issue({ subject, publicKey, issuer, days, extensions, now_ms, random }: Draft): Promise<Uint8Array> {
   const objection = p256Objection(publicKey);
   assert(objection === null, `certificate: ${objection}`);
   const notAfter_ms = Math.min(now_ms + days * DAY_MS, issuer.notAfter_ms ?? Number.POSITIVE_INFINITY);
   assert(notAfter_ms > now_ms, 'the issuer is still valid');
-  const signature = new AlgorithmIdentifier({ algorithm: ECDSA_WITH_SHA256 });
-  const tbsCertificate = new TBSCertificate({
-    version: Version.v3,
-    serialNumber: serialNumber(random),
-    signature,
-    issuer: issuer.name,
-    validity: new Validity({ notBefore: wholeSecond(now_ms - BACKDATE_MS), notAfter: wholeSecond(notAfter_ms) }),
+  const tbsCertificate = sequence(
+    VERSION_3,
+    integer(serialNumber(random)),
+    SIGNATURE_ALGORITHM,
+    issuer.name,
+    sequence(time(now_ms - BACKDATE_MS), time(notAfter_ms)),
     subject,
-    subjectPublicKeyInfo: decodeDer(publicKey, SubjectPublicKeyInfo),
-    extensions: new Extensions([...extensions, ...keyIdentifiers(publicKey, issuer.signer.publicKey)]),
-  });
-  const signatureValue = toArrayBuffer(await issuer.signer.sign(encodeDer(tbsCertificate)));
-  return encodeDer(new Certificate({ tbsCertificate, signatureAlgorithm: signature, signatureValue }));
+    publicKey,
+    explicit(3, sequence(...extensions, ...keyIdentifiers(publicKey, issuer.signer.publicKey))),
+  );
+  return sequence(tbsCertificate, SIGNATURE_ALGORITHM, bitString(await issuer.signer.sign(tbsCertificate)));
 }
+
+const VERSION_3 = explicit(0, integer(Uint8Array.of(2)));
+const SIGNATURE_ALGORITHM = encodeDer(new AlgorithmIdentifier({ algorithm: ECDSA_WITH_SHA256 }));
 
 function issuerOf(certificate: Uint8Array, signer: Signer): Issuer {
   let read = readIssuers.get(certificate);
   if (read === undefined) {
     const { subject, validity } = decodeDer(certificate, Certificate).tbsCertificate;
-    read = { name: subject, notAfter_ms: validity.notAfter.getTime().getTime() };
+    read = { name: encodeDer(subject), notAfter_ms: validity.notAfter.getTime().getTime() };
     readIssuers.set(certificate, read);
   }
   return { ...read, signer };
@@ -219,39 +206,56 @@ function issuerOf(certificate: Uint8Array, signer: Signer): Issuer {
 /** An authority issues with one certificate for two years: it is read once. */
 const readIssuers = new WeakMap<Uint8Array, Required<Omit<Issuer, 'signer'>>>();
 
-function authorityExtensions(pathLenConstraint: number, usage: number): Extension[] {
+function authorityExtensions(pathLenConstraint: number, usage: number): Uint8Array[] {
   return [
-    extension(extensionOids.basicConstraints, true, new BasicConstraints({ cA: true, pathLenConstraint })),
-    extension(extensionOids.keyUsage, true, new KeyUsage(usage)),
+    constant(extensionOids.basicConstraints, true, new BasicConstraints({ cA: true, pathLenConstraint })),
+    constant(extensionOids.keyUsage, true, new KeyUsage(usage)),
   ];
 }
 
-function leafExtensions(uri: string, kind: LeafKind): Extension[] {
-  return [
-    extension(extensionOids.basicConstraints, true, new BasicConstraints({ cA: false })),
-    extension(extensionOids.keyUsage, true, new KeyUsage(KeyUsageFlags.digitalSignature)),
-    extension(extensionOids.extendedKeyUsage, false, new ExtendedKeyUsage([...leafPurposes[kind]])),
-    extension(extensionOids.subjectAltName, false, new SubjectAlternativeName([new GeneralName({ uniformResourceIdentifier: uri })])),
-  ];
+/** What all leaves of a kind have in common. */
+const leafConstants = new Map(
+  Object.entries(leafPurposes).map(([kind, purposes]) => [
+    kind,
+    [
+      constant(extensionOids.basicConstraints, true, new BasicConstraints({ cA: false })),
+      constant(extensionOids.keyUsage, true, new KeyUsage(KeyUsageFlags.digitalSignature)),
+      constant(extensionOids.extendedKeyUsage, false, new ExtendedKeyUsage([...purposes])),
+    ],
+  ]),
+);
+
+function leafExtensions(uri: string, kind: LeafKind): Uint8Array[] {
+  const name = implicit(GENERAL_NAME_URI, new TextEncoder().encode(uri));
+  return [...(leafConstants.get(kind) ?? []), extension(OID.subjectAltName, sequence(name))];
 }
 
-function keyIdentifiers(subject: Uint8Array, issuer: Uint8Array): Extension[] {
-  const keyIdentifier = new KeyIdentifier(toArrayBuffer(keyId(issuer)));
-  return [
-    extension(extensionOids.subjectKeyIdentifier, false, new SubjectKeyIdentifier(toArrayBuffer(keyId(subject)))),
-    extension(extensionOids.authorityKeyIdentifier, false, new AuthorityKeyIdentifier({ keyIdentifier })),
-  ];
+/** RFC 5280, section 4.2.1.6. */
+const GENERAL_NAME_URI = 6;
+const OID = {
+  subjectAltName: objectIdentifier(extensionOids.subjectAltName),
+  subjectKeyIdentifier: objectIdentifier(extensionOids.subjectKeyIdentifier),
+  authorityKeyIdentifier: objectIdentifier(extensionOids.authorityKeyIdentifier),
+} as const;
+
+function keyIdentifiers(subject: Uint8Array, issuer: Uint8Array): Uint8Array[] {
+  return [extension(OID.subjectKeyIdentifier, octetString(keyId(subject))), extension(OID.authorityKeyIdentifier, sequence(implicit(0, keyId(issuer))))];
 }
 
-function extension(extnID: string, critical: boolean, value: unknown): Extension {
-  return new Extension({ extnID, critical, extnValue: new OctetString(toArrayBuffer(encodeDer(value))) });
+function constant(extnID: string, critical: boolean, value: unknown): Uint8Array {
+  return encodeDer(new Extension({ extnID, critical, extnValue: new OctetString(toArrayBuffer(encodeDer(value))) }));
+}
+
+/** One that is not critical. */
+function extension(oid: Uint8Array, value: Uint8Array): Uint8Array {
+  return sequence(oid, octetString(value));
 }
 
 /** 126 random bits behind 01: positive, never zero, 16 octets without padding (RFC 5280 wants at most 20). */
-function serialNumber(random: Pick<Random, 'bytes'>): ArrayBuffer {
+function serialNumber(random: Pick<Random, 'bytes'>): Uint8Array {
   const serial = new Uint8Array(random.bytes(16));
   serial[0] = ((serial[0] ?? 0) & 0x3f) | 0x40;
-  return toArrayBuffer(serial);
+  return serial;
 }
 
 /** The leftmost 160 bits of the SHA-256 of the key (RFC 7093, method 1, over the whole SubjectPublicKeyInfo: method 4). */
@@ -262,8 +266,4 @@ function keyId(publicKey: Uint8Array): Uint8Array {
 /** Tells apart two authorities of one cluster by their names, as path building wants it. */
 function shortKeyId(publicKey: Uint8Array): string {
   return toHex(keyId(publicKey).subarray(0, 4));
-}
-
-function wholeSecond(ms: number): Date {
-  return new Date(Math.floor(ms / 1_000) * 1_000);
 }

@@ -20,7 +20,7 @@ export interface SignedDocument {
 }
 
 /** What is signed; each kind has signatures of its own. */
-export type DocumentKind = 'snapshot' | 'trust-bundle' | 'audit-head';
+export type DocumentKind = 'snapshot' | 'site' | 'trust-bundle' | 'audit-head';
 
 /** `intermediate` is the DER certificate of the signer's key. */
 export async function signDocument(

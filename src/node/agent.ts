@@ -1,4 +1,4 @@
-/** The agent of one node: keeps channels with its tower and the peers of its site, follows snapshots, serves `echo` and `files`. */
+/** The agent of one node: keeps channels with its tower and the peers that it may talk to, follows snapshots, serves `echo` and `files`. */
 import { join } from 'node:path';
 import type { Api } from '../api/http.ts';
 import { asSelvedgeError } from '../base/errors.ts';
@@ -6,18 +6,22 @@ import { fromHex, type NodeIdentity, TOWER_ID, TOWER_SITE } from '../base/ids.ts
 import { BootFile } from '../enroll/boot-file.ts';
 import { NodeState, stateFiles } from '../enroll/state.ts';
 import type { Endpoint, Snapshot } from '../enroll/wire.ts';
+import { trafficClassNames } from '../channel/classes.ts';
 import type { RecordedFingerprint } from '../identity/verify.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
 import type { AdmissionRate } from '../peering/admission.ts';
 import { Host } from '../peering/host.ts';
 import type { Candidate } from '../peering/mesh.ts';
 import type { PeerMesh } from '../peering/peer-mesh.ts';
+import { Judge } from '../policy/judge.ts';
 import { serveEcho } from '../services/echo.ts';
 import { type FileReceiver, serveFiles } from '../services/file-receive.ts';
 import type { AppNetworks } from '../overlay/app-networks.ts';
+import type { ServerCertificate } from '../transport/listener.ts';
 import { systemRandom, systemTimers } from '../transport/system.ts';
 import { type AppConfig, openApps } from './app.ts';
 import { LeafRenewal, type Renewed } from './leaf-renewal.ts';
+import { viewOf } from './node-view.ts';
 import { SnapshotExpiry } from './snapshot-expiry.ts';
 import { SiteKeeper } from './site-keeper.ts';
 import { SnapshotFollower } from './snapshot-follower.ts';
@@ -28,6 +32,8 @@ export interface AgentOptions {
   readonly unseal: UnsealKey;
   /** Null: a node without a listening socket, which is a full member. */
   readonly listen: { readonly host: string; readonly port: number; readonly advertise: readonly string[] } | null;
+  /** What HTTP is shown here; absent or null: the cluster's certificate. The caller closes it. */
+  readonly server?: ServerCertificate | null;
   readonly isGoverned: boolean;
   /** How many new channels begin here in a second; as usual, unless told. */
   readonly admission?: AdmissionRate;
@@ -39,6 +45,7 @@ export class Agent {
   readonly state: NodeState;
   readonly #options: AgentOptions;
   readonly #expiry: SnapshotExpiry;
+  readonly #policy: Judge;
   #host: Host | null = null;
   #follower: SnapshotFollower | null = null;
   #files: FileReceiver | null = null;
@@ -51,6 +58,7 @@ export class Agent {
   private constructor(state: NodeState, options: AgentOptions) {
     this.state = state;
     this.#options = options;
+    this.#policy = new Judge(trafficClassNames, viewOf(state.snapshot, false));
     this.#expiry = new SnapshotExpiry({ state, timers: systemTimers, log: options.log });
   }
 
@@ -68,7 +76,7 @@ export class Agent {
 
   async #start(): Promise<void> {
     const { identity } = this.state;
-    const { listen, log, isGoverned, app, admission } = this.#options;
+    const { listen, server = null, log, isGoverned, app, admission } = this.#options;
     const boot = await BootFile.open(this.#options.state, identity);
     this.#boot = boot;
     const api = listen === null ? null : await unsealApi({ state: this.state, expiry: this.#expiry, clock: systemTimers.clock, log });
@@ -78,10 +86,12 @@ export class Agent {
       credentials: () => this.state.credentials,
       roots: () => this.state.trust.roots,
       recordedFingerprint: (peer) => recordedIn(this.state.snapshot, peer),
+      policy: this.#policy,
       mayBegin: (peer) => this.#expiry.objection(peer),
       versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version }),
       nameOf: (node) => nameIn(this.state.snapshot, node),
       listen: listen && { host: listen.host, tcpPort: listen.port, udpPort: listen.port },
+      server,
       onHttp: api === null ? null : (socket) => api.server.emit('connection', socket),
       isGoverned,
       children: () => this.state.snapshot.peers.length,
@@ -113,6 +123,7 @@ export class Agent {
       timers: systemTimers,
       random: systemRandom,
       onRenewed: () => host.renewed(),
+      others: () => server?.watched ?? [],
       log,
     });
     this.#renewal.start();
@@ -149,8 +160,10 @@ export class Agent {
 
   #follow(host: Host): void {
     this.#expiry.follow();
-    host.mesh.setCandidates(candidatesOf(this.state.snapshot, this.state.identity.node, this.state.identity.tower, this.#options.listen !== null));
+    this.#policy.follow(viewOf(this.state.snapshot, false));
+    // Before those that are gone are let go, so that their channels end with the reason.
     host.mesh.revalidate();
+    host.mesh.setCandidates(candidatesOf(this.state.snapshot, this.state.identity.node, this.state.identity.tower, this.#options.listen !== null));
     void this.#apps?.follow(this.state.snapshot.app ?? null);
     void this.#keepBoot();
   }
@@ -179,7 +192,7 @@ export class Agent {
   }
 }
 
-/** The tower, and the peers of the site: the smaller id dials, unless only the other listens. */
+/** The tower, and the peers: the smaller id dials, unless only the other listens. */
 export function candidatesOf(snapshot: Snapshot, self: string, joinedAt: Endpoint, isListening: boolean): Candidate[] {
   const { cluster } = snapshot;
   const towerAt = snapshot.tower.endpoints.length > 0 ? snapshot.tower.endpoints : [joinedAt];
@@ -203,6 +216,7 @@ export function candidatesOf(snapshot: Snapshot, self: string, joinedAt: Endpoin
  */
 function recordedIn(snapshot: Snapshot, peer: NodeIdentity): RecordedFingerprint {
   if (peer.node === TOWER_ID) return 'any';
+  if (snapshot.gone?.some(({ id, site }) => id === peer.node && site === peer.site)) return 'revoked';
   const recorded = snapshot.peers.find(({ id, site }) => id === peer.node && site === peer.site);
   const [first, ...others] = recorded === undefined ? [] : [recorded.fingerprint, ...(recorded.also ?? [])].map((hex) => fromHex(hex) ?? new Uint8Array());
   return first === undefined ? 'unknown' : [first, ...others];

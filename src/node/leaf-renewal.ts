@@ -31,6 +31,8 @@ export interface LeafRenewalOptions {
   readonly random: Random;
   /** The new credentials hold: show them. How many channels moved over, of how many. */
   readonly onRenewed: () => Promise<Moved>;
+  /** Other certificates to warn of: those of files. */
+  readonly others?: () => readonly Watched[];
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
 }
 
@@ -97,11 +99,11 @@ export class LeafRenewal {
 
   /** Its own, which is renewed by itself, and the roots that it trusts. */
   get certificates(): CertificateFacts[] {
-    const { state, timers } = this.#options;
+    const { state, timers, others } = this.#options;
     const [leaf = new Uint8Array()] = state.credentials.chain;
     const roots = state.trust.roots.map((der, index): Watched => ({ name: index === 0 ? 'the root' : `root ${index + 1}`, der, renews_ms: null }));
     const own: Watched = { name: "this node's certificate", der: leaf, renews_ms: this.#due_ms };
-    return [own, ...roots].map((one) => certificateFacts(one, timers.clock.wall()));
+    return [own, ...roots, ...(others?.() ?? [])].map((one) => certificateFacts(one, timers.clock.wall()));
   }
 
   get #warning(): string | null {

@@ -35,6 +35,8 @@ export class CarryJoin {
   readonly #buffers: Uint8Array[] = [];
   #unsaid: Uint8Array | null = null;
   #dropped = 0;
+  /** When the octets were read that are being judged: asked once for all the packets in them. */
+  #now_ms = 0;
   #isEnded = false;
 
   constructor(options: CarryJoinOptions) {
@@ -85,7 +87,8 @@ export class CarryJoin {
       this.#write(isMost ? piece : piece.slice());
     };
     try {
-      this.#window.acknowledged(timers.clock.now(), flow.acknowledged);
+      this.#now_ms = timers.clock.now();
+      this.#window.acknowledged(this.#now_ms, flow.acknowledged);
       this.#memory.free(flow.acknowledged);
       this.#out.push(read, keep);
       this.#memory.took(read, isKept ? flow.written : null);
@@ -96,7 +99,7 @@ export class CarryJoin {
   }
 
   #admit(frameBytes: number): boolean {
-    const isAdmitted = this.#window.take(this.#options.timers.clock.now(), frameBytes);
+    const isAdmitted = this.#window.take(this.#now_ms, frameBytes);
     if (!isAdmitted) this.#dropped++;
     return isAdmitted;
   }

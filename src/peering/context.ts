@@ -3,6 +3,7 @@ import type { SelvedgeError } from '../base/errors.ts';
 import type { NodeIdentity } from '../base/ids.ts';
 import type { Random } from '../base/seam.ts';
 import type { VerifiedPeer } from '../identity/verify.ts';
+import type { Judge } from '../policy/judge.ts';
 import type { Dialed } from '../transport/dialer.ts';
 import type { Session, TransportName } from '../transport/session.ts';
 import type { Timers } from '../transport/system.ts';
@@ -32,6 +33,8 @@ export interface MeshContext {
   readonly judgeAgain: (peer: NodeIdentity, chain: readonly Uint8Array[], usage: 'client' | 'server') => void;
   /** Whether a new channel with this peer may begin now; null: it may. Channels that are there are not asked about. */
   readonly mayBegin: (peer: NodeIdentity) => SelvedgeError | null;
+  /** What rules say of this host and a peer now: of the channel, and of each flow. */
+  readonly policy: Pick<Judge, 'channel' | 'flow'>;
   readonly versions: () => { readonly directory: number; readonly trust: number };
   /** Name of a node, for status and log. */
   readonly nameOf: (node: string) => string;

@@ -5,9 +5,11 @@
 import type { TLSSocket } from 'node:tls';
 import type { SelvedgeError } from '../base/errors.ts';
 import type { NodeIdentity } from '../base/ids.ts';
+import { trafficClassNames } from '../channel/classes.ts';
 import { type RecordedFingerprint, type VerifiedPeer, verifyPeer } from '../identity/verify.ts';
+import { type Judge, judgeWithoutRules } from '../policy/judge.ts';
 import { Dialer } from '../transport/dialer.ts';
-import { type Listener, listen } from '../transport/listener.ts';
+import { type Listener, listen, type ServerCertificate } from '../transport/listener.ts';
 import { listenQuic, QuicTransport } from '../transport/quic.ts';
 import type { Credentials, Session } from '../transport/session.ts';
 import { systemRandom, systemTimers } from '../transport/system.ts';
@@ -22,7 +24,9 @@ export interface HostOptions {
   readonly credentials: () => Credentials;
   readonly roots: () => readonly Uint8Array[];
   readonly recordedFingerprint: (identity: NodeIdentity) => RecordedFingerprint;
-  /** Whether a new channel with this peer may begin now; null: it may. */
+  /** Absent: what holds without any rule. */
+  readonly policy?: Judge;
+  /** Whether a new channel with this peer may begin now, as far as rules let it; null: it may. */
   readonly mayBegin?: (peer: NodeIdentity) => SelvedgeError | null;
   readonly versions: () => { readonly directory: number; readonly trust: number };
   readonly nameOf: (node: string) => string;
@@ -30,6 +34,8 @@ export interface HostOptions {
   readonly listen: { readonly host: string; readonly tcpPort: number; readonly udpPort: number | null } | null;
   /** Somebody who dialed has proved to be this peer. */
   readonly onPeer?: (peer: VerifiedPeer) => void;
+  /** What HTTP is shown that does not ask for the cluster's certificate; absent or null: `credentials`. The caller closes it. */
+  readonly server?: ServerCertificate | null;
   readonly onHttp: ((socket: TLSSocket) => void) | null;
   readonly statelessResetKey?: Uint8Array;
   readonly isGoverned: boolean;
@@ -59,6 +65,7 @@ export class Host {
   static async start(options: HostOptions): Promise<Host> {
     const quic = new QuicTransport();
     const tcp = new TcpTransport();
+    const policy = options.policy ?? judgeWithoutRules(options.self, trafficClassNames);
     const dialer = new Dialer({ transports: { quic, tcp }, timers: systemTimers, random: systemRandom });
     const mesh = new PeerMesh({
       self: options.self,
@@ -75,7 +82,8 @@ export class Host {
         return peer;
       },
       judgeAgain: (peer, peerChain, usage) => void judge({ ...options, recordedFingerprint: (of) => stillThere(options, of) }, { peerChain }, usage, peer),
-      mayBegin: options.mayBegin ?? (() => null),
+      mayBegin: (peer) => options.mayBegin?.(peer) ?? policy.channel(peer),
+      policy,
       versions: options.versions,
       nameOf: options.nameOf,
       isGoverned: options.isGoverned,
@@ -99,11 +107,13 @@ export class Host {
       ...at,
       timers: systemTimers,
       credentials: options.credentials(),
+      ...(options.server ? { httpCredentials: options.server.credentials } : {}),
       onSession: (session) => this.mesh.accept(session),
       onHttp: options.onHttp,
       listenQuic,
       ...(options.statelessResetKey === undefined ? {} : { statelessResetKey: options.statelessResetKey }),
     });
+    options.server?.watch((credentials) => this.#listener?.setHttpCredentials(credentials));
   }
 
   /** `credentials` answers with others from now on: new sessions show them, and the channels that this host dialed move over to such. */

@@ -54,7 +54,7 @@ export interface ChannelStatus {
 }
 
 export interface Mesh {
-  /** `node` is an id or a name. @throws not_connected, not_found, channel_class_denied, peer_draining, limit_reached */
+  /** `node` is an id or a name. @throws not_connected, not_found, channel_class_denied, policy_denied, peer_draining, limit_reached */
   open(node: string, cls: TrafficClass, kind: FlowKind, service: string): FlowHandle;
   /** Incoming flows of a service. */
   handle(service: string, accept: (flow: FlowHandle) => void): void;

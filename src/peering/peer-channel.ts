@@ -7,7 +7,6 @@ import { type TrafficClass, trafficClassNames } from '../channel/classes.ts';
 import type { Hello, HelloMode } from '../channel/hello.ts';
 import { CHANNEL_ID_BYTES, CHANNEL_SECRET_BYTES, PROTOCOL_VERSION } from '../channel/hello.ts';
 import type { VerifiedPeer } from '../identity/verify.ts';
-import { authorizeFlow } from '../policy/authorize.ts';
 import type { ChannelState } from '../channel/states.ts';
 import { Carrier } from '../transport/carrier.ts';
 import type { Relay } from '../transport/greeting.ts';
@@ -52,7 +51,8 @@ export class PeerChannel {
       now: context.timers.clock.now(),
       isGoverned: context.isGoverned,
       ...(rememberedRate === undefined ? {} : { rememberedRate }),
-      authorize: (cls, _kind, service) => authorizeFlow({ opener: identity, acceptor: context.self, class: cls, service, classes: this.#offered }),
+      authorize: (cls, _kind, service, isOwn) =>
+        context.policy.flow(identity, { opener: isOwn ? 'self' : 'peer', class: cls, service, offered: this.#offered }),
     });
     const drainsUntil = context.drainsUntil();
     if (drainsUntil !== null) this.channel.drain(drainsUntil);
@@ -103,15 +103,18 @@ export class PeerChannel {
     this.carry(session, relay, 'new', verified, why);
   }
 
-  /** Whether the peer would be let in now (spec 9.1): by time, and whenever what is known changes. If not, the channel fails with the reason. */
+  /** Whether the peer would be let in now (spec 9.1), and then each flow: by time, and whenever what is known changes. If not, the channel fails with the reason. */
   revalidate(): void {
     const { state, hasEnded, side } = this.channel;
     if (hasEnded || !carries.has(state)) return;
     const isMoving = state === 'established' || state === 'degraded';
     if (isMoving) this.channel.move('revalidate');
     try {
+      const objection = this.#context.policy.channel(this.identity);
+      if (objection !== null) throw objection;
       this.#context.judgeAgain(this.identity, this.#chain, side === 'dialer' ? 'server' : 'client');
       if (isMoving) this.channel.move('revalidated');
+      this.carrier.judgeFlows();
     } catch (error) {
       const refusal = asSelvedgeError(error, 'certificate_invalid', { peer: this.identity.node });
       this.#context.log('channel revalidation failed', { peer: this.#context.nameOf(this.identity.node), code: refusal.code, reason: refusal.message });

@@ -206,6 +206,8 @@ export class PeerLink implements PeerChannelOwner {
   #checkAccept(accept: Parameters<typeof checkHello>[0], dialed: Dialed): void {
     try {
       checkHello(accept, dialed.peer);
+      const objection = this.#context.policy.channel(this.#candidate.identity);
+      if (objection !== null) throw objection;
       this.#context.judgeAgain(this.#candidate.identity, dialed.session.peerChain, 'server');
     } catch (error) {
       const refusal = asSelvedgeError(error, 'wrong_node');

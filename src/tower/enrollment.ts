@@ -8,6 +8,7 @@ import { SelvedgeError } from '../base/errors.ts';
 import { TOWER_SITE, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock, Random } from '../base/seam.ts';
+import { checkBootRequest } from '../enroll/boot-request.ts';
 import { challengeDigest, type Claim, type Grant, type Proof, type ProofKind } from '../enroll/proof.ts';
 import { bytesOf, type Check, checkEndpointsSize, checker, type EnrollRequest } from '../enroll/wire.ts';
 import { type Authority, issueChain } from '../identity/authority.ts';
@@ -18,6 +19,7 @@ import type { Nonces } from './nonces.ts';
 import type { NewNode, ProofStore } from './proof-store.ts';
 import { liesIn } from './subnet.ts';
 import type { NodeRow } from './store.ts';
+import type { Unsealing } from './unseal/unsealing.ts';
 
 /** Site of a node that names none, with a grant that names none. */
 export const DEFAULT_SITE = 'default';
@@ -33,6 +35,8 @@ export interface EnrollmentParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly proofs: readonly Proof[];
+  /** Makes the boot identity that a node to be asks for (unseal/unsealing.ts). */
+  readonly newBoot: Unsealing['newBoot'];
 }
 
 interface Judge {
@@ -69,6 +73,7 @@ export class Enrollment {
     checkRequest(request);
     const csr = bytesOf(request.csr, limits.csr_bytes_max, '/csr');
     const { publicKey } = parseCsr(csr);
+    const boot = request.boot === undefined ? null : checkBootRequest(request.boot, csr, publicKey);
     const site = request.site ?? null;
     const claim = await this.#judge(request, { csr, publicKey, peer, site });
     if ('grant' in claim) checkGrant(claim.grant, 'enroll', peer);
@@ -77,7 +82,7 @@ export class Enrollment {
     if (admission.answered !== null) return { node: admission.answered, isNew: false };
     const home = admission.site ?? DEFAULT_SITE;
     await this.#checkSwitch(switchOf(claim), home);
-    const leaf = await this.#issue(claim, { request, publicKey, csrHash, site: home, peer });
+    const leaf = await this.#issue(claim, { request, publicKey, csrHash, site: home, peer, boot });
     return { node: await store.enroll(claim, leaf, clock.wall()), isNew: true };
   }
 
@@ -122,11 +127,8 @@ export class Enrollment {
     if (!allowed.includes(kind) && !allowed.includes(or)) throw new SelvedgeError('proof_disabled', { kind, site });
   }
 
-  async #issue(
-    claim: Claim,
-    { request, publicKey, csrHash, site, peer }: { request: EnrollRequest; publicKey: Uint8Array; csrHash: string; site: string; peer: string },
-  ): Promise<NewNode> {
-    const { cluster, random, clock, authority } = this.#parts;
+  async #issue(claim: Claim, { request, publicKey, csrHash, site, peer, boot }: Asked): Promise<NewNode> {
+    const { cluster, random, clock, authority, newBoot } = this.#parts;
     const settled = 'returning' in claim ? { node: claim.returning.id, name: null } : claim.grant;
     const id = settled.node ?? toHex(random.bytes(NODE_ID_BYTES));
     const [leaf] = await issueChain(authority(), { identity: { cluster, site, node: id }, publicKey, now_ms: clock.wall(), random });
@@ -142,8 +144,20 @@ export class Enrollment {
       endpoints: request.listen,
       facts: request.facts ?? null,
       peer,
+      ...(boot !== null && { boot: await newBoot({ node: id, site }, boot) }),
     };
   }
+}
+
+/** Of a request that has passed: what its leaf is made of. */
+interface Asked {
+  readonly request: EnrollRequest;
+  readonly publicKey: Uint8Array;
+  readonly csrHash: string;
+  readonly site: string;
+  readonly peer: string;
+  /** The request for a boot identity; null: none. */
+  readonly boot: Uint8Array | null;
 }
 
 function checkRequest({ site, listen }: EnrollRequest): void {

@@ -6,6 +6,7 @@ import type { Claim, Grant, HostFacts, ProofKind, ProofRecords } from '../enroll
 import type { Endpoint } from '../enroll/wire.ts';
 import type { By, PageRequest } from './resources/resource-store.ts';
 import type { NodeRow } from './store.ts';
+import type { BootRow } from './unseal/unseal-store.ts';
 
 export type NewGrant = Omit<Grant, 'uses' | 'revoked_ms' | 'created_ms'>;
 
@@ -23,6 +24,8 @@ export interface NewNode {
   readonly facts: HostFacts | null;
   readonly peer: string;
   readonly roles?: readonly string[];
+  /** Absent: it did not ask for one. */
+  readonly boot?: Omit<BootRow, 'previous'>;
 }
 
 export interface Admission {

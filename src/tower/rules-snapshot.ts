@@ -3,6 +3,7 @@
  * itself and its peers, of their roles, sites and tenants. What is left out selects nobody whom the node knows, so that it decides as it would with all of it. Pure.
  */
 import type { PolicyRule, RoleRule, RouteRule, Rules, Selector, ServiceRule } from '../enroll/rule-wire.ts';
+import { selects } from '../policy/rules.ts';
 import type { Specs } from './resources/kinds.ts';
 import type { NodeRow } from './store.ts';
 
@@ -31,16 +32,9 @@ export function rulesPart(self: Selectable, peers: readonly Selectable[], rules:
   const known = new Known([self, ...peers]);
   const policies = rules.policies.flatMap((policy) => policyFor(self, known, policy));
   const routes = rules.routes.flatMap((route) => routeFor(self, known, route));
-  const services = servicesFor(self, policies, rules.services);
+  const services = servicesFor(self, known, policies, rules.services);
   const roles = rules.roles.flatMap((role) => roleFor(known, role));
   return policies.length + routes.length + services.length + roles.length === 0 ? null : { roles, policies, routes, services };
-}
-
-export function selects({ nodes, roles, sites, tenants }: Selector, node: Selectable): boolean {
-  if (nodes !== undefined && !nodes.includes(node.id)) return false;
-  if (sites !== undefined && !sites.includes(node.site)) return false;
-  if (tenants !== undefined && (node.tenant === null || !tenants.includes(node.tenant))) return false;
-  return roles === undefined || roles.some((role) => node.roles.includes(role));
 }
 
 /** The nodes that a node is told of, itself with them. Many are alike in all that a rule can ask for. */
@@ -92,12 +86,12 @@ function routeFor(self: Selectable, known: Known, route: NamedRule<Specs['route'
   return [{ name, priority, from: known.narrow(from), to: to === null ? null : known.narrow(to), via: relays, classes }];
 }
 
-/** A host is told the target; whoever a policy lets dial it, the name alone. */
-function servicesFor(self: Selectable, policies: readonly PolicyRule[], services: RuleSet['services']): ServiceRule[] {
+/** A host is told the target; whoever a policy lets dial it, the name and the hosts that it knows. */
+function servicesFor(self: Selectable, known: Known, policies: readonly PolicyRule[], services: RuleSet['services']): ServiceRule[] {
   const dialed = new Set(policies.flatMap((policy) => (policy.effect === 'allow' && selects(policy.from, self) ? (policy.services ?? []) : [])));
   return services.flatMap(({ name, protocol, target, hosts }): ServiceRule[] => {
-    if (selects(hosts, self)) return [{ name, protocol, target }];
-    return dialed.has(name) ? [{ name, protocol }] : [];
+    if (selects(hosts, self)) return [{ name, protocol, target, hosts: known.narrow(hosts) }];
+    return dialed.has(name) ? [{ name, protocol, hosts: known.narrow(hosts) }] : [];
   });
 }
 

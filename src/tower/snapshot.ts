@@ -1,7 +1,10 @@
-/** What a node may know, cut out of what the tower knows: itself, the tower, the live nodes of its own site, and its app networks. Pure. */
+/** What a node may know, cut out of what the tower knows: itself, the tower, the live nodes that it may talk to, and its app networks. Pure. */
 import { limits } from '../base/limits.ts';
+import { trafficClassNames } from '../channel/classes.ts';
 import type { AppPart } from '../enroll/app-wire.ts';
 import type { Endpoint, Snapshot } from '../enroll/wire.ts';
+import { peersOf } from '../policy/directory.ts';
+import { noRules } from '../policy/rules.ts';
 import { otherLeaves } from './renewal.ts';
 import { type RuleSet, rulesPart } from './rules-snapshot.ts';
 import type { NodeRow } from './store.ts';
@@ -12,8 +15,8 @@ export interface SnapshotInput {
   readonly cluster: string;
   readonly node: Pick<NodeRow, 'id' | 'name' | 'site' | 'tenant' | 'roles'>;
   readonly tower: { readonly fingerprint: string; readonly endpoints: readonly Endpoint[] };
-  /** The nodes of the site, in any order; whoever is elsewhere, revoked or disabled is left out. */
-  readonly siteNodes: readonly NodeRow[];
+  /** Those that it may be allowed to talk to, in any order, revoked and disabled ones with them. */
+  readonly nodes: readonly NodeRow[];
   /** Fingerprints of the boot leaves of the site's nodes, by node. */
   readonly boots: ReadonlyMap<string, readonly string[]>;
   readonly trust: Snapshot['trust'];
@@ -23,17 +26,13 @@ export interface SnapshotInput {
   readonly rules?: RuleSet;
 }
 
-export function buildSnapshot({ version, issued_ms, cluster, node, tower, siteNodes, boots, trust, app, rules }: SnapshotInput): Snapshot {
-  const live = siteNodes.filter(({ id, site, fingerprint, disabled }) => id !== node.id && site === node.site && fingerprint !== null && !disabled);
-  const peers: Snapshot['peers'] = [];
-  for (const { id, name, site, fingerprint, renewal, endpoints, ...labelled } of live) {
-    if (fingerprint === null) continue;
-    const [also, boot] = [otherLeaves(renewal), boots.get(id)];
-    const followed = { ...(also.length > 0 && { also }), ...(boot !== undefined && { boot: [...boot] }) };
-    peers.push({ id, name, site, fingerprint, endpoints: [...endpoints], ...labelsOf(labelled), ...followed });
-  }
-  peers.sort((left, right) => (left.id < right.id ? -1 : 1));
-  const part = rules === undefined ? null : rulesPart(node, live, rules);
+export function buildSnapshot({ version, issued_ms, cluster, node, tower, nodes, boots, trust, app, rules }: SnapshotInput): Snapshot {
+  const others = nodes.filter(({ id }) => id !== node.id);
+  const allowed = peersOf({ self: node, others, rules: rules ?? noRules, classes: trafficClassNames });
+  const live = allowed.filter(({ fingerprint, disabled }) => fingerprint !== null && !disabled);
+  const known = nearest(node.site, live);
+  const gone = goneOf(allowed);
+  const part = rules === undefined ? null : rulesPart(node, known, rules);
   return {
     version,
     cluster,
@@ -41,11 +40,34 @@ export function buildSnapshot({ version, issued_ms, cluster, node, tower, siteNo
     ttl_s: limits.snapshot_ttl_s,
     node: { id: node.id, name: node.name, site: node.site, ...labelsOf(node) },
     tower: { id: 'tower', fingerprint: tower.fingerprint, endpoints: [...tower.endpoints] },
-    peers,
+    peers: known.flatMap((row) => peerOf(row, boots)).sort((left, right) => (left.id < right.id ? -1 : 1)),
+    ...(gone.length > 0 && { gone }),
     trust,
     ...(app !== null && { app }),
     ...(part !== null && { rules: part }),
   };
+}
+
+/** Where rules let it talk to more nodes than a snapshot tells of: its own site's first. */
+function nearest(site: string, nodes: readonly NodeRow[]): readonly NodeRow[] {
+  if (nodes.length <= limits.site_nodes_max) return nodes;
+  return [...nodes]
+    .sort((left, right) => Number(right.site === site) - Number(left.site === site) || (left.id < right.id ? -1 : 1))
+    .slice(0, limits.site_nodes_max);
+}
+
+function peerOf({ id, name, site, fingerprint, renewal, endpoints, ...labelled }: NodeRow, boots: SnapshotInput['boots']): Snapshot['peers'] {
+  if (fingerprint === null) return [];
+  const [also, boot] = [otherLeaves(renewal), boots.get(id)];
+  const followed = { ...(also.length > 0 && { also }), ...(boot !== undefined && { boot: [...boot] }) };
+  return [{ id, name, site, fingerprint, endpoints: [...endpoints], ...labelsOf(labelled), ...followed }];
+}
+
+function goneOf(nodes: readonly NodeRow[]): NonNullable<Snapshot['gone']> {
+  const gone = nodes.filter(({ fingerprint, disabled }) => fingerprint === null || disabled);
+  const last =
+    gone.length <= limits.snapshot_gone_max ? gone : [...gone].sort((left, right) => right.revision - left.revision).slice(0, limits.snapshot_gone_max);
+  return last.map(({ id, site, fingerprint }) => ({ id, site, why: fingerprint === null ? 'revoked' : 'disabled' }));
 }
 
 function labelsOf({ roles, tenant }: Pick<NodeRow, 'roles' | 'tenant'>): { roles?: string[]; tenant?: string } {

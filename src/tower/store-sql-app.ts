@@ -23,6 +23,11 @@ export class SqlAppStore implements AppStore {
     this.#transact = transact;
   }
 
+  /** What was remembered of a transaction that was lost may never have been. */
+  forget(): void {
+    this.#cache.clear();
+  }
+
   networks({ after, limit }: PageRequest): Promise<readonly (AppNetworkRow & { readonly members: number; readonly attachments: number })[]> {
     return this.#transact(async (tx) => {
       const all = tx.selectFrom('app_networks').selectAll().orderBy('name').limit(limit);

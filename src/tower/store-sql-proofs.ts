@@ -10,6 +10,7 @@ import type { NodeRow } from './store.ts';
 import { recordChange, scopeOfSite } from './store-sql-change.ts';
 import { answeredBefore, countOf, findGrant, grantRow, mustBeUsable, mustFindGrant, preparedBefore, takeUse, usedBy } from './store-sql-grants.ts';
 import { insertNode, mustFind, nodeRow, scopesOf, siteSettingsOf } from './store-sql-nodes.ts';
+import { putBoot } from './store-sql-unseal.ts';
 
 type Tx = Transaction<Tables>;
 
@@ -165,6 +166,7 @@ export class SqlProofStore implements ProofStore {
         .executeTakeFirst();
       if (use.numInsertedOrUpdatedRows !== 1n) throw new SelvedgeError('proof_exhausted', { kind, limit: 1 });
       await putFacts(tx, row.id, node);
+      if (node.boot !== undefined) await putBoot(tx, row.id, node.boot);
       return row;
     });
   }
@@ -175,9 +177,9 @@ async function make(tx: Tx, grant: Grant, { node, subject }: { node: NewNode; su
   await checkRoom(tx, 'nodes', limits.site_nodes_max, node.site);
   await checkNameFree(tx, { ...grant, name: node.name }, at_ms);
   await freeRevokedName(tx, node.name);
-  const { facts: _facts, peer, ...rest } = node;
+  const { facts: _facts, boot, peer, ...rest } = node;
   const tenant = grant.tenant ?? (await siteSettingsOf(tx, node.site)).tenant;
-  const detail = { name: node.name, site: node.site, tenant, fingerprint: node.fingerprint, peer, ...(subject !== null && { subject }) };
+  const detail = { name: node.name, site: node.site, tenant, fingerprint: node.fingerprint, peer, ...(subject !== null && { subject }), ...bootDetail(boot) };
   const revision = await recordChange(tx, { at_ms, actor, action: 'node.enroll', subject: node.id, detail, scopes: [scopeOfSite(node.site)] });
   const made: NodeRow = { ...rest, tenant, roles: node.roles ?? [], revision, renewal: null, disabled: false, created_ms: at_ms, seen_ms: null };
   await insertNode(tx, made);
@@ -193,9 +195,13 @@ async function renew(tx: Tx, node: NewNode, { actor, at_ms }: By): Promise<NodeR
   const { fingerprint, leaf, csrHash, spkiHash, endpoints } = node;
   const columns = { fingerprint, leaf, csr_hash: csrHash, spki_hash: spkiHash, endpoints: JSON.stringify(endpoints), renewal: null };
   await tx.updateTable('nodes').set(columns).where('id', '=', node.id).execute();
-  const detail = { before: found.fingerprint, now: fingerprint, isNewKey: found.spkiHash !== spkiHash, peer: node.peer };
+  const detail = { before: found.fingerprint, now: fingerprint, isNewKey: found.spkiHash !== spkiHash, peer: node.peer, ...bootDetail(node.boot) };
   await recordChange(tx, { at_ms, actor, action: 'node.return', subject: node.id, detail, scopes: await scopesOf(tx, found) });
   return { ...found, fingerprint, leaf, csrHash, spkiHash, endpoints, renewal: null };
+}
+
+function bootDetail(boot: NewNode['boot']): { readonly boot?: string } {
+  return boot === undefined ? {} : { boot: boot.fingerprint };
 }
 
 function keyTaken(id: string): SelvedgeError {

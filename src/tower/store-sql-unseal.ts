@@ -83,17 +83,10 @@ export class SqlUnsealStore implements UnsealStore {
     });
   }
 
-  setBoot(node: string, { fingerprint, csrHash, chain }: Omit<BootRow, 'previous'>, at_ms: number): Promise<void> {
+  setBoot(node: string, boot: Omit<BootRow, 'previous'>, at_ms: number): Promise<void> {
     return this.#write(async (tx) => {
       const { site } = await mustFind(tx, node);
-      const before = await tx.selectFrom('node_boot').select('fingerprint').where('node_id', '=', node).executeTakeFirst();
-      const row = { fingerprint, previous: before?.fingerprint ?? null, csr_hash: csrHash, chain: JSON.stringify(chain) };
-      await tx
-        .insertInto('node_boot')
-        .values({ node_id: node, ...row })
-        .onConflict((conflict) => conflict.column('node_id').doUpdateSet(row))
-        .execute();
-      const detail = { fingerprint, previous: row.previous };
+      const detail = { fingerprint: boot.fingerprint, previous: await putBoot(tx, node, boot) };
       await recordChange(tx, { at_ms, actor: `node:${node}`, action: 'node.boot', subject: node, detail, scopes: [scopeOfSite(site)] });
     });
   }
@@ -135,6 +128,18 @@ export class SqlUnsealStore implements UnsealStore {
       await recordChange(tx, { at_ms, actor: `boot:${node}`, action, subject: node, detail, scopes: [] });
     });
   }
+}
+
+/** The one that it had becomes the previous one, whose fingerprint this returns. Called in the transaction that records why. */
+export async function putBoot(tx: Transaction<Tables>, node: string, { fingerprint, csrHash, chain }: Omit<BootRow, 'previous'>): Promise<string | null> {
+  const before = await tx.selectFrom('node_boot').select('fingerprint').where('node_id', '=', node).executeTakeFirst();
+  const row = { fingerprint, previous: before?.fingerprint ?? null, csr_hash: csrHash, chain: JSON.stringify(chain) };
+  await tx
+    .insertInto('node_boot')
+    .values({ node_id: node, ...row })
+    .onConflict((conflict) => conflict.column('node_id').doUpdateSet(row))
+    .execute();
+  return row.previous;
 }
 
 /** Called in the transaction that revokes a node: what it had in clear is worth nothing from then on, also if the node enrolls again. */

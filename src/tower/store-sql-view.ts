@@ -22,6 +22,12 @@ export class SqlViews {
   readonly #nodes = new VersionCache<NodeRow>(limits.site_cache_nodes_max);
   #rules: { readonly version: number; readonly rules: RuleSet } | null = null;
 
+  /** What was remembered of a transaction that was lost may never have been. */
+  forget(): void {
+    this.#nodes.clear();
+    this.#rules = null;
+  }
+
   async view(tx: Tx, node: Node): Promise<NodeView> {
     return { version: await scopeVersionOf(tx, node), siteNodes: await this.#nodesOf(tx, node.site), rules: await this.#rulesNow(tx) };
   }

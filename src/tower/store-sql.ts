@@ -8,12 +8,12 @@ import { SelvedgeError } from '../base/errors.ts';
 import type { Endpoint } from '../enroll/wire.ts';
 import type { AccessStore } from './access/access-store.ts';
 import { sqlAccessStore } from './access/store-sql.ts';
-import type { AppStore } from './app-store.ts';
 import { auditBreak } from './audit.ts';
 import type { Tables } from './schema/tables.ts';
 import { changeNode, mustFind, nodeRow, scopesOf } from './store-sql-nodes.ts';
 import { offerLeaf, retireLeaves, useLeaf } from './store-sql-renewal.ts';
 import { recordChange, SCOPE_ALL, SCOPE_EVERYBODY, versionOf } from './store-sql-change.ts';
+import { GroupCommit } from './store-group.ts';
 import { SqlAppStore } from './store-sql-app.ts';
 import { forgetBoot, SqlUnsealStore } from './store-sql-unseal.ts';
 import type { UnsealStore } from './unseal/unseal-store.ts';
@@ -28,22 +28,37 @@ import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store, StoreEvent } f
 
 const AUDIT_PAGE_ROWS = 1_000;
 
+interface SqlParts {
+  readonly db: Kysely<Tables>;
+  readonly path: string;
+  /** One connection for all: changes that come together are committed together (store-group.ts). */
+  readonly isGrouped: boolean;
+  readonly rule: (error: unknown) => unknown;
+  readonly copy: (file: string) => Promise<void>;
+}
+
 export class SqlStore implements Store {
   readonly path: string;
-  readonly app: AppStore;
+  readonly app: SqlAppStore;
   readonly unseal: UnsealStore;
   readonly access: AccessStore;
   readonly proofs: ProofStore;
   readonly resources: ResourceStores;
   readonly #db: Kysely<Tables>;
   readonly #views = new SqlViews();
+  readonly #group: GroupCommit<Tables> | null;
   readonly #rule: (error: unknown) => unknown;
   readonly #copy: (file: string) => Promise<void>;
   #closed: Promise<void> | null = null;
 
-  constructor(given: { db: Kysely<Tables>; path: string; rule: (error: unknown) => unknown; copy: (file: string) => Promise<void> }) {
+  constructor(given: SqlParts) {
     this.path = given.path;
     this.#db = given.db;
+    const onLost = () => {
+      this.#views.forget();
+      this.app.forget();
+    };
+    this.#group = given.isGrouped ? new GroupCommit({ db: given.db, onLost }) : null;
     this.#rule = given.rule;
     this.#copy = given.copy;
     this.app = new SqlAppStore((work) => this.#write(work));
@@ -232,7 +247,7 @@ export class SqlStore implements Store {
   }
 
   #write<Result>(change: (tx: Transaction<Tables>) => Promise<Result>): Promise<Result> {
-    return this.#read((db) => db.transaction().execute(change));
+    return this.#read((db) => this.#group?.write(change) ?? db.transaction().execute(change));
   }
 }
 

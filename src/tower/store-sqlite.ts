@@ -40,7 +40,7 @@ export async function openSqliteStore(options: SqliteOptions): Promise<Store> {
     database.close();
     throw rule(error);
   }
-  return new SqlStore({ db, path, rule, copy: async (file) => void (await backup(database, file, { rate: BACKUP_PAGES })) });
+  return new SqlStore({ db, path, isGrouped: true, rule, copy: async (file) => void (await backup(database, file, { rate: BACKUP_PAGES })) });
 }
 
 /** Copied in one step, off the event loop: between steps SQLite would begin anew whenever something was written. */

@@ -156,6 +156,7 @@ export class Tower {
       roots: () => this.roots,
       nonces: new Nonces({ clock }),
       proofs: [...ownProofs, ...(parts.proofs ?? [])],
+      newBoot: (node, csr) => this.unsealing.newBoot(node, csr),
     });
     this.#recorded = new RecordedFingerprints(this.cluster, fromHex(parts.row.towerFingerprint) ?? new Uint8Array());
   }
@@ -253,14 +254,16 @@ export class Tower {
   /** Call-home, the tower's end (enrollment.ts). `peer`: the IP address of whoever asks. @throws as `Enrollment.enroll` */
   async enroll(request: EnrollRequest, peer: string): Promise<EnrollAnswer> {
     const { node, isNew } = await this.#enrollment.enroll(request, peer);
-    return await this.#answer(isNew ? await this.#changed(node) : node);
+    return await this.#answer(isNew ? await this.#changed(node) : node, request.boot);
   }
 
-  async #answer(node: NodeRow): Promise<EnrollAnswer> {
+  async #answer(node: NodeRow, boot: EnrollRequest['boot']): Promise<EnrollAnswer> {
     if (node.leaf === null) throw new SelvedgeError('certificate_revoked', { peer: node.id, why: 'the node was revoked' });
     const { envelope } = await this.snapshot(node.id);
     const chain = [node.leaf, toBase64(this.own.intermediate)];
-    return { node: node.id, name: node.name, site: node.site, tenant: node.tenant, cluster: this.cluster, chain, trust: this.#trust, snapshot: envelope };
+    const { id, name, site, tenant } = node;
+    const secrets = boot === undefined ? {} : { site_secrets: await this.unsealing.first(node, boot) };
+    return { node: id, name, site, tenant, cluster: this.cluster, chain, trust: this.#trust, snapshot: envelope, ...secrets };
   }
 
   /** A node's site, and the version of what it may know. @throws not_found */
@@ -287,7 +290,7 @@ export class Tower {
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(id, view);
-    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, siteNodes, boots, trust: this.#trust, app, rules });
+    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, nodes: siteNodes, boots, trust: this.#trust, app, rules });
   }
 
   async nodes(): Promise<readonly NodeRow[]> {

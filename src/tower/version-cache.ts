@@ -37,6 +37,11 @@ export class VersionCache<Item> {
     }
   }
 
+  clear(): void {
+    this.#kept.clear();
+    this.#items = 0;
+  }
+
   /** Items held. */
   get size(): number {
     return this.#items;

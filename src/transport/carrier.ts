@@ -108,6 +108,12 @@ export class Carrier {
     this.pump();
   }
 
+  /** What is allowed has changed. */
+  judgeFlows(): void {
+    this.channel.judgeFlows();
+    this.pump();
+  }
+
   get #now(): number {
     return this.#timers.clock.now();
   }

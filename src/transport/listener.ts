@@ -3,6 +3,7 @@
  * nothing here loads the native part.
  */
 import type { TLSSocket } from 'node:tls';
+import type { Watched } from '../identity/expiry.ts';
 import type { Credentials, Session, SessionListener } from './session.ts';
 import { listenError, listenTcp, type TcpListenOptions } from './tcp-listener.ts';
 
@@ -21,6 +22,8 @@ export interface ListenOptions extends Pick<TcpListenOptions, 'timers' | 'handsh
   /** Null: no QUIC. */
   readonly udpPort: number | null;
   readonly credentials: Credentials;
+  /** What HTTP is shown that does not ask for the cluster's certificate; absent: `credentials`. */
+  readonly httpCredentials?: Credentials;
   /** Pending sessions of either transport. */
   readonly onSession: (session: Session) => void;
   readonly onHttp: ((socket: TLSSocket) => void) | null;
@@ -28,11 +31,23 @@ export interface ListenOptions extends Pick<TcpListenOptions, 'timers' | 'handsh
   readonly statelessResetKey?: Uint8Array;
 }
 
+/** What HTTP is shown in the place of the cluster's certificate, and what becomes of it. */
+export interface ServerCertificate {
+  readonly credentials: Credentials;
+  /** For the warnings of status and log. */
+  readonly watched: readonly Watched[];
+  /** Tells what is to be shown instead, from now on. */
+  watch(onChange: (credentials: Credentials) => void): void;
+  close(): void;
+}
+
 export interface Listener {
   readonly tcp: { readonly host: string; readonly port: number };
   readonly udp: { readonly host: string; readonly port: number } | null;
   /** For sessions that begin from now on. */
   setCredentials(credentials: Credentials): void;
+  /** For HTTP connections that begin from now on. @throws certificate_invalid */
+  setHttpCredentials(credentials: Credentials): void;
   /** Stops listening and ends what nobody has approved; approved sessions live on. */
   close(): Promise<void>;
 }
@@ -57,6 +72,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
       tcp.setCredentials(next);
       quic?.setCredentials(next);
     },
+    setHttpCredentials: (next) => tcp.setHttpCredentials(next),
     async close() {
       await quic?.close();
       await tcp.close();

@@ -146,3 +146,5 @@ export interface SessionListener {
 
 /** ALPN of fabric sessions. */
 export const FABRIC_ALPN = 'selvedge/1';
+/** ALPN of HTTP/1.1 whose client knows the server by the cluster's root: it is shown the cluster's certificate, whatever others are shown. */
+export const CLUSTER_HTTP_ALPN = 'selvedge-http/1';

@@ -1,6 +1,7 @@
 /**
  * One TCP port for fabric and API. TLS 1.3 on everything; the ALPN of the first message decides: `selvedge/1` becomes a session, anything
- * else goes to Node and the HTTP server. The addon listens, and bounds who has not shown anything yet: how many, how many from one
+ * else goes to Node and the HTTP server. There `selvedge-http/1` is shown the cluster's certificate, and whoever does not ask for that the one of HTTP, where there
+ * is another. The addon listens, and bounds who has not shown anything yet: how many, how many from one
  * address, how long.
  */
 import { lookup } from 'node:dns/promises';
@@ -10,16 +11,18 @@ import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { addressGroup } from './address-group.ts';
 import { TlsListening } from '../native-tls.ts';
-import type { Credentials, Session, SessionListener } from './session.ts';
+import { CLUSTER_HTTP_ALPN, type Credentials, type Session, type SessionListener } from './session.ts';
 import { systemTimers, type Timers } from './system.ts';
 import { TcpAcceptor } from './tcp.ts';
-import { checkCredentials, secureContextOf, systemError } from './tcp-tls.ts';
+import { checkCredentials, httpContextOf, secureContextOf, systemError } from './tcp-tls.ts';
 
 export interface TcpListenOptions {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
   readonly credentials: Credentials;
+  /** What HTTP is shown that does not ask for the cluster's certificate; absent: `credentials`. */
+  readonly httpCredentials?: Credentials;
   readonly onSession: (session: Session) => void;
   /** Takes a connection for an `http.Server`, by `emit('connection', socket)`. Null: fabric only. */
   readonly onHttp: ((socket: TLSSocket) => void) | null;
@@ -29,8 +32,13 @@ export interface TcpListenOptions {
   readonly pending_per_address_max?: number;
 }
 
+export interface TcpSessionListener extends SessionListener {
+  /** For HTTP connections that begin from now on. @throws certificate_invalid */
+  setHttpCredentials(credentials: Credentials): void;
+}
+
 /** @throws port_in_use, permission_denied, argument_invalid */
-export async function listenTcp(options: TcpListenOptions): Promise<SessionListener> {
+export async function listenTcp(options: TcpListenOptions): Promise<TcpSessionListener> {
   try {
     const { address } = await lookup(options.host);
     return new TcpListener(options, address);
@@ -39,10 +47,9 @@ export async function listenTcp(options: TcpListenOptions): Promise<SessionListe
   }
 }
 
-/** The ALPN list as it stands on the wire: a name behind its length. */
-const HTTP = Buffer.from('\x08http/1.1');
+const HTTP_ALPN = 'http/1.1';
 
-class TcpListener implements SessionListener {
+class TcpListener implements TcpSessionListener {
   readonly name = 'tcp' as const;
   readonly #options: TcpListenOptions;
   readonly #listening: TlsListening;
@@ -53,7 +60,9 @@ class TcpListener implements SessionListener {
   readonly #greetingByAddress = new Map<string, number>();
   readonly #http = new Set<TLSSocket>();
   readonly #httpByAddress = new Map<string, number>();
+  /** The cluster's certificate; and what HTTP is shown instead, if anything. */
   #context: SecureContext;
+  #httpContext: SecureContext | null;
   #closing = false;
 
   constructor(options: TcpListenOptions, host: string) {
@@ -62,6 +71,7 @@ class TcpListener implements SessionListener {
     this.#options = options;
     checkCredentials(credentials);
     this.#context = secureContextOf(credentials);
+    this.#httpContext = options.httpCredentials === undefined ? null : httpContextOf(options.httpCredentials);
     this.#acceptor = new TcpAcceptor({ timers, handshake_ms, onSession });
     this.#listening = new TlsListening(
       { host, port, credentials, sharesPort: onHttp !== null, handshake_ms, pending_max, pending_per_address_max },
@@ -86,6 +96,10 @@ class TcpListener implements SessionListener {
     this.#listening.setCredentials(credentials);
   }
 
+  setHttpCredentials(credentials: Credentials): void {
+    this.#httpContext = httpContextOf(credentials);
+  }
+
   async close(): Promise<void> {
     if (!this.#closing) {
       this.#closing = true;
@@ -108,12 +122,17 @@ class TcpListener implements SessionListener {
     }
     raw.setNoDelay(true);
     raw.unshift(hello);
-    const socket = new TLSSocket(raw, {
+    const cluster = this.#context;
+    const socket: TLSSocket = new TLSSocket(raw, {
       isServer: true,
-      secureContext: this.#context,
+      secureContext: this.#httpContext ?? cluster,
       requestCert: true,
       rejectUnauthorized: false,
-      ALPNProtocols: HTTP,
+      ALPNCallback: ({ protocols }) => {
+        if (!protocols.includes(CLUSTER_HTTP_ALPN)) return protocols.includes(HTTP_ALPN) ? HTTP_ALPN : undefined;
+        socket.setKeyCert(cluster);
+        return CLUSTER_HTTP_ALPN;
+      },
     });
     // Each error comes with the end of the socket, which is what counts here.
     socket.on('error', () => {});

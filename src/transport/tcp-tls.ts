@@ -1,5 +1,5 @@
 /**
- * What fabric and HTTP share of TLS on one port: the context made of credentials, for those who are no fabric; and every failure of a
+ * What fabric and HTTP share of TLS on one port: the contexts made of credentials, for those who are no fabric; and every failure of a
  * connection, the addon's and Node's, as a code of the table.
  */
 import { constants } from 'node:crypto';
@@ -9,18 +9,36 @@ import { SelvedgeError } from '../base/errors.ts';
 import { checkTlsCredentials, type TlsEnd } from '../native-tls.ts';
 import { type Credentials, FABRIC_ALPN } from './session.ts';
 
-const contexts = new WeakMap<Credentials, SecureContext>();
+type Contexts = WeakMap<Credentials, SecureContext>;
+const contexts: Contexts = new WeakMap();
+const httpContexts: Contexts = new WeakMap();
 
-/** One context for each credentials object: making one costs more than a handshake. @throws certificate_invalid */
+/** Certificates of the cluster: P-256, and nothing else. */
+const CLUSTER_SIGNATURES = 'ecdsa_secp256r1_sha256';
+/** Those of others, from files, are of the kinds that public authorities issue. */
+const HTTP_SIGNATURES = `${CLUSTER_SIGNATURES}:ecdsa_secp384r1_sha384:ed25519:rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_pss_sha256`;
+
+/** For credentials of the cluster. @throws certificate_invalid */
 export function secureContextOf(credentials: Credentials): SecureContext {
-  const known = contexts.get(credentials);
-  if (known !== undefined) return known;
-  const context = makeContext(credentials);
-  contexts.set(credentials, context);
+  return contextOf(contexts, credentials, CLUSTER_SIGNATURES);
+}
+
+/** For what an HTTP server shows, whoever issued it. @throws certificate_invalid */
+export function httpContextOf(credentials: Credentials): SecureContext {
+  return contextOf(httpContexts, credentials, HTTP_SIGNATURES);
+}
+
+/** One context for each credentials object: making one costs more than a handshake. */
+function contextOf(known: Contexts, credentials: Credentials, sigalgs: string): SecureContext {
+  let context = known.get(credentials);
+  if (context === undefined) {
+    context = makeContext(credentials, sigalgs);
+    known.set(credentials, context);
+  }
   return context;
 }
 
-function makeContext(credentials: Credentials): SecureContext {
+function makeContext(credentials: Credentials, sigalgs: string): SecureContext {
   try {
     return createSecureContext({
       cert: credentials.chain.map((der) => pem('CERTIFICATE', der)).join(''),
@@ -32,7 +50,7 @@ function makeContext(credentials: Credentials): SecureContext {
       // AES-128 first: a quarter less CPU for each octet than AES-256, and no weaker link here.
       ciphers: 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256',
       ecdhCurve: 'X25519:P-256',
-      sigalgs: 'ecdsa_secp256r1_sha256',
+      sigalgs,
       secureOptions: constants.SSL_OP_NO_TICKET,
     });
   } catch (error) {

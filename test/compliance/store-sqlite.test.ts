@@ -10,10 +10,11 @@ import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
 import { appStoreCompliance } from './app-store.ts';
 import { renewalStoreCompliance } from './renewal-store.ts';
 import { resourceStoreCompliance } from './resource-store.ts';
+import { unsealStoreCompliance } from './unseal-store.ts';
 import { BY, claimOf, clusterNamed, freshDirectory, nodeNamed, rejectsWith, type StoreMaker, storeCompliance, tokenNamed } from './store.ts';
 
 // Each commit waits for the disk, which others may be using.
-t.setTimeout(120_000);
+t.setTimeout(280_000);
 
 const NOW_MS = 1_800_000_000_000;
 
@@ -30,6 +31,7 @@ storeCompliance(t, maker);
 appStoreCompliance(t, maker);
 renewalStoreCompliance(t, maker);
 resourceStoreCompliance(t, maker);
+unsealStoreCompliance(t, maker);
 
 t.test('a file that is no database, a damaged one and one of a newer program are refused by name', async (t) => {
   const path = fileIn(t);

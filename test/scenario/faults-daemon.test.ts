@@ -1,59 +1,20 @@
 /** What breaks around the programs themselves: each says what, with its code, and none outlives its end. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { daemons, freePort, programFile, type Run } from './daemons.ts';
 
-const program = (name: string): string => fileURLToPath(new URL(`../../daemon/${name}.ts`, import.meta.url));
 const directory = t.testdir({});
 const at = (name: string): string => join(directory, name);
 const key = ['--key-file', at('key')];
 /** What is said of a daemon that does not end in the time of a host's shutdown. */
 const END_MS_MAX = 4_000;
 
-interface Run {
-  readonly child: ChildProcess;
-  readonly said: { text: string };
-  until(word: string): Promise<void>;
-  ended(): Promise<number | null>;
-}
-
-const running = new Set<ChildProcess>();
-t.teardown(() => {
-  for (const child of running) child.kill('SIGKILL');
-});
-
-function run(name: string, args: readonly string[], nodeArgs: readonly string[] = []): Run {
-  const child = spawn(process.execPath, [...nodeArgs, program(name), ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-  running.add(child);
-  const said = { text: '' };
-  let look = (): void => {};
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8').on('data', (text: string) => {
-      said.text += text;
-      look();
-    });
-  }
-  const exit = once(child, 'close').then(([code]) => {
-    running.delete(child);
-    return code as number | null;
-  });
-  return {
-    child,
-    said,
-    until: (word) =>
-      new Promise((resolve, reject) => {
-        look = () => said.text.includes(word) && resolve();
-        look();
-        void exit.then((code) => reject(new Error(`ended with ${code} before it said "${word}": ${said.text}`)));
-      }),
-    ended: () => exit,
-  };
-}
+const run = daemons(t);
 
 /** Asks it to end, and how long that took. */
 async function stop(it: Run): Promise<{ code: number | null; ms: number }> {
@@ -92,7 +53,7 @@ const joinArgs = (state: string): string[] => [
 ];
 
 t.test('a clock that is a year off says so when joining', async (t) => {
-  const fast = run('selvedge', joinArgs('off'), ['--import', yearOff()]);
+  const fast = run('selvedge', joinArgs('off'), { nodeArgs: ['--import', yearOff()] });
   t.equal(await fast.ended(), 1);
   t.match(fast.said.text, /\[clock_skew\]/);
   t.notMatch(fast.said.text, token);
@@ -159,7 +120,7 @@ t.test('a damaged sealed store and another key are told apart', async (t) => {
 });
 
 t.test('a daemon whose clock is a year off says that certificates are not valid now', async (t) => {
-  const it = run('selvedged', nodeArgs, ['--import', yearOff()]);
+  const it = run('selvedged', nodeArgs, { nodeArgs: ['--import', yearOff()] });
   const code = await Promise.race([it.ended(), it.until('certificate_invalid').then(() => 'runs' as const)]);
   if (code === 'runs') await stop(it);
   t.match(it.said.text, /expired|not valid|clock/, it.said.text.slice(0, 300));
@@ -201,15 +162,14 @@ t.test('the tower ends as well, with nodes connected and without a word of a sec
 });
 
 t.test('a daemon that crashes leaves no core dump: its keys would be in it', async (t) => {
-  const daemon = [process.execPath, program('selvedged'), ...nodeArgs].map((word) => `'${word}'`).join(' ');
+  const daemon = [process.execPath, programFile('selvedged'), ...nodeArgs].map((word) => `'${word}'`).join(' ');
   const child = spawn('sh', ['-c', `ulimit -c unlimited; exec ${daemon}`], { cwd: directory, stdio: ['ignore', 'pipe', 'inherit'] });
-  running.add(child);
+  t.teardown(() => void child.kill('SIGKILL'));
   await new Promise<void>((resolve) => child.stdout.setEncoding('utf8').on('data', (text: string) => text.includes('node runs') && resolve()));
   t.match(await readFile(`/proc/${child.pid}/limits`, 'utf8'), /^Max core file size +0 +0 /m);
   const ended = once(child, 'exit');
   child.kill('SIGABRT');
   await ended;
-  running.delete(child);
   t.same(
     (await readdir(directory)).filter((name) => name.startsWith('core')),
     [],
@@ -219,12 +179,4 @@ t.test('a daemon that crashes leaves no core dump: its keys would be in it', asy
 /** A module that moves the clock of a program by a year. */
 function yearOff(): string {
   return `data:text/javascript,${encodeURIComponent('const now = Date.now; Date.now = () => now() + 366 * 86400000;')}`;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  return typeof address === 'object' ? (address?.port ?? 0) : 0;
 }

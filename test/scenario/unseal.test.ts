@@ -2,92 +2,19 @@
  * The programs themselves, with stores sealed by the site's token: a node starts with the tower's help, with its site's while the tower is away, waits while nobody is
  * there, and its store is sealed in other ways and back. What is refused to whom is in test/unit/tower/unsealing.test.ts.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFile, stat, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { postAs } from '../../src/enroll/https.ts';
 import { BootFile } from '../../src/enroll/boot-file.ts';
 import { Host } from '../../src/peering/host.ts';
+import { freePort, programs } from './programs.ts';
 
-const program = (name: string): string => fileURLToPath(new URL(`../../daemon/${name}.ts`, import.meta.url));
 t.setTimeout(300_000);
 const directory = t.testdir({});
 const at = (name: string): string => join(directory, name);
 
-interface Run {
-  readonly child: ChildProcess;
-  readonly lines: Record<string, unknown>[];
-  said: string;
-  /** The first line of this message after those that were there when it was asked. */
-  until(message: string): Promise<Record<string, unknown>>;
-  readonly ended: Promise<number | null>;
-}
-
-const running = new Set<ChildProcess>();
-t.teardown(() => {
-  for (const child of running) child.kill('SIGKILL');
-});
-
-function run(name: string, args: readonly string[]): Run {
-  const child = spawn(process.execPath, [program(name), ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env.PATH } });
-  running.add(child);
-  let rest = '';
-  let look = (): void => {};
-  const ended = once(child, 'close').then(([code]) => {
-    running.delete(child);
-    return code as number | null;
-  });
-  const it: Run = {
-    child,
-    lines: [],
-    said: '',
-    ended,
-    until: (message) =>
-      new Promise((resolve, reject) => {
-        look = () => {
-          const found = it.lines.find((line) => line.msg === message);
-          if (found) resolve(found);
-        };
-        look();
-        void ended.then((code) => reject(new Error(`ended with ${code} before it said "${message}": ${it.said}`)));
-      }),
-  };
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8').on('data', (text: string) => {
-      it.said += text;
-      const lines = (rest + text).split('\n');
-      rest = lines.pop() ?? '';
-      for (const line of lines) if (line.startsWith('{')) it.lines.push(JSON.parse(line) as Record<string, unknown>);
-      look();
-    });
-  }
-  return it;
-}
-
-async function cli(...args: string[]): Promise<Record<string, unknown>> {
-  const it = run('selvedge', [...args, '--json']);
-  if ((await it.ended) !== 0) throw new Error(it.said);
-  return it.lines.at(-1) ?? {};
-}
-
-async function kill({ child, ended }: Run): Promise<void> {
-  child.kill('SIGKILL');
-  await ended;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
+const { run, cli, kill } = programs(t);
 const keyFile = ['--key-file', at('key')];
 const { fingerprint } = await (async () => {
   const it = run('tower', ['init', '--cluster', 'test', '--state', at('tower'), '--json', ...keyFile]);
@@ -123,11 +50,8 @@ const startB = (...key: string[]) => run('selvedged', ['--state', at('b'), '--li
 let a = startA();
 let b = startB(...keyFile);
 
-t.test('nodes get token and boot identity over their channel, and keep where the others are', async (t) => {
-  for (const node of [a, b]) {
-    await node.until('site token taken');
-    await node.until('boot identity taken');
-  }
+t.test('nodes have token and boot identity from the moment of joining, and keep where the others are', async (t) => {
+  for (const node of [a, b]) await node.until('node runs');
   t.equal((await stat(join(at('b'), 'boot.json'))).mode & 0o777, 0o600);
   const own = async () => (await BootFile.read(at('b')))?.peers.length;
   while ((await own()) !== 1) await new Promise((resolve) => setTimeout(resolve, 50));

@@ -37,6 +37,7 @@ type Bind struct {
 	v4, v6 *socket
 	mark   uint32
 	closed chan struct{}
+	moved  chan struct{} // closed when the sockets change hands
 
 	carried  chan *carriedBatch
 	siblings atomic.Pointer[[]*Bind] // see SetSiblings
@@ -62,7 +63,7 @@ type Hooks struct {
 
 // New makes a closed Bind.
 func New(hooks Hooks) *Bind {
-	b := &Bind{carried: make(chan *carriedBatch, carryBatches), hooks: hooks}
+	b := &Bind{moved: make(chan struct{}), carried: make(chan *carriedBatch, carryBatches), hooks: hooks}
 	b.siblings.Store(&[]*Bind{})
 	b.peers.Store(&map[Key]*Peer{})
 	return b
@@ -150,6 +151,10 @@ func Swap(a, b *Bind) {
 	a.v4, b.v4 = b.v4, a.v4
 	a.v6, b.v6 = b.v6, a.v6
 	sockets := []*socket{a.v4, a.v6, b.v4, b.v6}
+	for _, one := range []*Bind{a, b} {
+		close(one.moved)
+		one.moved = make(chan struct{})
+	}
 	b.mu.Unlock()
 	a.mu.Unlock()
 	for _, s := range sockets {
@@ -163,18 +168,12 @@ func Swap(a, b *Bind) {
 // receiveUDP is the receive function of one address family. The socket may change hands while it waits.
 func (b *Bind) receiveUDP(pick func() *socket, closed <-chan struct{}, slab []byte, packets []conn.ReceivedPacket) (int, error) {
 	for {
-		select {
-		case <-closed:
-			return 0, net.ErrClosed
-		default:
-		}
-		b.mu.Lock()
-		s := pick()
-		b.mu.Unlock()
+		s := b.take(pick, closed)
 		if s == nil {
 			return 0, net.ErrClosed
 		}
 		n, err := s.receive(b, slab, packets)
+		<-s.turn
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			continue
 		}
@@ -182,6 +181,33 @@ func (b *Bind) receiveUDP(pick func() *socket, closed <-chan struct{}, slab []by
 			b.share(slab, packets[:n])
 		}
 		return n, err
+	}
+}
+
+// take picks this Bind's socket and waits for the turn to read it; nil once the Bind is closed. Whoever has the turn had the socket when it began,
+// and is interrupted by Swap afterwards: nobody waits for packets, or for a turn, at a socket that has become the other's, while its own is not read.
+func (b *Bind) take(pick func() *socket, closed <-chan struct{}) *socket {
+	for {
+		b.mu.Lock()
+		s, moved := pick(), b.moved
+		b.mu.Unlock()
+		if s == nil {
+			return nil
+		}
+		select {
+		case <-closed:
+			return nil
+		case <-moved:
+			continue
+		case s.turn <- struct{}{}:
+		}
+		b.mu.Lock()
+		isMine := pick() == s
+		b.mu.Unlock()
+		if isMine {
+			return s
+		}
+		<-s.turn
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -136,6 +137,35 @@ func TestSocketsChangeHandsWithoutLosingAPacket(t *testing.T) {
 	}
 }
 
+func TestNobodyWaitsForATurnAtASocketThatHasChangedHands(t *testing.T) {
+	a, b := New(Hooks{}), New(Hooks{})
+	for _, one := range []*Bind{a, b} {
+		if _, _, err := one.Open(0); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = one.Close() }()
+	}
+	first, second := a.v4, b.v4
+	// Somebody reads what is a's, and keeps reading: it will be the right one after the exchange.
+	first.turn <- struct{}{}
+	took := make(chan *socket)
+	go func() { took <- a.take(func() *socket { return a.v4 }, a.closed) }()
+	select {
+	case <-took:
+		t.Fatal("two read at once")
+	case <-time.After(20 * time.Millisecond):
+	}
+	Swap(a, b)
+	select {
+	case got := <-took:
+		if got != second {
+			t.Error("it reads what is no longer its own")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("its own socket is not read")
+	}
+}
+
 func TestOnlyAnAuthenticatedPacketMovesAPeer(t *testing.T) {
 	b, _, _ := opened(t)
 	p := b.AddPeer("x", Key{7})
@@ -172,15 +202,18 @@ func TestOnlyAnAuthenticatedPacketMovesAPeer(t *testing.T) {
 }
 
 func TestACarrierDropsTheNewestAndNeverBlocks(t *testing.T) {
-	near, far := net.Pipe()
+	near, far := streams(t)
 	done := make(chan struct{})
-	c := NewCarrier("b", near, func() []*Bind { return nil }, func(*Carrier) { close(done) })
+	c, err := NewCarrier("b", near, func() []*Bind { return nil }, func(*Carrier) { close(done) })
+	if err != nil {
+		t.Fatal(err)
+	}
 	bufs := numbered(1000, func(int) int { return 1452 })
 	taken := 0
 	for range 10 {
 		taken += c.enqueue(bufs, 8)
 	}
-	if taken == 0 || taken > 2*carryQueueBytesMax/1454 || c.Dropped() != uint64(10*len(bufs)-taken) {
+	if taken == 0 || taken > 2*(carryQueueBytesMax+carrySocketBytes)/1454 || c.Dropped() != uint64(10*len(bufs)-taken) {
 		t.Errorf("%d taken, %d dropped", taken, c.Dropped())
 	}
 	frame := make([]byte, 2+1452)
@@ -196,6 +229,24 @@ func TestACarrierDropsTheNewestAndNeverBlocks(t *testing.T) {
 	}
 }
 
+// streams are both ends of a connection of a Unix socket.
+func streams(t *testing.T) (near, far *net.UnixConn) {
+	t.Helper()
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "carry"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if far, err = net.DialUnix("unix", nil, listener.Addr().(*net.UnixAddr)); err != nil {
+		t.Fatal(err)
+	}
+	if near, err = listener.AcceptUnix(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
+	return near, far
+}
+
 func readFull(c net.Conn, b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
 		var m int
@@ -207,8 +258,11 @@ func readFull(c net.Conn, b []byte) (n int, err error) {
 
 func TestWhatACarrierBringsIsReceived(t *testing.T) {
 	b, _, packets := opened(t)
-	near, far := net.Pipe()
-	c := NewCarrier("b", near, func() []*Bind { return []*Bind{b} }, nil)
+	near, far := streams(t)
+	c, err := NewCarrier("b", near, func() []*Bind { return []*Bind{b} }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer c.Close()
 	bufs := numbered(300, func(i int) int { return 1 + i*31%1400 + 11 })
 	go func() {

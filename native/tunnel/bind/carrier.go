@@ -12,10 +12,10 @@ import (
 // Carrier carries the sealed packets of one node in a stream: frames of [length, 16 bits big-endian][packet]. What it is asked to send
 // waits in a bounded queue; when that is full, the newest is dropped, as WireGuard expects loss and not delay.
 type Carrier struct {
-	node  string
-	conn  net.Conn
-	binds func() []*Bind
-	done  func(*Carrier)
+	node   string
+	stream *stream
+	binds  func() []*Bind
+	done   func(*Carrier)
 
 	mu      sync.Mutex
 	waiting sync.Cond
@@ -28,12 +28,16 @@ type Carrier struct {
 
 // NewCarrier takes over conn and closes it when it ends. A received packet goes to each of the binds: WireGuard knows its own by the index
 // in it. done is called once, after the end.
-func NewCarrier(node string, conn net.Conn, binds func() []*Bind, done func(*Carrier)) *Carrier {
-	c := &Carrier{node: node, conn: conn, binds: binds, done: done}
+func NewCarrier(node string, conn *net.UnixConn, binds func() []*Bind, done func(*Carrier)) (*Carrier, error) {
+	s, err := newStream(conn)
+	if err != nil {
+		return nil, err
+	}
+	c := &Carrier{node: node, stream: s, binds: binds, done: done}
 	c.waiting.L = &c.mu
 	go c.write()
 	go c.read()
-	return c
+	return c, nil
 }
 
 // Close ends the carrier.
@@ -43,7 +47,7 @@ func (c *Carrier) Close() {
 	c.closed = true
 	c.mu.Unlock()
 	c.waiting.Signal()
-	_ = c.conn.Close()
+	_ = c.stream.Close()
 	if !was && c.done != nil {
 		c.done(c)
 	}
@@ -72,19 +76,12 @@ func (c *Carrier) enqueue(bufs [][]byte, offset int) (taken int) {
 
 func (c *Carrier) write() {
 	defer c.Close()
-	for {
+	for c.wait() {
 		c.mu.Lock()
-		for len(c.queue) == 0 && !c.closed {
-			c.waiting.Wait()
-		}
-		if c.closed {
-			c.mu.Unlock()
-			return
-		}
 		chunk := c.queue
 		c.queue, c.spare = c.spare[:0], nil
 		c.mu.Unlock()
-		if _, err := c.conn.Write(chunk); err != nil {
+		if _, err := c.stream.Write(chunk); err != nil {
 			return
 		}
 		c.mu.Lock()
@@ -93,29 +90,45 @@ func (c *Carrier) write() {
 	}
 }
 
+// wait returns once something waits to be written; false if the carrier was closed.
+func (c *Carrier) wait() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.queue) == 0 && !c.closed {
+		c.waiting.Wait()
+	}
+	return !c.closed
+}
+
 // carriedBatch is whole frames, read from one carrier or that came to a sibling's port from one address.
 type carriedBatch struct {
 	data []byte
 	from *arrival
 }
 
+var batches = sync.Pool{New: func() any { return &carriedBatch{data: make([]byte, 0, carryBatchBytes)} }}
+
 func (c *Carrier) read() {
 	defer c.Close()
-	buffer := make([]byte, 2+packetBytesMax+carryReadBytes)
+	batch := batches.Get().(*carriedBatch)
+	defer func() { batches.Put(batch) }()
 	filled := 0
 	for {
-		n, err := c.conn.Read(buffer[filled:])
+		room := batch.data[:cap(batch.data)]
+		n, err := c.stream.Read(room[filled:])
 		filled += n
-		used := 0
 		for {
-			whole := wholeFrames(buffer[used:filled])
+			whole := wholeFrames(room[:filled])
 			if whole == 0 {
 				break
 			}
-			c.deliver(buffer[used : used+whole])
-			used += whole
+			next := batches.Get().(*carriedBatch)
+			rest := next.data[:cap(next.data)]
+			filled = copy(rest, room[whole:filled])
+			batch.data = room[:whole]
+			c.deliver(batch)
+			batch, room = next, rest
 		}
-		filled = copy(buffer, buffer[used:filled])
 		if err != nil {
 			return
 		}
@@ -129,7 +142,7 @@ func wholeFrames(b []byte) (used int) {
 			break
 		}
 		size := 2 + int(binary.BigEndian.Uint16(b[used:]))
-		if len(b)-used < size || used+size > 2+packetBytesMax {
+		if len(b)-used < size || used+size > carryBatchBytes {
 			break
 		}
 		used += size
@@ -137,15 +150,21 @@ func wholeFrames(b []byte) (used int) {
 	return used
 }
 
-var batches = sync.Pool{New: func() any { return &carriedBatch{data: make([]byte, 0, 2+packetBytesMax)} }}
-
-func (c *Carrier) deliver(frames []byte) {
-	for _, b := range c.binds() {
-		batch := batches.Get().(*carriedBatch)
-		batch.data = append(batch.data[:0], frames...)
-		batch.from = &arrival{carrier: c, bind: b}
-		b.hand(batch)
+// deliver gives the first Bind the batch itself and the others copies; afterwards it is no longer the caller's.
+func (c *Carrier) deliver(batch *carriedBatch) {
+	binds := c.binds()
+	if len(binds) == 0 {
+		batches.Put(batch)
+		return
 	}
+	for _, b := range binds[1:] {
+		copied := batches.Get().(*carriedBatch)
+		copied.data = append(copied.data[:0], batch.data...)
+		copied.from = &arrival{carrier: c, bind: b}
+		b.hand(copied)
+	}
+	batch.from = &arrival{carrier: c, bind: binds[0]}
+	binds[0].hand(batch)
 }
 
 // hand gives WireGuard a batch; it waits while WireGuard is busy, and forgets the batch when the Bind is closed.
@@ -172,7 +191,7 @@ func (b *Bind) share(slab []byte, packets []conn.ReceivedPacket) {
 			first := arrivalOf(rest[0].Endpoint)
 			for len(rest) > 0 {
 				p := rest[0].Bytes(slab)
-				if arrivalOf(rest[0].Endpoint).destination != first.destination || len(batch.data)+2+len(p) > 2+packetBytesMax {
+				if arrivalOf(rest[0].Endpoint).destination != first.destination || len(batch.data)+2+len(p) > carryBatchBytes {
 					break
 				}
 				batch.data = binary.BigEndian.AppendUint16(batch.data, uint16(len(p)))
@@ -200,6 +219,9 @@ func (b *Bind) receiveCarried(closed <-chan struct{}, slab []byte, packets []con
 		for at := 0; at+2 <= len(data) && count < len(packets); {
 			size := int(binary.BigEndian.Uint16(data[at:]))
 			at += 2
+			if size > len(data)-at {
+				break
+			}
 			if size > 0 {
 				packet := conn.ReceivedPacket{Offset: at, Size: size, Endpoint: batch.from}
 				if index, ok := initiation(data[at : at+size]); ok {

@@ -24,7 +24,10 @@ const (
 	// carryQueueBytesMax bounds the sealed packets waiting for a carrier. The daemon reads at once and drops by the path's pace itself; what
 	// waits here rides out the pauses of its event loop: 28 ms at 600 Mb/s.
 	carryQueueBytesMax = 2 << 20
-	carryReadBytes     = 64 << 10
+	// carryBatchBytes is what one batch holds, and what WireGuard's receive buffer (slab) has room for.
+	carryBatchBytes = 2 * datagramBytesMax
+	// carrySocketBytes lets what waits leave in one call of the system.
+	carrySocketBytes = 1 << 20
 	// carryBatches is how many batches read from carriers may wait for WireGuard.
 	carryBatches = 4
 	// packetBytesMax is the largest sealed packet that we take from a carrier.

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"time"
 	"unsafe"
 
@@ -14,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receiver is the receiving side of a socket. One goroutine of WireGuard calls receive; a second one only when the socket changes hands.
+// receiver is the receiving side of a socket. One goroutine of WireGuard reads; a second one comes when the socket changes hands.
 type receiver struct {
-	turn    sync.Mutex // guards all of it
+	turn    chan struct{} // full while somebody reads: guards all of it, see Bind.take
 	owner   *Bind
 	socket  *socket
 	message unix.Msghdr
@@ -37,15 +36,14 @@ type receiver struct {
 
 func (r *receiver) init(s *socket) {
 	r.socket = s
+	r.turn = make(chan struct{}, 1)
 	r.read = r.drain
 	r.arrivals = map[destination]*arrival{}
 }
 
 // receive waits for packets and returns as many as are there, as far as slab and packets have room. It returns os.ErrDeadlineExceeded when the
-// socket has changed hands.
+// socket has changed hands. The caller has the turn.
 func (r *receiver) receive(b *Bind, slab []byte, packets []conn.ReceivedPacket) (int, error) {
-	r.turn.Lock()
-	defer r.turn.Unlock()
 	if r.owner != b {
 		r.owner, r.last = b, nil
 		clear(r.arrivals)

@@ -21,7 +21,7 @@ type Tunnel interface {
 	Ping(ctx context.Context, network string, address netip.Addr, bytes int) (rttMS float64, err error)
 	// HasPeer says whether Carry will know the node; Carry then takes the connection over.
 	HasPeer(node string) bool
-	Carry(node string, conn net.Conn) error
+	Carry(node string, conn *net.UnixConn) error
 	// Shutdown removes everything that the tunnel made, and lets the program end once the answer is out.
 	Shutdown() []state.Failure
 }

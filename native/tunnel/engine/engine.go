@@ -21,7 +21,7 @@ type Engine interface {
 	// SetPath changes the path of one peer at once, until the next Apply says otherwise.
 	SetPath(node, path string) error
 	// Carry gives a peer a stream for its sealed packets. The engine closes it when it ends, is replaced, or the peer goes.
-	Carry(node string, conn net.Conn) error
+	Carry(node string, conn *net.UnixConn) error
 	// Events is closed by Close. An event that nobody takes in time is dropped: events tell that something may be looked at.
 	Events() <-chan state.Event
 	Close() error

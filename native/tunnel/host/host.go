@@ -151,7 +151,7 @@ func (h *Host) HasPeer(node string) bool {
 }
 
 // Carry hands a peer's stream to the engine.
-func (h *Host) Carry(node string, conn net.Conn) error {
+func (h *Host) Carry(node string, conn *net.UnixConn) error {
 	running := h.running()
 	if running == nil {
 		return state.Failedf(state.CodeNotFound, "peer "+node, "no engine runs")

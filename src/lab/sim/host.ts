@@ -1,8 +1,10 @@
 /** One simulated host: a program with the real dialer and channel table, a clock of its own, and a disk that outlives the program. */
 import type { NodeIdentity } from '../../base/ids.ts';
+import { trafficClassNames } from '../../channel/classes.ts';
 import type { AdmissionRate } from '../../peering/admission.ts';
 import type { Candidate, FlowHandle, Mesh } from '../../peering/mesh.ts';
 import { PeerMesh } from '../../peering/peer-mesh.ts';
+import { judgeWithoutRules } from '../../policy/judge.ts';
 import { Dialer } from '../../transport/dialer.ts';
 import type { Timers } from '../../transport/system.ts';
 import type { Agenda } from './agenda.ts';
@@ -108,6 +110,7 @@ export class SimHost {
       judge: this.#judge(null),
       judgeAgain: ({ node }, peerChain) => void this.#judge(node)({ peerChain }),
       mayBegin: () => null,
+      policy: judgeWithoutRules(this.identity, trafficClassNames),
       versions: () => ({ directory: this.#known.version, trust: 1 }),
       nameOf: shortName,
       isGoverned: false,

@@ -2,24 +2,26 @@
  * What the tower does so that nodes come back after a restart: it hands out site tokens and boot identities to nodes with a channel, and to a node without one, that shows
  * its boot identity, the key of its own store; each in a box for whom it is meant.
  */
-import { createHash } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
 import { asSelvedgeError, SelvedgeError } from '../../base/errors.ts';
 import { fromHex, type NodeIdentity, toHex } from '../../base/ids.ts';
 import { limits } from '../../base/limits.ts';
 import type { Clock, Random } from '../../base/seam.ts';
-import { boxPurposes, type SiteNews, type SiteReport } from '../../enroll/unseal-wire.ts';
+import { boxPurposes, type FirstSite, type SiteNews, type SiteReport } from '../../enroll/unseal-wire.ts';
 import type { UnsealHelper } from '../../enroll/unseal-route.ts';
-import { bytesOf } from '../../enroll/wire.ts';
+import { type BootRequest, bytesOf, type Envelope } from '../../enroll/wire.ts';
 import type { Authority } from '../../identity/authority.ts';
 import { toBase64 } from '../../identity/base64.ts';
 import { issueBootLeaf } from '../../identity/ca.ts';
 import { parseCsr } from '../../identity/csr.ts';
 import { fingerprint } from '../../identity/fingerprint.ts';
 import { sealBox } from '../../identity/sealed-box.ts';
+import { signDocument } from '../../identity/signed-document.ts';
 import type { RecordedBoot } from '../../identity/verify-boot.ts';
 import { checkLive } from '../live.ts';
 import type { NodeRow, Store } from '../store.ts';
 import { SiteTokens } from './site-tokens.ts';
+import type { BootRow } from './unseal-store.ts';
 
 export interface UnsealingParts {
   readonly cluster: string;
@@ -85,6 +87,29 @@ export class Unsealing {
     return tokens.length === 0 && boot === undefined ? null : { tokens, ...(boot !== undefined && { boot: [...boot] }) };
   }
 
+  /** A boot identity for whoever holds the key of this request; it counts once it is recorded. @throws csr_invalid, signer_unavailable */
+  async newBoot({ node, site }: { node: string; site: string }, csr: Uint8Array): Promise<Omit<BootRow, 'previous'>> {
+    const { authority, clock, random, cluster } = this.#parts;
+    const { publicKey } = parseCsr(csr);
+    const { intermediate, signer } = authority;
+    const leaf = await issueBootLeaf({ identity: { cluster, site, node }, publicKey, issuer: intermediate, signer, now_ms: clock.wall(), random });
+    return { fingerprint: toHex(fingerprint(leaf)), csrHash: hashOf(csr), chain: [toBase64(leaf), toBase64(intermediate)] };
+  }
+
+  /** With its first certificate: what a node needs to come back after a restart, signed; secrets are in boxes for the key of that certificate. @throws as `report` */
+  async first(node: NodeRow, { csr, sealed }: BootRequest): Promise<Envelope> {
+    const { store, authority, clock } = this.#parts;
+    checkLive(node);
+    const boot = await this.#issueBoot(node, bytesOf(csr, limits.csr_bytes_max, '/body/boot/csr'));
+    const tokens = await this.tokensFor(node.site, publicKeyOf(node.leaf ?? ''));
+    const newest = tokens[0]?.generation ?? 0;
+    // Kept from being forgotten until the node says by itself what its store is sealed with.
+    if (sealed) await store.unseal.report(node.id, { have: newest, sealed: newest, boot: null }, clock.wall());
+    const said: FirstSite = { node: node.id, tokens, boot: [...boot] };
+    const { payload, signature, chain } = await signDocument('site', new TextEncoder().encode(JSON.stringify(said)), authority);
+    return { payload, signature, chain: [...chain] };
+  }
+
   /** For `POST /v1/unseal`; each answer and each refusal has its audit row. */
   get helper(): UnsealHelper {
     const { clock, cluster, roots, store } = this.#parts;
@@ -109,18 +134,13 @@ export class Unsealing {
 
   /** The same request again gets the same chain, and moves nothing. */
   async #issueBoot({ id, site }: NodeRow, csr: Uint8Array): Promise<readonly string[]> {
-    const { store, authority, clock, random, cluster, onBoot } = this.#parts;
-    const csrHash = createHash('sha256').update(csr).digest('hex');
+    const { store, clock, onBoot } = this.#parts;
     const before = await store.unseal.boot(id);
-    if (before?.csrHash === csrHash) return before.chain;
-    const { publicKey } = parseCsr(csr);
-    const { intermediate, signer } = authority;
-    const now_ms = clock.wall();
-    const leaf = await issueBootLeaf({ identity: { cluster, site, node: id }, publicKey, issuer: intermediate, signer, now_ms, random });
-    const chain = [toBase64(leaf), toBase64(intermediate)];
-    await store.unseal.setBoot(id, { fingerprint: toHex(fingerprint(leaf)), csrHash, chain }, now_ms);
+    if (before?.csrHash === hashOf(csr)) return before.chain;
+    const boot = await this.newBoot({ node: id, site }, csr);
+    await store.unseal.setBoot(id, boot, clock.wall());
     onBoot(site);
-    return chain;
+    return boot.chain;
   }
 
   async #mustFind(id: string): Promise<NodeRow> {
@@ -128,4 +148,13 @@ export class Unsealing {
     if (row === null) throw new SelvedgeError('not_found', { what: 'node', name: id });
     return row;
   }
+}
+
+function hashOf(csr: Uint8Array): string {
+  return createHash('sha256').update(csr).digest('hex');
+}
+
+/** Of a certificate (DER in base64): SubjectPublicKeyInfo DER. */
+function publicKeyOf(leaf: string): Uint8Array {
+  return new Uint8Array(new X509Certificate(Buffer.from(leaf, 'base64')).publicKey.export({ type: 'spki', format: 'der' }));
 }

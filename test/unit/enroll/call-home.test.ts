@@ -69,11 +69,11 @@ t.test('a node that calls home has a verified certificate for its own key, the t
   t.strictSame(loaded.credentials, node.credentials);
   t.strictSame(loaded.snapshot, node.snapshot);
   t.strictSame(loaded.trust, node.trust);
-  t.strictSame(readdirSync(request.state).sort(), ['identity.json', 'inbox', 'sealed.bin', 'snapshot.json']);
+  t.strictSame(readdirSync(request.state).sort(), ['boot.json', 'identity.json', 'inbox', 'sealed.bin', 'snapshot.json']);
   t.equal(statSync(request.state).mode & 0o777, 0o700);
-  for (const name of ['identity.json', 'sealed.bin', 'snapshot.json']) t.equal(statSync(join(request.state, name)).mode & 0o777, 0o600, name);
+  for (const name of ['boot.json', 'identity.json', 'sealed.bin', 'snapshot.json']) t.equal(statSync(join(request.state, name)).mode & 0o777, 0o600, name);
   const secret = Buffer.from(node.credentials.key).subarray(36, 68);
-  for (const name of ['identity.json', 'sealed.bin', 'snapshot.json']) {
+  for (const name of ['boot.json', 'identity.json', 'sealed.bin', 'snapshot.json']) {
     const bytes = readFileSync(join(request.state, name));
     t.notOk(bytes.includes(secret) || bytes.includes(request.token), `${name} has neither key nor token in clear`);
   }

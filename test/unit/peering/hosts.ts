@@ -3,6 +3,9 @@ import { SelvedgeError } from '../../../src/base/errors.ts';
 import type { NodeIdentity } from '../../../src/base/ids.ts';
 import type { VerifiedPeer } from '../../../src/identity/verify.ts';
 import type { MeshDialer } from '../../../src/peering/context.ts';
+import { trafficClassNames } from '../../../src/channel/classes.ts';
+import { endOf, type Judge, judgeWithoutRules } from '../../../src/policy/judge.ts';
+import { noRules, type PolicyRule, type Rules } from '../../../src/policy/rules.ts';
 import type { Candidate, FlowHandle } from '../../../src/peering/mesh.ts';
 import { PeerMesh } from '../../../src/peering/peer-mesh.ts';
 import type { Dialed } from '../../../src/transport/dialer.ts';
@@ -55,6 +58,8 @@ export class Hosts {
   dials = 0;
   /** Nodes that nobody lets in any more. */
   readonly revoked = new Set<string>();
+  /** What rules say, at each. */
+  readonly policies = new Map([A, B].map((self) => [self.node, judgeWithoutRules(self, trafficClassNames)]));
   /** Hosts that begin no new channel. */
   readonly isClosedToNew = new Set<string>();
 
@@ -92,7 +97,8 @@ export class Hosts {
       dialer,
       judge: (session) => this.#judged(this.#twins.get(session) ?? this.identities.dialer),
       judgeAgain: (peer) => void this.#judged(peer),
-      mayBegin: () => (this.isClosedToNew.has(self.node) ? new SelvedgeError('policy_denied', { why: 'test' }) : null),
+      mayBegin: (peer) => (this.isClosedToNew.has(self.node) ? new SelvedgeError('policy_denied', { why: 'test' }) : this.policyOf(self).channel(peer)),
+      policy: this.policyOf(self),
       versions: () => ({ directory: 1, trust: 1 }),
       nameOf: (node) => (node === A.node ? 'alpha' : 'beta'),
       isGoverned: false,
@@ -100,6 +106,20 @@ export class Hosts {
       log: (message, facts) => void this.log.push(`${self.node[0]}: ${message} ${JSON.stringify(facts)}`),
       onChange: () => {},
     });
+  }
+
+  policyOf(self: NodeIdentity): Judge {
+    const policy = this.policies.get(self.node);
+    if (policy === undefined) throw new Error('no such host');
+    return policy;
+  }
+
+  /** One of the hosts, or both, hear of rules. */
+  rule(rules: Partial<Rules>, selves: readonly NodeIdentity[] = [A, B]): void {
+    for (const self of selves) {
+      this.policyOf(self).follow({ self: endOf(self), peer: endOf, rules: { ...noRules, ...rules }, degraded: false });
+      this[self === A ? 'a' : 'b'].revalidate();
+    }
   }
 
   #judged(identity: NodeIdentity): VerifiedPeer {
@@ -184,6 +204,18 @@ export class Hosts {
     return left;
   }
 }
+
+export const policy = (name: string, more: Partial<PolicyRule> = {}): PolicyRule => ({
+  name,
+  priority: 100,
+  effect: 'allow',
+  from: {},
+  to: {},
+  classes: null,
+  services: null,
+  degraded: false,
+  ...more,
+});
 
 /** Sends back what comes, and ends when the other does. */
 export async function echo(flow: FlowHandle): Promise<void> {

@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import t from 'tap';
 import type { Selector } from '../../../src/enroll/rule-wire.ts';
 import { completeSpec, type KindName, kinds, type Specs } from '../../../src/tower/resources/kinds.ts';
-import { type NamedRule, type RuleSet, rulesPart, selects } from '../../../src/tower/rules-snapshot.ts';
+import { selects } from '../../../src/policy/rules.ts';
+import { type NamedRule, type RuleSet, rulesPart } from '../../../src/tower/rules-snapshot.ts';
 
 const nodeOf = (id: string, more: { site?: string; tenant?: string | null; roles?: string[] } = {}) => ({
   id,
@@ -44,8 +45,8 @@ t.test('a service’s target is told to its hosts, its name to those whom a poli
   const services = [rule('service', 'print', { hosts: { roles: ['printer'] }, target }), rule('service', 'secret', { hosts: { nodes: [stranger] }, target })];
   const policies = [rule('policy', 'p', { from: { roles: ['till'] }, to: { roles: ['printer'] }, services: ['print'] })];
   const rules = { ...none, services, policies };
-  t.strictSame(rulesPart(printer, [till], rules)?.services, [{ name: 'print', protocol: 'tcp', target }]);
-  t.strictSame(rulesPart(till, [printer], rules)?.services, [{ name: 'print', protocol: 'tcp' }]);
+  t.strictSame(rulesPart(printer, [till], rules)?.services, [{ name: 'print', protocol: 'tcp', target, hosts: { roles: ['printer'] } }]);
+  t.strictSame(rulesPart(till, [printer], rules)?.services, [{ name: 'print', protocol: 'tcp', hosts: { roles: ['printer'] } }]);
   t.equal(rulesPart(nodeOf('00000000000c'), [nodeOf('00000000000d')], rules), null);
   const denied = [{ ...policies[0], effect: 'deny' } as (typeof policies)[number]];
   t.strictSame(rulesPart(till, [printer], { ...rules, policies: denied })?.services, [], 'a policy that denies lets nobody dial');

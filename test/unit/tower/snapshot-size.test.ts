@@ -49,7 +49,7 @@ function snapshotWith(sitePeers: number, view: AppView | null): Snapshot {
     cluster: name,
     node,
     tower,
-    siteNodes,
+    nodes: siteNodes,
     boots,
     trust,
     app: view === null ? null : appPart(node.id, view),

@@ -153,7 +153,7 @@ func (e *Engine) SetPath(node, path string) error {
 }
 
 // Carry takes a stream for a peer: what comes by it goes to WireGuard, and what WireGuard sends to a carried peer goes by it.
-func (e *Engine) Carry(node string, conn net.Conn) error {
+func (e *Engine) Carry(node string, conn *net.UnixConn) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed || !e.has(node) {

@@ -352,14 +352,17 @@ func (e *Engine) SetPath(node, path string) error {
 }
 
 // Carry gives a peer a stream for its sealed packets; it replaces the one before.
-func (e *Engine) Carry(node string, conn net.Conn) error {
+func (e *Engine) Carry(node string, conn *net.UnixConn) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed || !slices.ContainsFunc(e.desired.Peers, func(p state.Peer) bool { return p.Node == node }) {
 		return state.Failedf(state.CodeNotFound, "peer "+node, "no such peer")
 	}
 	old := e.carriers[node]
-	c := bind.NewCarrier(node, conn, func() []*bind.Bind { return *e.binds.Load() }, e.uncarry)
+	c, err := bind.NewCarrier(node, conn, func() []*bind.Bind { return *e.binds.Load() }, e.uncarry)
+	if err != nil {
+		return state.Failed(state.CodeInternalError, "peer "+node, err)
+	}
 	e.carriers[node] = c
 	for _, p := range e.endpoints(node) {
 		p.SetCarrier(c)

@@ -74,8 +74,8 @@ func RunHost() {
 			case "path":
 				err = e.SetPath(r.Node, r.Path)
 			case "carry":
-				var c net.Conn
-				if c, err = net.Dial("unix", r.Path); err == nil {
+				var c *net.UnixConn
+				if c, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: r.Path, Net: "unix"}); err == nil {
 					err = e.Carry(r.Node, c)
 				}
 			case "plain":
