@@ -109,8 +109,8 @@ export class Hosts {
   }
 
   policyOf(self: NodeIdentity): Judge {
-    const policy = this.policies.get(self.node);
-    if (policy === undefined) throw new Error('no such host');
+    const policy = this.policies.get(self.node) ?? judgeWithoutRules(self, trafficClassNames);
+    this.policies.set(self.node, policy);
     return policy;
   }
 
