@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The command line of Selvedge. Reads it, hands over to daemon/cli/, and turns the outcome into an exit code; no logic. */
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { PROGRAM_VERSION } from '../src/api/program.ts';
 import { resourceCommands } from './cli/resource.ts';
 import { auditCommand } from './cli/audit.ts';
 import { appCommand } from './cli/app.ts';
@@ -54,15 +54,17 @@ async function makeProgram([first]: readonly string[]): Promise<Command> {
   for (const command of resourceCommands()) program.addCommand(command);
   program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run, backup, restore', first));
   program.addCommand(await heavyCommand('netcheck', 'does UDP (QUIC), does TCP pass to the tower, and do the clocks agree', first));
+  program.addCommand(await heavyCommand('doctor', 'look at clock, ports, certificates, store and versions of this host, and say what to do', first));
   program.addCommand(labCommand()).addCommand(versionCommand());
   for (const command of everyCommand(program)) command.exitOverride().showHelpAfterError('(--help tells what there is)');
   return program;
 }
 
 /** Commands that load the tower or the transports do so only when they are the ones asked for. */
-async function heavyCommand(name: 'tower' | 'netcheck', description: string, first: string | undefined): Promise<Command> {
+async function heavyCommand(name: 'tower' | 'netcheck' | 'doctor', description: string, first: string | undefined): Promise<Command> {
   if (first !== name) return new Command(name).description(description);
-  return name === 'tower' ? (await import('./tower.ts')).towerCommand() : (await import('./cli/netcheck.ts')).netcheckCommand();
+  if (name === 'tower') return (await import('./tower.ts')).towerCommand();
+  return name === 'netcheck' ? (await import('./cli/netcheck.ts')).netcheckCommand() : (await import('./cli/doctor.ts')).doctorCommand();
 }
 
 function versionCommand(): Command {
@@ -71,9 +73,8 @@ function versionCommand(): Command {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  selvedge version --json')
     .action(({ json }: { readonly json?: boolean }) => {
-      const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
-      if (json) printJson({ version, node: process.versions.node, platform: process.platform, arch: process.arch });
-      else printLine(`selvedge ${version} (Node ${process.versions.node}, ${process.platform} ${process.arch})`);
+      if (json) printJson({ version: PROGRAM_VERSION, node: process.versions.node, platform: process.platform, arch: process.arch });
+      else printLine(`selvedge ${PROGRAM_VERSION} (Node ${process.versions.node}, ${process.platform} ${process.arch})`);
     });
 }
 

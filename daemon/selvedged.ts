@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
+import { programFacts } from '../src/api/program.ts';
 import { SelvedgeError } from '../src/base/errors.ts';
 import { callHome } from '../src/enroll/call-home.ts';
 import { hostFacts } from '../src/enroll/host-facts.ts';
@@ -59,7 +60,7 @@ async function run({ state, listen, port, advertise, governor, drain, admission,
       mesh: agent.mesh,
       timers: systemTimers,
       apps: agent.apps,
-      facts: () => agent.facts,
+      facts: () => ({ ...agent.facts, ...programFacts(agent.listening) }),
       renew: () => agent.renew(),
       drain: { host: agent.mesh, settings },
     });

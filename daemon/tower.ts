@@ -5,11 +5,13 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { management } from '../src/api/access.ts';
 import type { Api } from '../src/api/http.ts';
+import { programFacts } from '../src/api/program.ts';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
 import { SelvedgeError } from '../src/base/errors.ts';
 import { TOWER_ID, TOWER_SITE, toHex } from '../src/base/ids.ts';
 import { type PlatformSettings, platformProofs } from '../src/enroll/platform/settings.ts';
 import { JwtIssuer } from '../src/identity/jwt.ts';
+import { lifetimeOf } from '../src/identity/lifetime.ts';
 import { loadStoreKey } from '../src/identity/store-key.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl, registerSend } from '../src/node/control-routes.ts';
@@ -139,6 +141,7 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
     credentials: () => tower.credentials,
     roots: () => tower.roots,
     recordedFingerprint: tower.recordedFingerprint,
+    knownPast: () => ({ name: "the tower's certificate", at_ms: lifetimeOf(tower.credentials.chain[0]).notBefore_ms }),
     versions: () => ({ directory: 0, trust: 1 }),
     nameOf: (node) => names.get(node) ?? node,
     listen: { host: listen, tcpPort: port, udpPort },
@@ -181,7 +184,8 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
   const keeper = new CertificateKeeper({ tower, timers: systemTimers, onRenewed: () => void host.renewed(), others: () => server?.watched ?? [], log });
   keeper.start();
   closers.add(() => keeper.close());
-  const facts = () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning });
+  const program = programFacts({ host: listen, tcp: port, udp: udpPort });
+  const facts = () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning, ...program });
   const control = { mesh: host.mesh, timers: systemTimers, facts, drain: { host: host.mesh, settings: drainSettings(drain) } };
   const open = await publicApi(tower, {
     clock: systemClock,

@@ -18,7 +18,7 @@ const NODE_MAJOR_MIN = 20;
 const debianPackages = { ip: 'iproute2', nft: 'nftables', iperf3: 'iperf3', ping: 'iputils-ping', cc: 'gcc', unshare: 'util-linux', wg: 'wireguard-tools' };
 
 /** What only the tests run. */
-const debianPackagesForTests = { 'softhsm2-util': 'softhsm2' };
+const debianPackagesForTests = { 'softhsm2-util': 'softhsm2', haproxy: 'haproxy' };
 
 /** The packages that npm is asked for, and what is there. */
 async function packages() {

@@ -61,7 +61,9 @@ function printSelf({
   certificate_warning,
   ...self
 }: Readonly<Record<string, unknown>>): void {
-  const words = Object.entries(self).map(([key, value]) => `${key} ${value}`);
+  const words = Object.entries(self)
+    .filter(([, value]) => value !== null)
+    .map(([key, value]) => `${key} ${value}`);
   printLine(printable(words.join('  ')));
   if (typeof certificate_warning === 'string') printLine(`warning: ${printable(certificate_warning)} (docs/certificates.md)`);
   if (certificate_renew_error !== null && certificate_renew_error !== undefined)

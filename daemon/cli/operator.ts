@@ -6,7 +6,7 @@ import { limits } from '../../src/base/limits.ts';
 import { readFileBounded } from '../../src/identity/files.ts';
 import { type ControlCall, callControl } from '../../src/node/control-client.ts';
 import { everyPage, type Operator, readMade, readOperator, readOperators } from './answers-access.ts';
-import { address, duration, label, operatorId, scopeName, type TowerFlags, towerOf, withTower } from './arguments.ts';
+import { address, duration, label, operatorId, scopeName, type TowerFlags, towerOf, withRemote, withTower } from './arguments.ts';
 import { formatSeconds, printJson, printLine, printTable, readInput } from './output.ts';
 
 interface OperatorFlags extends TowerFlags {
@@ -92,6 +92,17 @@ and on Ada's host:
       '\nAsked again after an interruption, it goes on with the same key.\n\nExample:\n  selvedge operator redeem --bundle-file ada.bundle --identity ada.json',
     )
     .action(redeem);
+  withRemote(
+    command
+      .command('renew')
+      .description('on the operator’s host: another key, and a certificate of another year, without a bundle')
+      .option('--json', 'print JSON'),
+  )
+    .addHelpText(
+      'after',
+      '\nThe certificate must still be good; one that has ended, or was revoked, needs a new bundle.\n\nExample:\n  selvedge operator renew --identity ada.json',
+    )
+    .action(renew);
   return command;
 }
 
@@ -110,6 +121,21 @@ async function redeem({ bundleFile, identity, tower, json }: RedeemFlags): Promi
     printLine(
       `this is operator ${made.name} (${made.operator}) of ${made.cluster}; its identity is in ${path}\nuse it with: selvedge token list --identity ${path}`,
     );
+}
+
+async function renew(flags: OperatorFlags): Promise<void> {
+  const { identity, json } = flags;
+  if (identity === undefined) throw new SelvedgeError('argument_invalid', { name: 'identity', why: 'which identity is to be renewed: give --identity FILE' });
+  const { renewOperatorIdentity } = await import('../../src/enroll/operator-renew.ts');
+  const path = resolve(identity);
+  const ask = (csr: string) => callControl(call(flags, 'POST', '/v1/operators/current/renew', { csr }));
+  const { operator, name, cluster, chain } = await renewOperatorIdentity({ path, now_ms: Date.now, ask });
+  // Shown once, it takes the place of the one before.
+  await callControl(call(flags, 'GET', '/v1/self'));
+  const { X509Certificate } = await import('node:crypto');
+  const not_after_ms = new X509Certificate(Buffer.from(chain[0] ?? '', 'base64')).validToDate.getTime();
+  if (json) printJson({ operator, name, cluster, identity: path, not_after_ms });
+  else printLine(`operator ${name} (${operator}) of ${cluster} has a certificate until ${new Date(not_after_ms).toISOString()}; ${path} holds it and its key`);
 }
 
 function printMade(answer: unknown): void {

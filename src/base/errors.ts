@@ -18,7 +18,13 @@ export interface ErrorRow {
 export const errorTable = {
   // The failure reasons of spec 13.1.
   tls_handshake_failed: { wire: 1, message: 'TLS handshake with {peer} failed: {why}', remedy: 'Check that both ends run Selvedge and that nothing between them intercepts TLS.' },
-  certificate_invalid: { wire: 2, message: 'certificate of {peer} refused: {why}', remedy: 'Check the clocks of both hosts, then enroll the node again.' },
+  certificate_invalid: { wire: 2, message: 'certificate of {peer} refused: {why}', remedy: 'What is named is wrong with the certificate itself: let the node enroll again.',
+    remedies: {
+      'the clock of this host': 'Set the clock of this host (NTP; `timedatectl` shows it). Nothing has to be enrolled anew.',
+      'one of two clocks': 'Compare the clocks (`selvedge netcheck`, `timedatectl`) and set the one that is wrong; nothing has to be enrolled anew.',
+      expiry: 'Compare the clocks with `selvedge netcheck`. Where they agree it has ended: its holder renews it, or enrolls again (docs/certificates.md).',
+    },
+  },
   certificate_revoked: { wire: 3, message: 'certificate of {peer} is not the recorded one: {why}', remedy: 'The node was revoked or replaced; enroll it with a fresh token.' },
   wrong_cluster: { wire: 4, message: 'peer belongs to cluster {found}, expected {expected}', remedy: 'The address leads to a tower or node of another cluster; correct it.' },
   wrong_node: { wire: 5, message: 'peer is node {found}, expected {expected}', remedy: 'The address leads to another node; wait for a fresh snapshot or correct it.' },
@@ -115,7 +121,14 @@ export const errorTable = {
   site_token_missing: { wire: 264, message: "the token of site {site} is not in this node's store", remedy: 'Start the node once while the tower can be reached; then seal the store anew.' },
   store_damaged: { wire: 105, message: '{path} is damaged: {why}', remedy: 'Restore it from a backup, or remove it and enroll again.' },
   store_locked: { wire: 106, message: '{path} cannot be unsealed: {why}', remedy: 'Give the right passphrase or key file; `selvedge store show` tells what it takes. docs/sealed-store.md.' },
-  clock_skew: { wire: 107, message: 'clock differs from {peer} by {seconds} s', remedy: 'Set the clock (NTP), then try again.' },
+  clock_skew: { wire: 107, message: '{what} is {by} {direction}: {why}',
+    remedy: 'Set the clock (NTP) of the host that is wrong, then try again.',
+    remedies: {
+      'the clock of this host': 'Set the clock of this host (NTP; `timedatectl` shows it), then try again. Nothing has to be enrolled anew.',
+      'the clock of the host': 'Set the clock of that host (NTP), then let it try again.',
+      'one of two clocks': 'Set both clocks (NTP). Certificates that were issued while the tower’s was wrong are renewed with `selvedge renew`.',
+    },
+  },
   file_exists: { wire: 108, message: '{path} exists already', remedy: 'Choose another path.' },
   file_changed: { wire: 109, message: '{path} changed while it was read', remedy: 'Send it again when nobody writes to it.' },
   digest_mismatch: { wire: 110, message: '{what}: digest {found}, expected {expected}', remedy: 'Send it again.' },

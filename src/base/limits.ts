@@ -151,6 +151,12 @@ export const limits = {
   snapshot_pushes_burst_max: 8,
   snapshot_push_interval_ms: 500,
   clock_skew_ms_max: 300_000,
+
+  // `selvedge doctor`.
+  doctor_check_ms_max: 10_000,
+  doctor_clock_ms_warn: 5_000,
+  doctor_disk_bytes_warn: 1_024 * MIB,
+  doctor_disk_bytes_min: 64 * MIB,
   enroll_answer_bytes_max: 10 * MIB,
   enroll_attempts_max: 8,
   /** From a challenge to its proof; a node signs at once. */

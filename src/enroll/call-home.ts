@@ -9,13 +9,16 @@ import { SelvedgeError } from '../base/errors.ts';
 import { checkLabel, equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Random } from '../base/seam.ts';
+import { BACKDATE_MS } from '../identity/ca.ts';
+import { skewOfFresh } from '../identity/clock-evidence.ts';
 import { createCsr } from '../identity/csr.ts';
 import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
 import { generateKeyPair, importPrivateKey } from '../identity/keys.ts';
+import { lifetimeOf } from '../identity/lifetime.ts';
 import { trustBundleFromJson } from '../identity/trust-bundle.ts';
 import { toBase64 } from '../identity/base64.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
-import { verifyPeer } from '../identity/verify.ts';
+import { type VerifiedPeer, type VerifyInput, verifyPeer } from '../identity/verify.ts';
 import type { Timers } from '../transport/system.ts';
 import { bootRequest, type FirstSite, openFirstSite } from './boot-request.ts';
 import { type Answer, post, type TlsTrust, type TowerAddress } from './https.ts';
@@ -178,7 +181,7 @@ async function believe(
     throw new SelvedgeError('document_invalid', { what: 'trust bundle', why: 'it lacks the pinned root' });
   const chain = answer.chain.map((text, index) => bytesOf(text, limits.certificate_bytes_max, `/chain/${index}`));
   const now_ms = request.timers.clock.wall();
-  const own = verifyPeer({ chain, roots: [pinned], cluster, now_ms, usage: 'client', expectedNode: answer.node, expectedSite: answer.site });
+  const own = believeOwn({ chain, roots: [pinned], cluster, now_ms, usage: 'client', expectedNode: answer.node, expectedSite: answer.site });
   const { publicKey } = importPrivateKey(key);
   if (!equalBytes(own.spkiHash, new Uint8Array(createHash('sha256').update(publicKey).digest()))) {
     throw new SelvedgeError('certificate_invalid', { peer: 'this node', why: 'the tower issued it for another key' });
@@ -196,6 +199,16 @@ async function believe(
   const reader = { root: pinned, cluster, site: answer.site, node: answer.node, now_ms };
   const first = answer.site_secrets === undefined ? null : await openFirstSite(answer.site_secrets, pending.own, pending.boot, reader);
   return { node: { identity, credentials: { chain, key }, trust, snapshot }, envelope: answer.snapshot, first };
+}
+
+/** What the tower made just now tells its time: a refusal for the dates is a clock that is off. @throws clock_skew, and as verifyPeer */
+function believeOwn(input: VerifyInput): VerifiedPeer {
+  try {
+    return verifyPeer(input);
+  } catch (error) {
+    const isForDates = error instanceof SelvedgeError && error.code === 'certificate_invalid' && error.facts.what !== undefined;
+    throw (isForDates ? skewOfFresh(input.now_ms, lifetimeOf(input.chain[0]), BACKDATE_MS) : null) ?? error;
+  }
 }
 
 /** Where the tower answered; its UDP port is the one it names for this TCP port, else the same number. */

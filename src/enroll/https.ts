@@ -12,7 +12,9 @@ import { connect, getCACertificates, type TLSSocket } from 'node:tls';
 import { asSelvedgeError, isErrorCode, SelvedgeError } from '../base/errors.ts';
 import { equalBytes, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
+import { skewOf } from '../identity/clock-evidence.ts';
 import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
+import { type Lifetime, lifetimeOf } from '../identity/lifetime.ts';
 import { readFileBounded } from '../identity/files.ts';
 import { mayBeUnverified } from '../identity/server-rule.ts';
 import { verifyPeer } from '../identity/verify.ts';
@@ -185,7 +187,7 @@ async function judge(tower: PinnedTower, socket: TLSSocket, now_ms: () => number
     verifyPeer({ chain, roots: [root], cluster: tower.cluster, now_ms: now_ms(), usage: 'server', expectedNode: TOWER_ID, expectedSite: TOWER_SITE });
     return root;
   } catch (error) {
-    if (error instanceof SelvedgeError && error.code === 'certificate_invalid') await checkClock(tower, socket, now_ms, signal);
+    if (error instanceof SelvedgeError && error.code === 'certificate_invalid') await checkClock(tower, socket, chain[0], now_ms(), signal);
     throw error;
   }
 }
@@ -206,11 +208,20 @@ function checkSystem({ host, port }: TowerAddress, socket: TLSSocket): void {
 }
 
 /** Asks the time of an end that is not believed: what it says is used for an error message only. @throws clock_skew */
-async function checkClock(tower: PinnedTower, socket: TLSSocket, now_ms: () => number, signal: AbortSignal): Promise<void> {
+async function checkClock(tower: PinnedTower, socket: TLSSocket, leaf: Uint8Array | undefined, now_ms: number, signal: AbortSignal): Promise<void> {
   const response = await exchange(tower, socket, { method: 'GET', path: '/v1/health', body: null, signal }).catch(() => null);
-  const theirs_ms = Date.parse(response?.headers.date ?? '');
-  const off_ms = Math.abs(theirs_ms - now_ms());
-  if (off_ms > limits.clock_skew_ms_max) throw new SelvedgeError('clock_skew', { peer: `${tower.host}:${tower.port}`, seconds: Math.round(off_ms / 1_000) });
+  const at_ms = Date.parse(response?.headers.date ?? '');
+  const error = Number.isNaN(at_ms) ? null : skewOf(now_ms, { of: `the tower at ${tower.host}:${tower.port}`, at_ms }, lifeOf(leaf));
+  if (error !== null) throw error;
+}
+
+/** Null: what was shown is no certificate. */
+function lifeOf(leaf: Uint8Array | undefined): Lifetime | null {
+  try {
+    return lifetimeOf(leaf);
+  } catch {
+    return null;
+  }
 }
 
 interface Exchange {

@@ -10,6 +10,7 @@ import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
 import { closed, Label, NodeId } from './shapes.ts';
 import { CertificateText, checker, CsrText, EndpointsSchema, readJson } from './wire.ts';
 
+const KeyText = Type.String({ minLength: 4, maxLength: 1024, pattern: '^[A-Za-z0-9+/]+={0,2}$' });
 const OperatorIdentitySchema = closed({
   format: Type.Literal(1),
   cluster: Label,
@@ -19,10 +20,12 @@ const OperatorIdentitySchema = closed({
   operator: NodeId,
   name: Label,
   /** PKCS#8 in base64. */
-  key: Type.String({ minLength: 4, maxLength: 1024, pattern: '^[A-Za-z0-9+/]+={0,2}$' }),
+  key: KeyText,
   csr: CsrText,
   /** Leaf, intermediate; none until the bundle is redeemed. */
   chain: Type.Array(CertificateText, { maxItems: limits.certificate_chain_certs_max }),
+  /** Of a renewal that has begun: asked again after a lost answer with the same request. */
+  renewal: Type.Optional(closed({ key: KeyText, csr: CsrText })),
 });
 export type OperatorIdentityFile = Static<typeof OperatorIdentitySchema>;
 

@@ -81,7 +81,7 @@ async function askFirst(bundle: Bundle, { csr }: OperatorIdentityFile, towers: r
 }
 
 /** Of this operator, for this key, by the pinned root. @throws certificate_invalid, wrong_cluster */
-async function checkMine({ cluster, operator, key }: OperatorIdentityFile, root: Uint8Array, texts: readonly string[], now_ms: number): Promise<void> {
+export async function checkMine({ cluster, operator, key }: OperatorIdentityFile, root: Uint8Array, texts: readonly string[], now_ms: number): Promise<void> {
   const chain = texts.map((text) => bytesOf(text, limits.certificate_bytes_max, '/chain'));
   const [leaf = new Uint8Array()] = chain;
   const verified = await verifyOperator({ chain, roots: [root], cluster, now_ms, recordedFingerprint: async () => fingerprint(leaf) });

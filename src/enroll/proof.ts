@@ -56,8 +56,8 @@ export interface KnownNode {
   readonly id: string;
   readonly tenant: string | null;
   readonly site: string;
-  /** SHA-256 of its public key, hex. */
-  readonly spkiHash: string;
+  /** SHA-256 of its public keys, hex: of the one in use, and of the one that a renewal gave a certificate and nobody has seen yet. */
+  readonly spkiHashes: readonly string[];
   readonly isRevoked: boolean;
   readonly facts: HostFacts;
   /** From which it enrolled. */

@@ -7,8 +7,8 @@ import { equalBytes, type OperatorIdentity, parseOperatorUri } from '../base/ids
 import { type ProfileInput, verifyProfile } from './verify.ts';
 
 export interface OperatorInput extends Omit<ProfileInput, 'usage' | 'expectedNode'> {
-  /** SHA-256 of the leaf that is this operator's now, or why there is none. */
-  readonly recordedFingerprint: (identity: OperatorIdentity) => Promise<Uint8Array | 'unknown' | 'revoked'>;
+  /** SHA-256 of each leaf that is this operator's now, the one in use first; or why there is none. */
+  readonly recordedFingerprint: (identity: OperatorIdentity) => Promise<Uint8Array | readonly Uint8Array[] | 'unknown' | 'revoked'>;
 }
 
 export interface VerifiedOperator {
@@ -31,7 +31,8 @@ export async function verifyOperator({ recordedFingerprint, ...input }: Operator
   if (identity.cluster !== input.cluster) throw new SelvedgeError('wrong_cluster', { found: identity.cluster, expected: input.cluster });
   const { fingerprint, notAfter_ms } = facts;
   const recorded = await recordedFingerprint(identity);
-  if (recorded instanceof Uint8Array && equalBytes(recorded, fingerprint)) return { operator: identity.operator, fingerprint, notAfter_ms };
+  const accepted = typeof recorded === 'string' ? [] : recorded instanceof Uint8Array ? [recorded] : recorded;
+  if (accepted.some((one) => equalBytes(one, fingerprint))) return { operator: identity.operator, fingerprint, notAfter_ms };
   const why = recorded === 'unknown' ? 'no such operator is recorded' : recorded === 'revoked' ? 'the operator was revoked' : 'another one was issued since';
   throw new SelvedgeError('certificate_revoked', { peer: `operator ${identity.operator}`, why });
 }

@@ -11,6 +11,7 @@ import { SelvedgeError } from '../base/errors.ts';
 import { equalBytes, type NodeIdentity, parseSpiffeUri, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import { type ChainFacts, verifyChain } from '../native.ts';
+import { datesObjection, type KnownPast } from './clock-evidence.ts';
 import { formatFingerprint } from './fingerprint.ts';
 import { intermediateObjection, type LeafKind, leafObjection, PATH_CERTS } from './profile.ts';
 import { encodingObjection } from './strict-der.ts';
@@ -34,9 +35,11 @@ export interface VerifyInput {
   readonly expectedNode?: string;
   readonly expectedSite?: string;
   readonly recordedFingerprint?: (identity: NodeIdentity) => RecordedFingerprint;
+  /** For the words of a refusal: a time that has passed for sure. */
+  readonly knownPast?: KnownPast;
 }
 
-export type ProfileInput = Pick<VerifyInput, 'chain' | 'roots' | 'cluster' | 'now_ms' | 'usage' | 'expectedNode'>;
+export type ProfileInput = Pick<VerifyInput, 'chain' | 'roots' | 'cluster' | 'now_ms' | 'usage' | 'expectedNode' | 'knownPast'>;
 
 export interface VerifiedPeer {
   readonly identity: NodeIdentity;
@@ -137,11 +140,8 @@ function explain(input: ProfileInput, why: string): SelvedgeError {
   if (claim.identity !== null && claim.identity.cluster !== input.cluster) {
     return new SelvedgeError('wrong_cluster', { found: claim.identity.cluster, expected: input.cluster, why });
   }
-  const clock = `this host's clock says ${isoTime(input.now_ms)}`;
-  if (input.now_ms < claim.notBefore_ms)
-    return invalid(input, `it is not valid before ${isoTime(claim.notBefore_ms)}, ${clock}: one of the two clocks is wrong`);
-  if (input.now_ms > claim.notAfter_ms) return invalid(input, `it expired at ${isoTime(claim.notAfter_ms)}, ${clock}`);
-  return invalid(input, why);
+  const dates = datesObjection(input.now_ms, claim, input.knownPast ?? null);
+  return dates === null ? invalid(input, why) : invalid(input, dates.why, dates.what);
 }
 
 interface Claim {
@@ -161,11 +161,6 @@ function readClaim(leaf: Uint8Array | undefined): Claim | null {
   }
 }
 
-function invalid({ expectedNode }: Pick<VerifyInput, 'expectedNode'>, why: string): SelvedgeError {
-  return new SelvedgeError('certificate_invalid', { peer: expectedNode ?? 'the peer', why });
-}
-
-/** To the second, and never throwing on a time that no calendar has. */
-function isoTime(ms: number): string {
-  return Math.abs(ms) <= 8.64e15 ? `${new Date(ms).toISOString().slice(0, 19)}Z` : 'no time at all';
+function invalid({ expectedNode }: Pick<VerifyInput, 'expectedNode'>, why: string, what?: string): SelvedgeError {
+  return new SelvedgeError('certificate_invalid', { peer: expectedNode ?? 'the peer', why, ...(what !== undefined && { what }) });
 }

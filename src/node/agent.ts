@@ -87,6 +87,7 @@ export class Agent {
       roots: () => this.state.trust.roots,
       recordedFingerprint: (peer) => recordedIn(this.state.snapshot, peer),
       policy: this.#policy,
+      knownPast: () => ({ name: 'its snapshot', at_ms: this.state.snapshot.issued_ms }),
       mayBegin: (peer) => this.#expiry.objection(peer),
       versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version }),
       nameOf: (node) => nameIn(this.state.snapshot, node),
@@ -150,6 +151,12 @@ export class Agent {
     const listener = host.listener;
     if (!listen || !listener) return [];
     return listen.advertise.map((address) => ({ host: address, tcp: listener.tcp.port, udp: listener.udp?.port ?? null }));
+  }
+
+  /** Where peers of the site find this node; null: nowhere. */
+  get listening(): { readonly host: string; readonly tcp: number; readonly udp: number | null } | null {
+    const [listen, listener] = [this.#options.listen, this.#host?.listener];
+    return listen && listener ? { host: listen.host, tcp: listener.tcp.port, udp: listener.udp?.port ?? null } : null;
   }
 
   /** For status: who this node is, and until when what it knows may be followed. */

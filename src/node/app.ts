@@ -1,7 +1,7 @@
 /** The app networks of this node: puts together what overlay needs of the node's state, mesh and configuration. */
-import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { PROGRAM_VERSION } from '../api/program.ts';
 import { limits } from '../base/limits.ts';
 import type { NodeState } from '../enroll/state.ts';
 import { AppNetworks, type AppNetworksOptions } from '../overlay/app-networks.ts';
@@ -21,8 +21,8 @@ export interface AppConfig {
   readonly tunnelSocket?: string;
 }
 
-const TUNNEL_PROGRAM = fileURLToPath(new URL('../../native/tunnel/build/selvedge-tunnel', import.meta.url));
-const { version: VERSION } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+/** The program, as it was built or installed. */
+export const TUNNEL_PROGRAM = fileURLToPath(new URL('../../native/tunnel/build/selvedge-tunnel', import.meta.url));
 const DAY_MS = 86_400_000;
 
 /** Beside the sealed store: attachments, the tunnel's sockets, and its log. */
@@ -34,7 +34,7 @@ export function openApps(state: NodeState, mesh: Mesh, config: AppConfig, isReac
   const socketPath = config.tunnelSocket ?? join(state.path, files.socket);
   const carryPath = join(dirname(socketPath), files.carry);
   return AppNetworks.open({
-    program: `selvedge-tunnel ${VERSION}`,
+    program: `selvedge-tunnel ${PROGRAM_VERSION}`,
     self: { cluster, node, name },
     settings: {
       engine: config.wireguardEngine ?? 'auto',

@@ -23,7 +23,7 @@ export interface CarryJoinOptions {
 }
 
 /** What is read of the flow and written to the tunnel at once. */
-const ARRIVAL_BYTES = 64 * 1024;
+const ARRIVAL_BYTES = 256 * 1024;
 
 export class CarryJoin {
   readonly #options: CarryJoinOptions;

@@ -6,6 +6,7 @@ import type { TLSSocket } from 'node:tls';
 import type { SelvedgeError } from '../base/errors.ts';
 import type { NodeIdentity } from '../base/ids.ts';
 import { trafficClassNames } from '../channel/classes.ts';
+import type { KnownPast } from '../identity/clock-evidence.ts';
 import { type RecordedFingerprint, type VerifiedPeer, verifyPeer } from '../identity/verify.ts';
 import { type Judge, judgeWithoutRules } from '../policy/judge.ts';
 import { Dialer } from '../transport/dialer.ts';
@@ -26,6 +27,8 @@ export interface HostOptions {
   readonly recordedFingerprint: (identity: NodeIdentity) => RecordedFingerprint;
   /** Absent: what holds without any rule. */
   readonly policy?: Judge;
+  /** A time that has passed for sure, by what this host holds: it tells a clock that is behind from another. */
+  readonly knownPast?: () => KnownPast;
   /** Whether a new channel with this peer may begin now, as far as rules let it; null: it may. */
   readonly mayBegin?: (peer: NodeIdentity) => SelvedgeError | null;
   readonly versions: () => { readonly directory: number; readonly trust: number };
@@ -157,6 +160,7 @@ function judge(options: HostOptions, session: Pick<Session, 'peerChain'>, usage:
     now_ms: systemTimers.clock.wall(),
     usage,
     recordedFingerprint: options.recordedFingerprint,
+    ...(options.knownPast !== undefined && { knownPast: options.knownPast() }),
     ...(expected === undefined ? {} : { expectedNode: expected.node, expectedSite: expected.site }),
   });
 }

@@ -5,9 +5,10 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import { localAccess, management } from '../api/access.ts';
+import { anyScope, localAccess, management } from '../api/access.ts';
 import { type Api, type ApiOptions, ErrorSchema, makeApi } from '../api/http.ts';
 import { PageQuery, pageOf, readPage } from '../api/pages.ts';
+import { PROGRAM_VERSION } from '../api/program.ts';
 import { listenOnSocket } from '../api/local-socket.ts';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
@@ -119,6 +120,7 @@ function towerRoutes(tower: Tower, begunBy: Beginner, register: TowerApiOptions[
     operatorRoutes(api, tower.access);
     sessionRoutes(api, tower.access, begunBy);
     clientRoutes(api, tower);
+    versionRoute(api);
     register?.(scope);
   };
 }
@@ -133,6 +135,12 @@ function strangerRoutes(api: Api, tower: Tower): void {
   api.post('/v1/preflight', { schema: preflight }, ({ body, ip }) => tower.preflight(body, ip));
   api.post('/v1/enroll/challenge', { schema: challenge }, async () => tower.challenge());
   unsealRoute(api, tower.unsealing.helper);
+}
+
+/** For every known caller: parts of one cluster that are of different versions are told apart by it (`selvedge doctor`). */
+function versionRoute(api: Api): void {
+  const response = { 200: Type.Object({ version: Type.String() }), '4xx': ErrorSchema, '5xx': ErrorSchema };
+  api.get('/v1/version', { ...anyScope, schema: { response } }, async () => ({ version: PROGRAM_VERSION }));
 }
 
 function adminRoutes(api: Api, tower: Tower): void {

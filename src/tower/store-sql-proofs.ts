@@ -6,6 +6,7 @@ import type { Claim, Grant, HostFacts, KnownNode, ProofKind, SiteProofs } from '
 import type { Tables } from './schema/tables.ts';
 import type { By, PageRequest } from './resources/resource-store.ts';
 import type { Admission, NewGrant, NewNode, ProofStore } from './proof-store.ts';
+import type { Renewal } from './renewal.ts';
 import type { NodeRow } from './store.ts';
 import { recordChange, scopeOfSite } from './store-sql-change.ts';
 import { answeredBefore, countOf, findGrant, grantRow, mustBeUsable, mustFindGrant, preparedBefore, takeUse, usedBy } from './store-sql-grants.ts';
@@ -103,7 +104,7 @@ export class SqlProofStore implements ProofStore {
         id: row.id,
         tenant: row.tenant,
         site: row.site,
-        spkiHash: row.spki_hash,
+        spkiHashes: keysOf(row),
         isRevoked: row.leaf === null || row.disabled !== 0,
         facts: { machine: row.machine, macs: row.macs, addresses: JSON.parse(row.addresses) as string[] },
         peer: row.peer,
@@ -198,6 +199,12 @@ async function renew(tx: Tx, node: NewNode, { actor, at_ms }: By): Promise<NodeR
   const detail = { before: found.fingerprint, now: fingerprint, isNewKey: found.spkiHash !== spkiHash, peer: node.peer, ...bootDetail(node.boot) };
   await recordChange(tx, { at_ms, actor, action: 'node.return', subject: node.id, detail, scopes: await scopesOf(tx, found) });
   return { ...found, fingerprint, leaf, csrHash, spkiHash, endpoints, renewal: null };
+}
+
+/** A node in the middle of its renewal may hold either key. */
+function keysOf({ spki_hash, renewal }: { spki_hash: string; renewal: string | null }): string[] {
+  const { next } = renewal === null ? { next: null } : (JSON.parse(renewal) as Renewal);
+  return next === null ? [spki_hash] : [spki_hash, next.spkiHash];
 }
 
 function bootDetail(boot: NewNode['boot']): { readonly boot?: string } {

@@ -18,7 +18,7 @@ const READ_BUFFER_BYTES = 256 * 1024;
 /** Octets of one lane that are handed over before other events get their turn. */
 const READ_BYTES_PER_TURN = 1024 * 1024;
 /** So much leaves before the turn is over: the I/O thread works on it while this one makes more. */
-const FLUSH_BYTES = 64 * 1024;
+const FLUSH_BYTES = 128 * 1024;
 
 export interface LaneOwner {
   /** `laneData` keeps nothing of its array. */

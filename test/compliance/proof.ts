@@ -38,6 +38,8 @@ export interface ProofSuite {
   readonly kind: ProofKind;
   /** What the tower needs beside its own kinds. */
   readonly proofs?: readonly Proof[];
+  /** Of evidence under another request or challenge; `proof_invalid` unless told. */
+  readonly unbound?: ErrorCode;
   /** Grants one host one use, good for an hour. */
   make(t: Test, tower: Tower): Promise<ProvingHost>;
   /** Ways in which evidence is false, by what they are. */
@@ -72,7 +74,7 @@ export function judge(tower: Tower, answer: EnrollAnswer) {
   return verifyPeer({ chain, roots, cluster, now_ms: systemClock.wall(), usage: 'client', recordedFingerprint });
 }
 
-export function proofCompliance(t: Test, { kind, proofs = [], make, forgeries, codes }: ProofSuite): void {
+export function proofCompliance(t: Test, { kind, proofs = [], unbound = 'proof_invalid', make, forgeries, codes }: ProofSuite): void {
   const world = async (t: Test, allowed: readonly ProofKind[] = [kind]) => {
     const clock = shiftedClock();
     const tower = await makeTower(t, { clock, proofs });
@@ -125,8 +127,8 @@ export function proofCompliance(t: Test, { kind, proofs = [], make, forgeries, c
     }
     const { request } = await requestOf(tower, host.maker, of(host));
     const stolen = { ...request, csr: Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64'), name: 'thief' };
-    await rejectsWith(t, tower.enroll(stolen, '198.51.100.7'), 'proof_invalid');
-    await rejectsWith(t, tower.enroll({ ...request, proof: { ...request.proof, nonce: tower.challenge().nonce } }, PEER), 'proof_invalid');
+    await rejectsWith(t, tower.enroll(stolen, '198.51.100.7'), unbound);
+    await rejectsWith(t, tower.enroll({ ...request, proof: { ...request.proof, nonce: tower.challenge().nonce } }, PEER), unbound);
     const { nonce: _nonce, ...without } = request.proof;
     await rejectsWith(t, tower.enroll({ ...request, proof: without }, PEER), 'request_invalid');
     await rejectsWith(t, tower.enroll({ ...request, proof: { ...request.proof, nonce: 'A'.repeat(54) } }, PEER), 'nonce_invalid');

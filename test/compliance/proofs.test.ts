@@ -275,3 +275,33 @@ t.test('a host that returns has its node’s id back; a new key only where the s
   t.equal((await back(facts('a'), key)).node, one.id);
   t.equal((await tower.nodes()).length, 2);
 });
+
+t.test('a host that returns in the middle of its renewal is one node, whichever key it holds, and whichever of both comes first', async (t) => {
+  const { tower } = await world(t);
+  const seen = { roots: tower.roots, cluster: 'alpha', now_ms: systemClock.wall(), usage: 'client' as const };
+  const shown = (chain: readonly Uint8Array[]) => verifyPeer({ ...seen, chain, recordedFingerprint: tower.recordedFingerprint }).identity.node;
+  const chainOf = (texts: readonly string[]) => texts.map((text) => new Uint8Array(Buffer.from(text, 'base64')));
+  const hold = async (id: string) => (await tower.nodes()).find((row) => row.id === id)?.fingerprint ?? '';
+  const back = async (host: HostFacts, key: KeyPair) =>
+    chainOf((await tower.enroll((await requestOf(tower, fingerprintMaker(host), { key, name: 'other' })).request, PEER)).chain);
+  const renew = async (id: string, key: KeyPair, holding: string) => await tower.renewals.renew(id, { csr: createCsr(key.privateKey), holding });
+
+  for (const [seed, holds] of [
+    ['a', 'the old key'],
+    ['b', 'the new key'],
+  ] as const) {
+    const [{ id, key }, next] = [await known(tower, holds.replaceAll(' ', '-'), facts(seed), { newKeys: false }), generateKeyPair()];
+    const given = await renew(id, next, await hold(id));
+    const chain = await back(facts(seed), holds === 'the new key' ? next : key);
+    t.equal(shown(chain), id, `the renewal first, and the host holds ${holds}`);
+    t.throws(() => shown(given), { code: 'certificate_revoked' }, 'what the renewal gave counts no more');
+    t.equal(shown(await renew(id, generateKeyPair(), await hold(id))), id, 'and the next one goes on from there');
+  }
+
+  const { id, key } = await known(tower, 'late', facts('c'), { newKeys: false });
+  const before = await hold(id);
+  const chain = await back(facts('c'), key);
+  await rejectsWith(t, renew(id, generateKeyPair(), before), 'certificate_revoked');
+  t.equal(shown(chain), id, 'the return first: a request of before it moves nothing');
+  t.equal((await tower.nodes()).length, 3);
+});

@@ -42,8 +42,7 @@ async function shown(t: Test, fits: RegExp): Promise<{ one: ChainCase; outcomes:
     onChange: () => undefined,
   });
   t.teardown(() => host.close());
-  const presenter = new Presenter();
-  t.teardown(() => presenter.close());
+  const presenter = await Presenter.start(t);
   const ports = { quic: host.listener?.udp?.port ?? 0, tcp: host.listener?.tcp.port ?? 0 };
   const results: { one: ChainCase; outcomes: string[] }[] = [];
   for (const one of chainCases.filter(({ name }) => fits.test(name))) {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stream is the carry socket, read and written by system calls that Go's scheduler is not told of, as the TAPs and UDP sockets are: none of
-// them waits, and a processor that is taken away and given back around each costs more than the call. One goroutine reads, one writes.
+// stream is the carry socket, read and written by system calls that Go's scheduler is not told of, as frames and datagrams are read: none
+// of them waits, and a processor that is taken away and given back around each costs more than the call. One goroutine reads, one writes.
 type stream struct {
 	conn *net.UnixConn
 	raw  syscall.RawConn

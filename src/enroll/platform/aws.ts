@@ -5,6 +5,7 @@
  */
 import { SelvedgeError } from '../../base/errors.ts';
 import { limits } from '../../base/limits.ts';
+import { clockSkew, isoTime } from '../../identity/clock-evidence.ts';
 import { type OutboundAnswer, type OutboundRules, sendOutbound } from '../../identity/outbound.ts';
 import type { Claim, Proof, ProofContext } from '../proof.ts';
 import { AWS_EXPIRES_S, AwsEvidence, awsQuery, CHALLENGE_HEADER, regionOfHost, signedAt } from './aws-request.ts';
@@ -72,7 +73,12 @@ export async function askAws(
 function checkTime(date: string, now_ms: number): void {
   const at_ms = signedAt(date);
   if (at_ms === null) throw refused('its date is none');
-  if (at_ms > now_ms + limits.clock_skew_ms_max) throw new SelvedgeError('clock_skew', { peer: 'the host', seconds: Math.round((at_ms - now_ms) / 1_000) });
+  if (at_ms > now_ms + limits.clock_skew_ms_max)
+    throw clockSkew(
+      'the clock of the host that asks',
+      at_ms - now_ms,
+      `its request was signed at ${isoTime(at_ms)}, and the tower's clock says ${isoTime(now_ms)}`,
+    );
   if (at_ms + AWS_EXPIRES_S * 1_000 + limits.clock_skew_ms_max < now_ms) throw refused('it has expired');
 }
 

@@ -21,7 +21,7 @@ async function judge({ host, signature: text }: Static<typeof Evidence>, context
   checkSignature(host, signature, context);
   const node = theOne(await matches(host, context), context);
   if (node.isRevoked) throw new SelvedgeError('proof_revoked', { kind: 'fingerprint' });
-  if (node.spkiHash === spkiHashOf(context)) return { returning: node };
+  if (node.spkiHashes.includes(spkiHashOf(context))) return { returning: node };
   const { newKeys } = await context.records.siteProofs(node.site);
   if (!newKeys) throw new SelvedgeError('key_unseen', { node: node.id, tenant: node.tenant ?? 'of its site' });
   return { returning: node };
@@ -40,7 +40,7 @@ function theOne(found: readonly KnownNode[], context: ProofContext): KnownNode {
   const live = found.filter(({ isRevoked }) => !isRevoked);
   const [first, second] = live.length > 0 ? live : found;
   if (first === undefined) throw new SelvedgeError('host_unknown');
-  const own = found.find(({ spkiHash }) => spkiHash === key);
+  const own = found.find(({ spkiHashes }) => spkiHashes.includes(key));
   if (own === undefined && second !== undefined && live.length > 0)
     throw new SelvedgeError('proof_invalid', { kind: 'fingerprint', why: 'more than one node has this fingerprint' });
   return own ?? first;

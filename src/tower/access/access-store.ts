@@ -15,6 +15,8 @@ export interface OperatorRow {
   /** That leaf, DER in base64. */
   readonly leaf: string | null;
   readonly notAfter_ms: number | null;
+  /** What its holder renewed it to and has not shown yet: accepted beside it, and in its place from its first use on. */
+  readonly next: NewLeaf | null;
   /** When the bundle that waits to be redeemed expires; null where none waits. */
   readonly bundleExpires_ms: number | null;
   readonly created_ms: number;
@@ -79,6 +81,13 @@ export interface AccessStore {
    * @throws bundle_invalid, bundle_expired, bundle_redeemed, csr_invalid (the key is somebody else's)
    */
   redeem(proof: BundleProof, leaf: NewLeaf, at_ms: number): Promise<CutOff>;
+  /**
+   * Records the leaf that an operator is given beside its own. The same request again changes nothing; another one takes its place.
+   * @throws operator_revoked, csr_invalid (the key is somebody else's)
+   */
+  renewOperator(id: string, leaf: NewLeaf, at_ms: number): Promise<OperatorRow>;
+  /** The next leaf was shown: it is the operator's own from now on, and the one before is none. Where this is not the next one, nothing changes. */
+  useNextLeaf(id: string, fingerprint: string, at_ms: number): Promise<void>;
   /** Leaf, sessions and bundle, in one step. Idempotent. @throws not_found */
   revokeOperator(id: string, by: By): Promise<CutOff>;
 

@@ -127,7 +127,7 @@ export class PublicAccess implements Access {
     if (claimsOperator(leaf)) {
       const { operators } = this.#tower.access;
       const { operator, fingerprint, notAfter_ms: until_ms } = await verifyOperator({ ...input, recordedFingerprint: operators.recordedFingerprint });
-      const scopes = new Set((await operators.get(operator)).scopes);
+      const scopes = new Set((await operators.shown(operator, fingerprint)).scopes);
       const actor = `operator:${operator}`;
       const begun = { actor, scopes, operator: { id: operator, fingerprint: toHex(fingerprint) }, until_ms };
       return { caller: { actor, scopes, operator }, until_ms, names: [actor], isConnection: true, begun };

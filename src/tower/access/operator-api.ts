@@ -1,8 +1,9 @@
 /** The API's routes of operators: checked by schema, passed on to operators.ts. */
 import { Type } from 'typebox';
-import { management, scopes } from '../../api/access.ts';
+import { anyScope, management, scopes } from '../../api/access.ts';
 import { type Api, ErrorSchema } from '../../api/http.ts';
 import { PageQuery, pageOf, readPage } from '../../api/pages.ts';
+import { SelvedgeError } from '../../base/errors.ts';
 import { limits } from '../../base/limits.ts';
 import { BundleSchema, BundleSecret } from '../../enroll/operator-bundle.ts';
 import { Label, NodeId } from '../../enroll/shapes.ts';
@@ -60,6 +61,19 @@ export function operatorRoutes(api: Api, { operators }: TowerAccess): void {
   const Redeemed = Type.Object({ operator: OperatorSchema, chain: Type.Array(CertificateText), root: CertificateText });
   api.post('/v1/operators/redeem', { schema: { body: Redeem, response: { 200: Redeemed, ...errors } } }, async ({ body }) => {
     const { row, chain, root } = await operators.redeem(body);
+    return { operator: operatorJson(row), chain: [...chain], root };
+  });
+  const Renew = Type.Object({ csr: CsrText }, { additionalProperties: false });
+  const renewed = {
+    body: Renew,
+    response: { 200: Redeemed, ...errors },
+    summary: 'another certificate, for the operator whose certificate the connection shows',
+  };
+  api.post('/v1/operators/current/renew', { ...anyScope, schema: renewed }, async ({ body, caller }) => {
+    // A token that leaked is worth its hours, and never a year.
+    if (caller.operator === undefined || caller.session !== undefined)
+      throw new SelvedgeError('unauthorized', { why: 'an operator renews its certificate by showing it' });
+    const { row, chain, root } = await operators.renew(caller.operator, body.csr);
     return { operator: operatorJson(row), chain: [...chain], root };
   });
 }

@@ -16,7 +16,7 @@ import { issueOperatorLeaf } from '../../identity/ca.ts';
 import { parseCsr } from '../../identity/csr.ts';
 import { fingerprint, formatFingerprint } from '../../identity/fingerprint.ts';
 import type { PageRequest } from '../resources/resource-store.ts';
-import type { AccessStore, CutOff, OperatorRow } from './access-store.ts';
+import type { AccessStore, CutOff, NewLeaf, OperatorRow } from './access-store.ts';
 import type { LiveCallers } from './live-callers.ts';
 
 const OPERATOR_ID_BYTES = 6;
@@ -75,24 +75,34 @@ export class Operators {
    * @throws bundle_invalid, bundle_expired, bundle_redeemed, csr_invalid
    */
   async redeem({ operator, secret, csr }: { readonly operator: string; readonly secret: string; readonly csr: string }): Promise<Redeemed> {
-    const { store, clock, cluster, random, authority } = this.#parts;
+    const { store, clock } = this.#parts;
     const proof = { operator, hash: hashOfSecret(secret) };
     const request = bytesOf(csr, limits.csr_bytes_max, '/csr');
     const csrHash = sha256(request);
     const now_ms = clock.wall();
     const { row, isAnswered } = await store.admit(proof, csrHash, now_ms);
     if (isAnswered) return this.#answer(row);
-    const { publicKey } = parseCsr(request);
-    const { intermediate: issuer, signer } = authority;
-    const leaf = await issueOperatorLeaf({ identity: { cluster, operator }, publicKey, issuer, signer, now_ms, random });
-    const made = {
-      fingerprint: toHex(fingerprint(leaf)),
-      leaf: toBase64(leaf),
-      spkiHash: sha256(publicKey),
-      csrHash,
-      notAfter_ms: new X509Certificate(leaf).validToDate.getTime(),
-    };
-    return this.#answer(this.#cutOff(await store.redeem(proof, made, now_ms)));
+    return this.#answer(this.#cutOff(await store.redeem(proof, await this.#issue(operator, request, now_ms), now_ms)));
+  }
+
+  /**
+   * A certificate of another year for whoever shows one that is good: given beside it, and in its place from its first use on, so that a lost answer locks nobody
+   * out. The same request is answered the same. @throws not_found, operator_revoked, csr_invalid
+   */
+  async renew(id: string, csr: string): Promise<Redeemed> {
+    const { store, clock } = this.#parts;
+    const request = bytesOf(csr, limits.csr_bytes_max, '/csr');
+    const { next } = await this.get(id);
+    const now_ms = clock.wall();
+    const row = next?.csrHash === sha256(request) ? await this.get(id) : await store.renewOperator(id, await this.#issue(id, request, now_ms), now_ms);
+    return this.#answer(row, row.next?.leaf ?? null);
+  }
+
+  /** A leaf of this fingerprint was shown, and passed: the one that it renews is none from here on. @throws not_found */
+  async shown(id: string, leaf: Uint8Array): Promise<OperatorRow> {
+    const row = await this.get(id);
+    if (row.next?.fingerprint === toHex(leaf)) await this.#parts.store.useNextLeaf(id, row.next.fingerprint, this.#parts.clock.wall());
+    return row;
   }
 
   /** @throws not_found */
@@ -112,10 +122,11 @@ export class Operators {
   }
 
   /** For `verifyOperator`, always the state of now. */
-  readonly recordedFingerprint = async ({ operator }: OperatorIdentity): Promise<Uint8Array | 'unknown' | 'revoked'> => {
+  readonly recordedFingerprint = async ({ operator }: OperatorIdentity): Promise<readonly Uint8Array[] | 'unknown' | 'revoked'> => {
     const row = await this.#parts.store.operator(operator);
     if (row === null) return 'unknown';
-    return (row.fingerprint === null ? null : fromHex(row.fingerprint)) ?? 'revoked';
+    if (row.fingerprint === null) return 'revoked';
+    return [row.fingerprint, ...(row.next === null ? [] : [row.next.fingerprint])].map((hex) => fromHex(hex) ?? new Uint8Array());
   };
 
   /** After the change is on disk: whoever asks now is refused, and whoever is being answered is cut. */
@@ -124,10 +135,24 @@ export class Operators {
     return row;
   }
 
-  #answer(row: OperatorRow): Redeemed {
+  async #issue(operator: string, request: Uint8Array, now_ms: number): Promise<NewLeaf> {
+    const { cluster, random, authority } = this.#parts;
+    const { publicKey } = parseCsr(request);
+    const { intermediate: issuer, signer } = authority;
+    const leaf = await issueOperatorLeaf({ identity: { cluster, operator }, publicKey, issuer, signer, now_ms, random });
+    return {
+      fingerprint: toHex(fingerprint(leaf)),
+      leaf: toBase64(leaf),
+      spkiHash: sha256(publicKey),
+      csrHash: sha256(request),
+      notAfter_ms: new X509Certificate(leaf).validToDate.getTime(),
+    };
+  }
+
+  #answer(row: OperatorRow, leaf = row.leaf): Redeemed {
     const { intermediate, root } = this.#parts.authority;
-    if (row.leaf === null) throw new SelvedgeError('operator_revoked', { name: row.name });
-    return { row, chain: [row.leaf, toBase64(intermediate)], root: toBase64(root) };
+    if (leaf === null) throw new SelvedgeError('operator_revoked', { name: row.name });
+    return { row, chain: [leaf, toBase64(intermediate)], root: toBase64(root) };
   }
 
   #newSecret(life_ms: number) {

@@ -33,6 +33,7 @@ export async function createOperator(
     leaf: null,
     spki_hash: null,
     not_after_ms: null,
+    next_leaf: null,
     bundle_hash: bundle.hash,
     bundle_expires_ms: bundle.expires_ms,
     bundle_csr_hash: null,
@@ -45,16 +46,16 @@ export async function createOperator(
     .onConflict((conflict) => conflict.doNothing())
     .executeTakeFirst();
   if (done.numInsertedOrUpdatedRows !== 1n) throw new SelvedgeError('operator_exists', { name });
-  await record(tx, 'operator.create', id, { name, scopes, expires_ms: bundle.expires_ms }, by);
+  await recordOperator(tx, 'operator.create', id, { name, scopes, expires_ms: bundle.expires_ms }, by);
   return operatorRow(row);
 }
 
 export async function setBundle(tx: Tx, id: string, bundle: NewBundle, by: By): Promise<OperatorRow> {
-  const found = await mustFind(tx, id);
+  const found = await mustFindOperator(tx, id);
   if (found.revoked_ms !== null) throw new SelvedgeError('operator_revoked', { name: found.name });
   const columns = { bundle_hash: bundle.hash, bundle_expires_ms: bundle.expires_ms, bundle_csr_hash: null };
   await tx.updateTable('operators').set(columns).where('id', '=', id).execute();
-  await record(tx, 'operator.bundle', id, { expires_ms: bundle.expires_ms }, by);
+  await recordOperator(tx, 'operator.bundle', id, { expires_ms: bundle.expires_ms }, by);
   return operatorRow({ ...found, ...columns });
 }
 
@@ -83,6 +84,7 @@ export async function redeemBundle(tx: Tx, proof: BundleProof, leaf: NewLeaf, at
     leaf: leaf.leaf,
     spki_hash: leaf.spkiHash,
     not_after_ms: leaf.notAfter_ms,
+    next_leaf: null,
     bundle_csr_hash: leaf.csrHash,
   };
   // The update itself carries the condition, so that of two at once one alone passes, whatever the engine's isolation.
@@ -97,17 +99,18 @@ export async function redeemBundle(tx: Tx, proof: BundleProof, leaf: NewLeaf, at
   if (taken.numUpdatedRows !== 1n) throw new SelvedgeError('bundle_redeemed');
   const ended = await endSessionsOf(tx, found.id);
   const detail = { fingerprint: leaf.fingerprint, before: found.fingerprint, not_after_ms: leaf.notAfter_ms, sessions: ended.length };
-  await record(tx, 'operator.redeem', found.id, detail, { actor: `operator:${found.id}`, at_ms });
+  await recordOperator(tx, 'operator.redeem', found.id, detail, { actor: `operator:${found.id}`, at_ms });
   return { row: operatorRow({ ...found, ...columns }), ended };
 }
 
 export async function revokeOperator(tx: Tx, id: string, by: By): Promise<CutOff> {
-  const found = await mustFind(tx, id);
+  const found = await mustFindOperator(tx, id);
   if (found.revoked_ms !== null) return { row: operatorRow(found), ended: [] };
   const columns = {
     live_name: null,
     fingerprint: null,
     leaf: null,
+    next_leaf: null,
     bundle_hash: null,
     bundle_expires_ms: null,
     bundle_csr_hash: null,
@@ -116,7 +119,7 @@ export async function revokeOperator(tx: Tx, id: string, by: By): Promise<CutOff
   await tx.updateTable('operators').set(columns).where('id', '=', id).execute();
   const ended = await endSessionsOf(tx, id);
   const detail = { name: found.name, fingerprint: found.fingerprint, bundle: isWaiting(found), sessions: ended.length };
-  await record(tx, 'operator.revoke', id, detail, by);
+  await recordOperator(tx, 'operator.revoke', id, detail, by);
   return { row: operatorRow({ ...found, ...columns }), ended };
 }
 
@@ -139,19 +142,19 @@ function checkOpen({ bundle_csr_hash, bundle_expires_ms }: Row, csrHash: string,
 }
 
 /** A key is one identity's: neither a node's nor another operator's. @throws csr_invalid */
-async function checkKey(tx: Tx, spkiHash: string, id: string): Promise<void> {
+export async function checkKey(tx: Tx, spkiHash: string, id: string): Promise<void> {
   const node = await tx.selectFrom('nodes').select('id').where('spki_hash', '=', spkiHash).executeTakeFirst();
   const operator = await tx.selectFrom('operators').select('id').where('spki_hash', '=', spkiHash).where('id', '!=', id).executeTakeFirst();
   if (node !== undefined || operator !== undefined) throw new SelvedgeError('csr_invalid', { why: 'its key is that of somebody else already' });
 }
 
-async function mustFind(tx: Tx, id: string): Promise<Row> {
+export async function mustFindOperator(tx: Tx, id: string): Promise<Row> {
   const row = await tx.selectFrom('operators').selectAll().where('id', '=', id).executeTakeFirst();
   if (row === undefined) throw new SelvedgeError('not_found', { what: 'operator', name: id });
   return row;
 }
 
-async function record(tx: Tx, action: string, subject: string, detail: Readonly<Record<string, unknown>>, { actor, at_ms }: By): Promise<void> {
+export async function recordOperator(tx: Tx, action: string, subject: string, detail: Readonly<Record<string, unknown>>, { actor, at_ms }: By): Promise<void> {
   await recordChange(tx, { at_ms, actor, action, subject, detail, scopes: [] });
 }
 
@@ -161,7 +164,7 @@ const isWaiting = ({ bundle_hash, bundle_csr_hash }: Row) => bundle_hash !== nul
 
 const timeOf = (value: number | null) => (value === null ? null : Number(value));
 
-function operatorRow(row: Row): OperatorRow {
+export function operatorRow(row: Row): OperatorRow {
   return {
     id: row.id,
     name: row.name,
@@ -169,6 +172,7 @@ function operatorRow(row: Row): OperatorRow {
     fingerprint: row.fingerprint,
     leaf: row.leaf,
     notAfter_ms: timeOf(row.not_after_ms),
+    next: row.next_leaf === null ? null : (JSON.parse(row.next_leaf) as NewLeaf),
     bundleExpires_ms: isWaiting(row) ? timeOf(row.bundle_expires_ms) : null,
     created_ms: Number(row.created_ms),
     revoked_ms: timeOf(row.revoked_ms),

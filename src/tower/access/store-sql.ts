@@ -3,6 +3,7 @@ import type { Kysely, Transaction } from 'kysely';
 import type { Tables } from '../schema/tables.ts';
 import type { AccessStore } from './access-store.ts';
 import { admitBundle, createOperator, findOperator, operatorPage, redeemBundle, revokeOperator, setBundle } from './store-sql-operators.ts';
+import { renewOperator, useNextLeaf } from './store-sql-operator-renewal.ts';
 import { createSession, endSession, findSession, sessionPage } from './store-sql-sessions.ts';
 
 export interface SqlAccess {
@@ -18,6 +19,8 @@ export function sqlAccessStore({ read, write }: SqlAccess): AccessStore {
     operator: (id) => read((db) => findOperator(db, id)),
     admit: (proof, csrHash, at_ms) => read((db) => admitBundle(db, proof, csrHash, at_ms)),
     redeem: (proof, leaf, at_ms) => write((tx) => redeemBundle(tx, proof, leaf, at_ms)),
+    renewOperator: (id, leaf, at_ms) => write((tx) => renewOperator(tx, id, leaf, at_ms)),
+    useNextLeaf: (id, fingerprint, at_ms) => write((tx) => useNextLeaf(tx, id, fingerprint, at_ms)),
     revokeOperator: (id, by) => write((tx) => revokeOperator(tx, id, by)),
     createSession: (session, by) => write((tx) => createSession(tx, session, by)),
     session: (hash, at_ms) => read((db) => findSession(db, hash, at_ms)),

@@ -4,12 +4,20 @@ import type { AppNetworkTables } from './app-networks.ts';
 import type { FirstTables } from './first.ts';
 import type { GrantTables } from './grants.ts';
 import type { LeafRenewalTables } from './leaf-renewals.ts';
+import type { OperatorRenewalTables } from './operator-renewal.ts';
 import type { ResourceTables } from './resources.ts';
 import type { UnsealTables } from './unseal.ts';
 
 /** Of several migrations that name one table, all its columns. */
 export type Tables = Joined<
-  Omit<FirstTables, 'tokens' | 'enrollments'> & AppNetworkTables & ResourceTables & GrantTables & AccessTables & UnsealTables & LeafRenewalTables
+  Omit<FirstTables, 'tokens' | 'enrollments'> &
+    AppNetworkTables &
+    ResourceTables &
+    GrantTables &
+    AccessTables &
+    UnsealTables &
+    LeafRenewalTables &
+    OperatorRenewalTables
 >;
 
 type Joined<Parts> = { [Table in keyof Parts]: { [Column in keyof Parts[Table]]: Parts[Table][Column] } };

@@ -1,49 +1,13 @@
 /** Operators from the command line: a bundle made at the tower, redeemed elsewhere, and the tower asked from afar over real TLS. */
-import { spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
-import t, { type Test } from 'tap';
-import { adminApi } from '../../../src/tower/api.ts';
-import { apiWorld } from '../tower/api-world.ts';
-import { makeTower } from '../tower/support.ts';
+import t from 'tap';
+import { operatorWorld, selvedge } from './operator-world.ts';
 
 t.setTimeout(180_000);
 
-const program = fileURLToPath(new URL('../../../daemon/selvedge.ts', import.meta.url));
-
-async function selvedge(...args: string[]) {
-  const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-  const closed = new Promise<number | null>((resolve) => child.once('close', resolve));
-  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  return { status: await closed, stdout, stderr };
-}
-
-async function world(t: Test) {
-  const folder = mkdtempSync(join(tmpdir(), 'selvedge-'));
-  t.teardown(() => rmSync(folder, { recursive: true }));
-  const socketPath = join(folder, 's');
-  const tower = await makeTower(t);
-  const admin = await adminApi(tower, socketPath);
-  t.teardown(() => admin.close());
-  const { port } = await apiWorld(t, tower);
-  const at = ['--socket', socketPath];
-  const place = ['--tower', `127.0.0.1:${port}`];
-  const bundle = async (name: string) => {
-    const path = join(folder, `${name}.bundle`);
-    const made = await selvedge('operator', 'create', name, ...at);
-    t.match(made, { status: 0, stderr: /to be redeemed once/ });
-    writeFileSync(path, made.stdout, { mode: 0o600 });
-    return path;
-  };
-  const redeem = (path: string, identity: string) => selvedge('operator', 'redeem', '--bundle-file', path, '--identity', identity, ...place);
-  return { folder, tower, at, place, bundle, redeem };
-}
-
 t.test('a bundle made at the tower becomes an identity elsewhere, by which every command asks the tower from afar', async (t) => {
-  const { folder, tower, at, place, bundle, redeem } = await world(t);
+  const { folder, tower, at, place, bundle, redeem } = await operatorWorld(t);
   const [path, identity] = [await bundle('ada'), join(folder, 'ada.json')];
   t.match(await redeem(path, identity), { status: 0, stdout: /^this is operator ada \([0-9a-f]{12}\) of alpha/ });
   t.equal(statSync(identity).mode & 0o777, 0o600);
@@ -68,14 +32,14 @@ t.test('a bundle made at the tower becomes an identity elsewhere, by which every
 });
 
 t.test('an identity file that others may read, half a one, and an address of somebody else’s tower are refused before anything is asked', async (t) => {
-  const { folder, at, place, bundle, redeem } = await world(t);
+  const { folder, at, place, bundle, redeem } = await operatorWorld(t);
   const [path, identity] = [await bundle('ada'), join(folder, 'ada.json')];
   await redeem(path, identity);
   t.match(await redeem(path, identity), { status: 1, stderr: /\[file_exists\]/ }, 'redeemed already');
   chmodSync(identity, 0o640);
   t.match(await selvedge('token', 'list', '--identity', identity, ...place), { status: 1, stderr: /mode is 0640.*\[identity_file_invalid\]/s });
   chmodSync(identity, 0o600);
-  const other = await world(t);
+  const other = await operatorWorld(t);
   t.match(await selvedge('token', 'list', '--identity', identity, ...other.place), { status: 1, stderr: /\[fingerprint_mismatch\]/ });
   t.match(await selvedge('token', 'list', '--identity', join(folder, 'none'), ...place), { status: 1, stderr: /\[not_found\]/ });
   writeFileSync(join(folder, 'noise'), '{"format":1}', { mode: 0o600 });
@@ -86,7 +50,7 @@ t.test('an identity file that others may read, half a one, and an address of som
 });
 
 t.test('redeeming goes on with the same key after it could reach nobody; a second redeemer is told that the bundle is gone', async (t) => {
-  const { folder, bundle, redeem } = await world(t);
+  const { folder, bundle, redeem } = await operatorWorld(t);
   const [path, identity] = [await bundle('ada'), join(folder, 'ada.json')];
   const nobody = await selvedge('operator', 'redeem', '--bundle-file', path, '--identity', identity, '--tower', '127.0.0.1:1');
   t.match(nobody, { status: 1, stderr: /\[network_unreachable\]/ });

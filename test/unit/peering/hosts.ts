@@ -60,6 +60,8 @@ export class Hosts {
   readonly revoked = new Set<string>();
   /** What rules say, at each. */
   readonly policies = new Map([A, B].map((self) => [self.node, judgeWithoutRules(self, trafficClassNames)]));
+  /** How a certificate is judged that was not revoked, at each look. */
+  certificateOf: (identity: NodeIdentity) => VerifiedPeer = verified;
   /** Hosts that begin no new channel. */
   readonly isClosedToNew = new Set<string>();
 
@@ -124,7 +126,7 @@ export class Hosts {
 
   #judged(identity: NodeIdentity): VerifiedPeer {
     if (this.revoked.has(identity.node)) throw new SelvedgeError('certificate_revoked', { peer: identity.node, why: 'test' });
-    return verified(identity);
+    return this.certificateOf(identity);
   }
 
   #connect(transport: TransportName, dialer: NodeIdentity): Dialed {

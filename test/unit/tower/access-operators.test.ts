@@ -150,6 +150,55 @@ t.test('revoking an operator ends certificate, sessions, streaming answers, idle
   bystander.destroy();
 });
 
+t.test('an operator renews its certificate by showing it; the old one ends when the new one is first shown, and a lost answer is given again', async (t) => {
+  const { tower, clock, ask } = await world(t);
+  const old = await redeemedOperator(tower, 'ada');
+  const bearer = String((await ask({ method: 'POST', path: '/v1/sessions', body: {}, credentials: old })).body.token);
+  clock.offset_ms = 340 * DAY_MS;
+  const path = '/v1/operators/current/renew';
+  const { privateKey } = generateKeyPair();
+  const renewing = { method: 'POST', path, body: { csr: csrOf(privateKey) }, credentials: old };
+  const first = await ask(renewing);
+  t.equal(first.status, 200);
+  const { chain } = first.body as unknown as { chain: string[] };
+  t.strictSame(((await ask(renewing)).body as unknown as { chain: string[] }).chain, chain, 'the same request, the same answer');
+  t.equal((await ask({ path: '/v1/self', credentials: old })).status, 200, 'the old one goes on meanwhile');
+  const renewed = { chain: chain.map((one) => new Uint8Array(Buffer.from(one, 'base64'))), key: privateKey };
+  t.match(await ask({ path: '/v1/self', credentials: renewed }), { status: 200, body: { actor: `operator:${old.id}` } });
+  t.match(await ask({ path: '/v1/self', credentials: old }), { status: 403, body: { code: 'certificate_revoked' } });
+  const { body } = await ask({ path: `/v1/operators/${old.id}`, credentials: renewed });
+  t.ok(Math.abs(Number(body.not_after_ms) - (clock.wall() + 365 * DAY_MS)) < 60_000, 'another year');
+  const actions = (await auditOf(tower)).filter(({ subject }) => subject === old.id).map(({ action, actor }) => [action, actor]);
+  t.strictSame(actions.slice(-2), [
+    ['operator.renew', `operator:${old.id}`],
+    ['operator.leaf', `operator:${old.id}`],
+  ]);
+  t.match(await ask({ method: 'POST', path, body: renewing.body, bearer }), { status: 401 }, 'neither by a session, which has ended by now');
+  const fresh = String((await ask({ method: 'POST', path: '/v1/sessions', body: {}, credentials: renewed })).body.token);
+  t.match(await ask({ method: 'POST', path, body: renewing.body, bearer: fresh }), { status: 401, body: { code: 'unauthorized' } }, 'nor by one that is good');
+});
+
+t.test('an operator that was revoked, or whose certificate has ended, renews nothing, nor does a node, nor with the key of another', async (t) => {
+  const { tower, clock, ask } = await world(t);
+  const [ada, bob, eve] = [await redeemedOperator(tower, 'ada'), await redeemedOperator(tower, 'bob'), await redeemedOperator(tower, 'eve')];
+  const renew = (credentials: typeof ada, key = generateKeyPair().privateKey) =>
+    ask({ method: 'POST', path: '/v1/operators/current/renew', body: { csr: csrOf(key) }, credentials });
+  t.match(await renew(bob, ada.key), { status: 400, body: { code: 'csr_invalid' } });
+  t.match(await renew(await enrolledNode(tower, 'one')), { status: 401, body: { code: 'unauthorized' } });
+  const { privateKey } = generateKeyPair();
+  const { chain } = (await renew(ada, privateKey)).body as unknown as { chain: string[] };
+  await tower.access.operators.revoke(ada.id, 'local');
+  t.match(await renew(ada), { status: 403, body: { code: 'certificate_revoked' } });
+  const renewed = { chain: chain.map((one) => new Uint8Array(Buffer.from(one, 'base64'))), key: privateKey };
+  t.match(
+    await ask({ path: '/v1/self', credentials: renewed }),
+    { status: 403, body: { code: 'certificate_revoked' } },
+    'what it was given and never showed ends too',
+  );
+  clock.offset_ms = 366 * DAY_MS;
+  t.match(await renew(eve), { status: 403, body: { code: 'certificate_invalid' } });
+});
+
 t.test('another certificate, by another bundle, ends the one before and its sessions', async (t) => {
   const { tower, ask } = await world(t);
   const old = await redeemedOperator(tower, 'ada');

@@ -4,7 +4,7 @@ import { askAws, type AwsOptions, awsProof, readIdentity } from '../../../../src
 import { awsCredentialsOfEnvironment, awsCredentialsOfInstance, awsMaker, signAws } from '../../../../src/enroll/platform/aws-maker.ts';
 import type { AwsEvidence } from '../../../../src/enroll/platform/aws-request.ts';
 import { systemClock } from '../../../../src/transport/system.ts';
-import { platformCompliance } from '../../../fixtures/platform-proof.ts';
+import { platformCompliance } from '../../../compliance/platform-proof.ts';
 import { startSts } from '../../../fixtures/sts.ts';
 import { loopback, serveWeb } from '../../../fixtures/web-server.ts';
 
@@ -154,13 +154,19 @@ t.test('credentials come from the environment, or from the metadata service of t
 });
 
 const maker = (credentials: typeof sts.first) => awsMaker({ host: HOST, clock, credentials: async () => credentials });
-await platformCompliance(t, {
+platformCompliance(t, {
   proof: awsProof(options) as never,
-  clock,
   first: maker(sts.first),
   second: maker(sts.second),
   stranger: maker(sts.user),
   both: { account: sts.account, role: 'edge-*' },
   onlyFirst: { account: sts.account, role: 'edge-node', instance: 'i-0123456789abcdef0' },
-  unbound: ['proof_invalid'],
+  unbound: 'proof_invalid',
+  forgeries: {
+    'another signature': [
+      (evidence) => ({ ...evidence, signature: String(evidence.signature).replace(/^./, (first) => (first === '0' ? '1' : '0')) }),
+      'proof_invalid',
+    ],
+    'another endpoint': [(evidence) => ({ ...evidence, host: 'sts.attacker.example' }), 'proof_invalid'],
+  },
 });

@@ -10,7 +10,7 @@ import { kubernetesMaker } from '../../../../src/enroll/platform/kubernetes-make
 import { JwtIssuer } from '../../../../src/identity/jwt.ts';
 import { CLUSTER, enrollmentWorld } from '../../../fixtures/enrollment.ts';
 import { HandClock, makeIssuer, type TestIssuer } from '../../../fixtures/jwt.ts';
-import { platformCompliance } from '../../../fixtures/platform-proof.ts';
+import { platformCompliance } from '../../../compliance/platform-proof.ts';
 import { answerJson, loopback, serveWeb, type WebServer } from '../../../fixtures/web-server.ts';
 
 t.setTimeout(120_000);
@@ -73,22 +73,26 @@ const makerOf = async (pod: Pod, issuer = cluster, server = api) =>
 
 const facts = { issuer: ISSUER, namespace: 'edge', account: 'selvedge' };
 
-await t.test('bound: a token that the API server made for this challenge', async (t) => {
-  await platformCompliance(t, {
+const [first, second, stranger] = [await makerOf(podOf('1')), await makerOf(podOf('2')), await makerOf(podOf('1'), foreign, foreignApi)];
+await t.test('what every proof of a platform shows, bound: a token that the API server made for this challenge', async (t) =>
+  platformCompliance(t, {
     proof: kubernetesProof([
       { issuer: judgeOf(cluster, api), plain: false },
       { issuer: judgeOf(foreign, foreignApi), plain: false },
     ]) as never,
-    clock,
-    first: await makerOf(podOf('1')),
-    second: await makerOf(podOf('2')),
+    first,
+    second,
     // Another cluster has namespaces and accounts of the same names.
-    stranger: await makerOf(podOf('1'), foreign, foreignApi),
+    stranger,
     both: facts,
     onlyFirst: { ...facts, pod: uidOf('1'), node: 'worker-*' },
-    unbound: ['jwt_invalid'],
-  });
-});
+    unbound: 'jwt_invalid',
+    forgeries: {
+      'a token of nobody': [() => ({ token: 'a.b.c' }), 'jwt_invalid'],
+      'a token without its signature': [({ token }) => ({ token: String(token).replace(/[^.]*$/, '') }), 'jwt_invalid'],
+    },
+  }),
+);
 
 await t.test('a projected token is taken only where the configuration says so, and once', async (t) => {
   const plainMaker = kubernetesMaker({ tokenFile: await tokenFile(cluster, podOf('1')), api: null });
