@@ -99,6 +99,9 @@ export const limits = {
   /** Bulk that a governed session is handed before its turn: longer than the usual pause of an event loop. */
   pace_lead_ms: 10,
   heartbeat_ms_active: 7_000,
+  heartbeat_ms_realtime: 4_000,
+  /** Below `quic_idle_ms_max`, with its jitter. */
+  heartbeat_ms_storage: 20_000,
   heartbeat_jitter_part: 0.2,
   heartbeat_retry_ms: 1_000,
   heartbeat_retries_max: 3,

@@ -2,6 +2,7 @@
 import type { SelvedgeError } from '../base/errors.ts';
 import type { NodeIdentity } from '../base/ids.ts';
 import type { Random } from '../base/seam.ts';
+import type { HealthHint } from '../channel/heartbeat.ts';
 import type { VerifiedPeer } from '../identity/verify.ts';
 import type { Judge } from '../policy/judge.ts';
 import type { Dialed } from '../transport/dialer.ts';
@@ -40,6 +41,8 @@ export interface MeshContext {
   readonly nameOf: (node: string) => string;
   readonly isGoverned: boolean;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+  /** How this host is, as its heartbeats say; well, unless told. */
+  readonly health?: () => HealthHint;
   /** How many others may have a channel with this host. */
   readonly children?: () => number;
   /** How many new channels begin here in a second; as usual, unless told. */

@@ -16,6 +16,7 @@ import type { Credentials, Session } from '../transport/session.ts';
 import { systemRandom, systemTimers } from '../transport/system.ts';
 import { TcpTransport } from '../transport/tcp.ts';
 import type { AdmissionRate } from './admission.ts';
+import { loopHealth } from './health.ts';
 import type { Candidate } from './mesh.ts';
 import { PeerMesh } from './peer-mesh.ts';
 
@@ -90,6 +91,7 @@ export class Host {
       versions: options.versions,
       nameOf: options.nameOf,
       isGoverned: options.isGoverned,
+      health: loopHealth(systemTimers.clock),
       ...(options.children === undefined ? {} : { children: options.children }),
       ...(options.admission === undefined ? {} : { admission: options.admission }),
       log: options.log,

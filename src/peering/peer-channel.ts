@@ -50,6 +50,7 @@ export class PeerChannel {
       random: context.random,
       now: context.timers.clock.now(),
       isGoverned: context.isGoverned,
+      facts: () => ({ health: context.health?.() ?? 'well', configVersion: context.versions().directory, routeEpoch: 0 }),
       ...(rememberedRate === undefined ? {} : { rememberedRate }),
       authorize: (cls, _kind, service, isOwn) =>
         context.policy.flow(identity, { opener: isOwn ? 'self' : 'peer', class: cls, service, offered: this.#offered }),
@@ -83,7 +84,7 @@ export class PeerChannel {
       node: context.self.node,
       classes: trafficClassNames,
       transports: ['quic', 'tcp'],
-      configVersion: 0,
+      configVersion: versions.directory,
       directoryVersion: versions.directory,
       trustVersion: versions.trust,
       routeEpoch: 0,
@@ -186,6 +187,7 @@ export class PeerChannel {
       certificate_days: this.verified === null ? null : Math.floor((this.verified.notAfter_ms - wall_ms) / DAY_MS),
       reconnects: Math.max(0, this.attached - 1),
       last_error: null,
+      peer_view: this.channel.peerView,
       governor: this.channel.governor?.snapshot() ?? null,
     };
   }
