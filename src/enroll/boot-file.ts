@@ -5,7 +5,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import { type Static, Type } from 'typebox';
-import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
+import { SelvedgeError } from '../base/errors.ts';
 import { toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import { toBase64 } from '../identity/base64.ts';
@@ -56,9 +56,9 @@ export class BootFile {
     const bytes = await readFileBounded(path, limits.boot_file_bytes_max);
     if (bytes === null) return null;
     try {
-      return new BootFile(path, readJson(bytes, limits.boot_file_bytes_max, checkBootFile));
+      return new BootFile(path, checkParts(readJson(bytes, limits.boot_file_bytes_max, checkBootFile)));
     } catch (error) {
-      throw new SelvedgeError('store_damaged', { path, why: asSelvedgeError(error, 'store_damaged').message }, { cause: error });
+      throw new SelvedgeError('store_damaged', { path, why: error instanceof Error ? error.message : String(error) }, { cause: error });
     }
   }
 
@@ -155,6 +155,18 @@ export class BootFile {
 }
 
 const KEY_BYTES_MAX = 1_024;
+
+/** Throws (a plain error) where what it holds are no certificates and keys, or do not belong together: so that nothing later does. */
+function checkParts(content: BootContent): BootContent {
+  const { roots, identity, next } = content;
+  const keyOf = (text: string) => createPrivateKey({ key: Buffer.from(text, 'base64'), format: 'der', type: 'pkcs8' });
+  const parse = (text: string) => new X509Certificate(bytesOf(text, limits.certificate_bytes_max, '/'));
+  for (const root of roots) parse(root);
+  if (next !== null) keyOf(next.key);
+  const [leaf] = identity?.chain.map(parse) ?? [];
+  if (identity !== null && leaf?.checkPrivateKey(keyOf(identity.key)) !== true) throw new Error('its key is not that of its certificate');
+  return content;
+}
 
 /** What of a snapshot helps a node that has nothing else. */
 function knownFrom(snapshot: Snapshot, joinedAt: Endpoint): Pick<BootContent, 'roots' | 'tower' | 'peers'> {

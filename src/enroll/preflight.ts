@@ -3,7 +3,7 @@
  * before the tower hears of it, so that a lost answer is mended by asking the same again; the daemon enrolls by it with a key that it makes itself, and the
  * file goes when the node has its identity.
  */
-import { createPrivateKey } from 'node:crypto';
+import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { mkdir, unlink } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { type Static, Type } from 'typebox';
@@ -101,7 +101,7 @@ export async function callHomeBy(
   if (prepared === null) throw new SelvedgeError('store_damaged', { path: file, why: 'the tower has not answered yet: run `selvedge preflight` once more' });
   if (prepared.expires_ms <= now_ms) throw new SelvedgeError('proof_expired', { kind: 'x509', expires: new Date(prepared.expires_ms).toISOString() });
   const chain = prepared.chain.map((text, index) => bytesOf(text, limits.certificate_bytes_max, `/prepared/chain/${index}`));
-  const key = createPrivateKey({ key: Buffer.from(found.key, 'base64'), format: 'der', type: 'pkcs8' });
+  const key = readKey(file, found.key);
   return {
     cluster,
     tower,
@@ -137,6 +137,15 @@ function begin({ tower, fingerprint: root, tls = { kind: 'root' } }: PreflightCa
   const { host, port } = tower;
   const made = { key: toBase64(privateKey), csr: toBase64(createCsr(privateKey)), prepared: null };
   return { format: 1, cluster, tower: { host, port }, fingerprint: formatFingerprint(root), tls: formatTls(tls), ...made };
+}
+
+/** @throws store_damaged */
+function readKey(path: string, text: string): KeyObject {
+  try {
+    return createPrivateKey({ key: Buffer.from(text, 'base64'), format: 'der', type: 'pkcs8' });
+  } catch (error) {
+    throw new SelvedgeError('store_damaged', { path, why: 'its key cannot be read' }, { cause: error });
+  }
 }
 
 /** The connection may have ended at a proxy: what the answer says holds only if it leads to the pinned root. */

@@ -50,7 +50,10 @@ export class PeerChannel {
       random: context.random,
       now: context.timers.clock.now(),
       isGoverned: context.isGoverned,
-      facts: () => ({ health: context.health?.() ?? 'well', configVersion: context.versions().directory, routeEpoch: 0 }),
+      facts: () => {
+        const { directory, routes = 0 } = context.versions();
+        return { health: context.health?.() ?? 'well', configVersion: directory, routeEpoch: routes };
+      },
       ...(rememberedRate === undefined ? {} : { rememberedRate }),
       authorize: (cls, _kind, service, isOwn) =>
         context.policy.flow(identity, { opener: isOwn ? 'self' : 'peer', class: cls, service, offered: this.#offered }),
@@ -87,7 +90,7 @@ export class PeerChannel {
       configVersion: versions.directory,
       directoryVersion: versions.directory,
       trustVersion: versions.trust,
-      routeEpoch: 0,
+      routeEpoch: versions.routes ?? 0,
       draining: this.channel.draining.isOwn,
       return_ms: context.return_ms(),
     };

@@ -163,7 +163,8 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
       if (hello.mode === 'resume') this.#admission.resumed(now);
       return { answer: existing.hello(this.#context, hello.mode), channel: existing };
     }
-    const objection = this.#context.mayBegin(verified.identity);
+    const { policy, mayBegin } = this.#context;
+    const objection = mayBegin(verified.identity) ?? policy.staleness(verified.identity, hello.routeEpoch);
     if (objection !== null) throw objection;
     if (this.#accepted.size >= limits.channels_max) throw new SelvedgeError('limit_reached', { limit: 'channels_max', max: limits.channels_max });
     this.#admission.admit(verified.identity.node, now);
