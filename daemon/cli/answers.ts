@@ -46,7 +46,7 @@ const channel = shape({
 });
 export const token = shape({ id: text, uses: number, uses_max: number, site: maybe(text), expires_ms: number, revoked_ms: maybe(number) });
 
-const platformHost = shape({
+export const platformHost = shape({
   kind: text,
   id: text,
   facts,
@@ -82,7 +82,6 @@ export const readDrain = whole(drain);
 export const readChannels = whole(shape({ self: facts, channels: list(channel), drain: maybe(drain) }));
 export const readPeers = whole(shape({ peers: list(shape({ peer: text, name: text, site: text, state: text, remote: maybe(text) })) }));
 export const readPlatformHost = whole(platformHost);
-export const readPlatformHosts = whole(list(platformHost));
 export const readToken = whole(token);
 export const readCreated = whole(shape({ text, token }));
 export const readAppNetwork = whole(shape(appNetwork));

@@ -4,7 +4,7 @@ import { SelvedgeError } from '../../src/base/errors.ts';
 import { list, maybe, number, shape, text, whole } from './answers.ts';
 import { duration, withTower } from './arguments.ts';
 import { printable, printJson, printLine, printTable } from './output.ts';
-import { askTower, listTower, type TowerFlags } from './tower-call.ts';
+import { askTower, changeHost, listTower, type TowerFlags } from './tower-call.ts';
 
 export const grant = shape({
   kind: text,
@@ -43,21 +43,21 @@ export function hostCommand(): Command {
     .addHelpText('after', '\nExample:\n  selvedge host add SN-0042 --site harbor --name till-42 --from 192.0.2.0/24')
     .action(async (id: string, { site, tenant, name, expires, from, ...flags }: AddFlags) => {
       const bounds = { ...(site && { site }), ...(tenant && { tenant }), ...(name && { name }), ...(from && { sources: from }) };
-      const added = readGrant(await askTower(flags, 'POST', '/v1/hosts', { body: { id, ...bounds, ...(expires && { life_ms: expires }) } }));
+      const added = readGrant(await askTower(flags, 'POST', '/v1/hosts', { body: { kind: 'host-id', id, ...bounds, ...(expires && { life_ms: expires }) } }));
       if (flags.json) printJson(added);
       else printLine(`host ${printable(added.id)} may enroll`);
     });
   withTower(command.command('list').description('the hosts that may enroll, and those that have'))
     .addHelpText('after', '\nExample:\n  selvedge host list --json')
     .action(async (flags: TowerFlags) => {
-      const hosts = await listTower(flags, '/v1/hosts', grant);
+      const hosts = await listTower(flags, '/v1/hosts?kind=host-id', grant);
       if (flags.json) printJson({ hosts });
       else printTable(['ID', 'USED', 'SITE', 'NAME', 'STATE'], hosts.map(grantRow));
     });
   withTower(command.command('remove').description('end it, and let the id be added anew; a node that joined with it stays').argument('<id>', 'its id'))
     .addHelpText('after', '\nExample:\n  selvedge host remove SN-0042')
     .action(async (id: string, flags: TowerFlags) => {
-      const removed = readGrant(await askTower(flags, 'DELETE', `/v1/hosts/${encodeURIComponent(id)}`));
+      const removed = readGrant(await changeHost(flags, 'DELETE', `/v1/hosts/host-id/${encodeURIComponent(id)}`));
       if (flags.json) printJson(removed);
       else printLine(`host ${printable(removed.id)} is removed; it was used ${removed.uses} times`);
     });

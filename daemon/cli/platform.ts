@@ -2,10 +2,10 @@
 import { Command } from 'commander';
 import { SelvedgeError } from '../../src/base/errors.ts';
 import { limits } from '../../src/base/limits.ts';
-import { type PlatformHost, readPlatformHost, readPlatformHosts } from './answers.ts';
+import { type PlatformHost, platformHost, readPlatformHost } from './answers.ts';
 import { duration, integer, tokenId, withTower } from './arguments.ts';
 import { formatSeconds, printJson, printLine, printTable } from './output.ts';
-import { askTower, type TowerFlags } from './tower-call.ts';
+import { askTower, changeHost, listTower, type TowerFlags } from './tower-call.ts';
 
 const PLATFORMS = ['aws', 'google', 'kubernetes'] as const;
 
@@ -41,7 +41,7 @@ Examples:
   withTower(command.command('list').description('what is recorded'))
     .addHelpText('after', '\nExample:\n  selvedge platform list --json')
     .action(async (flags: TowerFlags) => {
-      const hosts = readPlatformHosts(await askTower(flags, 'GET', '/v1/platform-hosts'));
+      const hosts = (await Promise.all(PLATFORMS.map((kind) => listTower(flags, `/v1/hosts?kind=${kind}`, platformHost)))).flat();
       if (flags.json) printJson({ hosts });
       else printTable(['ID', 'PLATFORM', 'FACTS', 'SITE', 'USED', 'STATE'], hosts.map(rowOf));
     });
@@ -50,14 +50,14 @@ Examples:
     .argument('<id>', 'as `platform list` tells it', tokenId)
     .addHelpText('after', '\nExample:\n  selvedge platform revoke aws c719885f0f4d')
     .action(async (kind: string, id: string, flags: TowerFlags) => {
-      told(readPlatformHost(await askTower(flags, 'POST', `/v1/platform-hosts/${kind}/${id}/revoke`)), 'is revoked', flags);
+      told(readPlatformHost(await changeHost(flags, 'POST', `/v1/hosts/${kind}/${id}`, '/revoke')), 'is revoked', flags);
     });
   withTower(command.command('remove').description('forget it, as if it had never been; nodes that enrolled stay'))
     .argument('<platform>', PLATFORMS.join(', '), platformOf)
     .argument('<id>', 'as `platform list` tells it', tokenId)
     .addHelpText('after', '\nExample:\n  selvedge platform remove aws c719885f0f4d')
     .action(async (kind: string, id: string, flags: TowerFlags) => {
-      told(readPlatformHost(await askTower(flags, 'DELETE', `/v1/platform-hosts/${kind}/${id}`)), 'is removed', flags);
+      told(readPlatformHost(await changeHost(flags, 'DELETE', `/v1/hosts/${kind}/${id}`)), 'is removed', flags);
     });
   return command;
 }
@@ -70,7 +70,7 @@ async function add(kind: string, { fact, site, name, uses, expires, from, ...fla
     ...(expires !== undefined && { life_ms: expires }),
     ...(from !== undefined && { sources: from }),
   };
-  told(readPlatformHost(await askTower(flags, 'POST', '/v1/platform-hosts', { body })), 'is recorded', flags);
+  told(readPlatformHost(await askTower(flags, 'POST', '/v1/hosts', { body })), 'is recorded', flags);
 }
 
 function told(host: PlatformHost, what: string, { json }: TowerFlags): void {

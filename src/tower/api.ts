@@ -32,8 +32,8 @@ import { auditRoutes } from './audit-api.ts';
 import { backupRoutes } from './backup-api.ts';
 import { grantRoutes } from './grant-api.ts';
 import type { GrantView } from './granting.ts';
+import { hostRoutes } from './host-api.ts';
 import { nodeRoutes } from './node-api.ts';
-import { platformRoutes } from './platform-api.ts';
 import { resourceRoutes } from './resource-api.ts';
 import type { Tower } from './tower.ts';
 
@@ -114,7 +114,7 @@ function towerRoutes(tower: Tower, begunBy: Beginner, register: TowerApiOptions[
     nodeRoutes(api, tower);
     auditRoutes(api, tower);
     appRoutes(api, tower);
-    platformRoutes(api, tower);
+    hostRoutes(api, tower);
     resourceRoutes(api, tower);
     grantRoutes(api, tower);
     operatorRoutes(api, tower.access);

@@ -1,11 +1,10 @@
-/** The API's routes of grants other than tokens: hosts, call-home certificates, authorities. Checked by schema, passed on to grants.ts. */
+/** The API's routes of grants other than tokens and hosts: call-home certificates, authorities. Checked by schema, passed on to grants.ts. */
 import { Type } from 'typebox';
 import { management } from '../api/access.ts';
 import { type Api, ErrorSchema } from '../api/http.ts';
 import { PageQuery, pageOf, readPage } from '../api/pages.ts';
 import { limits } from '../base/limits.ts';
 import { proofKinds } from '../enroll/proof.ts';
-import { HostIdText } from '../enroll/proofs/host-id.ts';
 import { Label } from '../enroll/shapes.ts';
 import { bytesOf, CertificateText, CsrText } from '../enroll/wire.ts';
 import { toBase64 } from '../identity/base64.ts';
@@ -23,15 +22,6 @@ const Bounds = {
   sources: Type.Optional(Type.Array(Type.String({ maxLength: 43 }), { maxItems: limits.grant_sources_max, description: 'networks from which it may be used' })),
 };
 const Shared = { ...Bounds, uses: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.token_uses_max })) };
-const NewHost = Type.Object(
-  {
-    id: GrantId,
-    name: Type.Optional(Label),
-    life_ms: Type.Optional(Type.Integer({ minimum: 1, maximum: limits.token_life_ms_max })),
-    ...Bounds,
-  },
-  closed,
-);
 const NewCallHome = Type.Object(
   {
     csr: CsrText,
@@ -66,22 +56,6 @@ const answers = { 200: Shown, ...errors };
 const pages = { 200: pageOf(Shown), ...errors };
 
 export function grantRoutes(api: Api, { grants }: Tower): void {
-  api.get('/v1/hosts', { ...management, schema: { querystring: PageQuery, response: pages } }, async ({ query }) =>
-    readPage(
-      query,
-      (request) => grants.page('host-id', request),
-      (row) => row.id,
-      shown,
-    ),
-  );
-  api.post('/v1/hosts', { ...management, schema: { body: NewHost, response: answers } }, async ({ body, caller }) =>
-    shown(await grants.addHost(body, caller.actor)),
-  );
-  const ById = Type.Object({ id: HostIdText });
-  api.delete('/v1/hosts/:id', { ...management, schema: { params: ById, response: answers } }, async ({ params: { id }, caller }) =>
-    shown(await grants.removeHost(id, caller.actor)),
-  );
-
   api.get('/v1/call-home-certs', { ...management, schema: { querystring: PageQuery, response: pages } }, async ({ query }) =>
     readPage(
       query,

@@ -1,4 +1,4 @@
-/** The grants of a tower as an operator makes, sees and ends them: hosts that may enroll, call-home certificates, authorities whose certificates are taken. */
+/** The grants of a tower as an operator makes, sees and ends them: call-home certificates, authorities whose certificates are taken. */
 import { X509Certificate } from 'node:crypto';
 import { SelvedgeError } from '../base/errors.ts';
 import { toHex } from '../base/ids.ts';
@@ -8,17 +8,7 @@ import type { ProofKind } from '../enroll/proof.ts';
 import type { Authority } from '../identity/authority.ts';
 import { issueCallHomeLeaf } from '../identity/ca.ts';
 import { parseCsr } from '../identity/csr.ts';
-import {
-  type AuthorityRequest,
-  CALL_HOME_DAYS,
-  type CallHomeRequest,
-  type GrantView,
-  grantView,
-  type HostRequest,
-  newAuthority,
-  newCallHome,
-  newHost,
-} from './granting.ts';
+import { type AuthorityRequest, CALL_HOME_DAYS, type CallHomeRequest, type GrantView, grantView, newAuthority, newCallHome } from './granting.ts';
 import type { ProofStore } from './proof-store.ts';
 import type { By, PageRequest } from './resources/resource-store.ts';
 
@@ -41,17 +31,6 @@ export class Grants {
 
   async page(kind: ProofKind, request: PageRequest): Promise<readonly GrantView[]> {
     return (await this.#parts.store.grantPage(kind, request)).map(grantView);
-  }
-
-  /** @throws argument_invalid, grant_exists, name_taken, not_found (the tenant), limit_reached */
-  async addHost(request: HostRequest, actor: string): Promise<GrantView> {
-    const by = this.#by(actor);
-    return grantView(await this.#parts.store.createGrant(newHost(request, by.at_ms), by));
-  }
-
-  /** It can be granted anew afterwards; a node that it made stays. @throws not_found */
-  async removeHost(id: string, actor: string): Promise<GrantView> {
-    return grantView(await this.#parts.store.removeGrant('host-id', id.toLowerCase(), this.#by(actor)));
   }
 
   /**

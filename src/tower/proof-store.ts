@@ -4,7 +4,7 @@
  */
 import type { Claim, Grant, HostFacts, ProofKind, ProofRecords } from '../enroll/proof.ts';
 import type { Endpoint } from '../enroll/wire.ts';
-import type { By, PageRequest } from './resources/resource-store.ts';
+import type { By, Match, PageRequest } from './resources/resource-store.ts';
 import type { NodeRow } from './store.ts';
 import type { BootRow } from './unseal/unseal-store.ts';
 
@@ -38,12 +38,14 @@ export interface Admission {
 export interface ProofStore extends ProofRecords {
   /** In the order of their ids. */
   grantPage(kind: ProofKind, request: PageRequest): Promise<readonly Grant[]>;
+  /** Of several kinds, in the order of kind and id; `after` is `KIND:ID`. */
+  grantsByKind(kinds: readonly ProofKind[], request: PageRequest): Promise<readonly Grant[]>;
   /** @throws limit_reached, grant_exists, name_taken, not_found (its tenant) */
   createGrant(grant: NewGrant, by: By): Promise<Grant>;
-  /** The grant stays, to be seen. Idempotent. @throws not_found */
-  revokeGrant(kind: ProofKind, id: string, by: By): Promise<Grant>;
-  /** Forgets it and its uses, so that its id can be granted anew; nodes that it made stay. @throws not_found */
-  removeGrant(kind: ProofKind, id: string, by: By): Promise<Grant>;
+  /** The grant stays, to be seen. Idempotent. `match`: when it was made or revoked, as the caller has seen it. @throws not_found, changed_meanwhile */
+  revokeGrant(kind: ProofKind, id: string, by: By, match?: Match): Promise<Grant>;
+  /** Forgets it and its uses, so that its id can be granted anew; nodes that it made stay. @throws not_found, changed_meanwhile */
+  removeGrant(kind: ProofKind, id: string, by: By, match?: Match): Promise<Grant>;
 
   /** Takes one use of a token and makes the grant by which one node will enroll, both or neither. The same token and request again gives the same grant. @throws as `enroll` */
   preflight(token: Grant, csrHash: string, grant: NewGrant, at_ms: number): Promise<Grant>;

@@ -4,13 +4,14 @@ import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import type { Claim, Grant, HostFacts, KnownNode, ProofKind, SiteProofs } from '../enroll/proof.ts';
 import type { Tables } from './schema/tables.ts';
-import type { By, PageRequest } from './resources/resource-store.ts';
+import type { By, Match, PageRequest } from './resources/resource-store.ts';
 import type { Admission, NewGrant, NewNode, ProofStore } from './proof-store.ts';
 import type { Renewal } from './renewal.ts';
 import type { NodeRow } from './store.ts';
 import { recordChange, scopeOfSite } from './store-sql-change.ts';
 import { answeredBefore, countOf, findGrant, grantRow, mustBeUsable, mustFindGrant, preparedBefore, takeUse, usedBy } from './store-sql-grants.ts';
 import { insertNode, mustFind, nodeRow, scopesOf, siteSettingsOf } from './store-sql-nodes.ts';
+import { checkMatch } from './store-sql-resources.ts';
 import { putBoot } from './store-sql-unseal.ts';
 
 type Tx = Transaction<Tables>;
@@ -46,6 +47,15 @@ export class SqlProofStore implements ProofStore {
     });
   }
 
+  grantsByKind(kinds: readonly ProofKind[], { after, limit }: PageRequest): Promise<readonly Grant[]> {
+    const [, kind = '', id = ''] = /^([^:]*):(.*)$/.exec(after ?? '') ?? [];
+    return this.#read(async (db) => {
+      const all = db.selectFrom('grants').selectAll().where('kind', 'in', kinds).orderBy('kind').orderBy('id').limit(limit);
+      const rest = all.where((where) => where.or([where('kind', '>', kind), where.and([where('kind', '=', kind), where('id', '>', id)])]));
+      return (await (after === null ? all : rest).execute()).map(grantRow);
+    });
+  }
+
   createGrant(grant: NewGrant, { actor, at_ms }: By): Promise<Grant> {
     return this.#write(async (tx) => {
       await checkTenant(tx, grant.tenant);
@@ -70,9 +80,10 @@ export class SqlProofStore implements ProofStore {
     return made;
   }
 
-  revokeGrant(kind: ProofKind, id: string, { actor, at_ms }: By): Promise<Grant> {
+  revokeGrant(kind: ProofKind, id: string, { actor, at_ms }: By, match: Match = null): Promise<Grant> {
     return this.#write(async (tx) => {
       const found = await mustFindGrant(tx, kind, id);
+      checkMatch(`${kind} grant`, id, Math.floor(found.revoked_ms ?? found.created_ms), match);
       if (found.revoked_ms !== null) return found;
       await tx.updateTable('grants').set({ revoked_ms: at_ms }).where('kind', '=', kind).where('id', '=', id).execute();
       await recordChange(tx, { at_ms, actor, action: `${kind}.revoke`, subject: id, detail: { uses: found.uses }, scopes: [] });
@@ -80,9 +91,10 @@ export class SqlProofStore implements ProofStore {
     });
   }
 
-  removeGrant(kind: ProofKind, id: string, { actor, at_ms }: By): Promise<Grant> {
+  removeGrant(kind: ProofKind, id: string, { actor, at_ms }: By, match: Match = null): Promise<Grant> {
     return this.#write(async (tx) => {
       const found = await mustFindGrant(tx, kind, id);
+      checkMatch(`${kind} grant`, id, Math.floor(found.revoked_ms ?? found.created_ms), match);
       await tx.deleteFrom('grants').where('kind', '=', kind).where('id', '=', id).execute();
       await tx.deleteFrom('grant_uses').where('kind', '=', kind).where('grant_id', '=', id).execute();
       await recordChange(tx, { at_ms, actor, action: `${kind}.remove`, subject: id, detail: { uses: found.uses }, scopes: [] });

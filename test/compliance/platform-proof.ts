@@ -33,9 +33,9 @@ export function platformCompliance(t: Test, given: PlatformSuite): void {
     kind,
     proofs: [proof],
     async make(_t, tower) {
-      const { id } = await tower.platformHosts.add({ kind, facts: both, site: SITE, uses: 1, life_ms: HOUR_MS }, 'test');
-      const uses = async () => (await tower.platformHosts.list()).find((row) => row.id === id)?.uses ?? -1;
-      return { maker: first, other: stranger, revoke: () => tower.platformHosts.revoke(kind, id, 'test'), uses };
+      const { id } = await tower.hosts.add({ kind, facts: both, site: SITE, uses: 1, life_ms: HOUR_MS }, 'test');
+      const uses = async () => (await tower.hosts.page([kind], { after: null, limit: 100 })).find((row) => row.id === id)?.uses ?? -1;
+      return { maker: first, other: stranger, revoke: () => tower.hosts.revoke(kind, id, null, 'test'), uses };
     },
     unbound,
     forgeries: {
@@ -58,20 +58,20 @@ export function platformCompliance(t: Test, given: PlatformSuite): void {
     const tower = await makeTower(t, { proofs: [proof] });
     await allow(tower, kind);
     const enter = async (maker: ProofMaker, name: string) => await tower.enroll((await requestOf(tower, maker, { name })).request, PEER);
-    const record = (facts: Facts, more: object) => tower.platformHosts.add({ kind, facts, site: SITE, ...more }, 'test');
+    const record = (facts: Facts, more: object) => tower.hosts.add({ kind, facts, site: SITE, ...more }, 'test');
     const wide = await record(both, { uses: 5 });
     const { node } = await enter(first, 'one');
     await rejectsWith(t, enter(first, 'twin'), 'proof_exhausted');
     t.not((await enter(second, 'two')).node, node);
-    await tower.platformHosts.remove(kind, wide.id, 'test');
+    await tower.hosts.remove(kind, wide.id, null, 'test');
     const past = await record(both, { uses: 5, life_ms: 1 });
     await rejectsWith(t, enter(first, 'late'), 'proof_expired');
-    await tower.platformHosts.remove(kind, past.id, 'test');
+    await tower.hosts.remove(kind, past.id, null, 'test');
     const narrow = await record(onlyFirst, { name: 'named' });
     await rejectsWith(t, enter(second, 'three'), 'platform_unmatched');
     t.equal((await enter(first, 'four')).name, 'named');
     await record(both, { uses: 5 });
-    await tower.platformHosts.revoke(kind, narrow.id, 'test');
+    await tower.hosts.revoke(kind, narrow.id, null, 'test');
     await rejectsWith(t, enter(first, 'five'), 'proof_revoked');
     t.ok((await enter(second, 'six')).node, 'the record of one host decides before that of many, for that host');
   });

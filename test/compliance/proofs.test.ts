@@ -48,12 +48,12 @@ proofCompliance(t, {
 proofCompliance(t, {
   kind: 'host-id',
   async make(_t, tower) {
-    await tower.grants.addHost({ id: 'SN-0042', site: SITE, name: 'till-42', life_ms: HOUR_MS }, 'test');
-    await tower.grants.addHost({ id: 'sn-0043', site: 'south' }, 'test');
+    await tower.hosts.add({ kind: 'host-id', id: 'SN-0042', site: SITE, name: 'till-42', life_ms: HOUR_MS }, 'test');
+    await tower.hosts.add({ kind: 'host-id', id: 'sn-0043', site: 'south' }, 'test');
     return {
       maker: hostIdMaker('sn-0042'),
       other: hostIdMaker('SN-0043'),
-      revoke: () => tower.grants.removeHost('SN-0042', 'test'),
+      revoke: () => tower.hosts.remove('host-id', 'SN-0042', null, 'test'),
       uses: () => usesOf(tower, 'host-id', 'sn-0042'),
     };
   },
@@ -158,8 +158,8 @@ t.test('a token is bound to its purpose, its networks and its tenant', async (t)
 
 t.test('a host id gives its node the name that it was registered with, is never told apart from an unknown one, and can be registered anew', async (t) => {
   const { tower } = await world(t);
-  await tower.grants.addHost({ id: 'SN-0042', site: SITE, name: 'till-42' }, 'test');
-  await rejectsWith(t, tower.grants.addHost({ id: 'sn-0042' }, 'test'), 'grant_exists');
+  await tower.hosts.add({ kind: 'host-id', id: 'SN-0042', site: SITE, name: 'till-42' }, 'test');
+  await rejectsWith(t, tower.hosts.add({ kind: 'host-id', id: 'sn-0042' }, 'test'), 'grant_exists');
   const { text } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
   await rejectsWith(t, tower.enroll((await requestOf(tower, tokenMaker(text), { name: 'till-42' })).request, PEER), 'name_taken');
   const answer = await tower.enroll((await requestOf(tower, hostIdMaker('SN-0042'), { name: 'mine' })).request, PEER);
@@ -171,13 +171,13 @@ t.test('a host id gives its node the name that it was registered with, is never 
   );
   t.equal(refusals[0], refusals[1]);
   await tower.revokeNode(answer.node);
-  await tower.grants.removeHost('SN-0042', 'test');
-  await tower.grants.addHost({ id: 'SN-0042', site: SITE, name: 'till-42' }, 'test');
+  await tower.hosts.remove('host-id', 'SN-0042', null, 'test');
+  await tower.hosts.add({ kind: 'host-id', id: 'SN-0042', site: SITE, name: 'till-42' }, 'test');
   const again = await tower.enroll((await requestOf(tower, hostIdMaker('SN-0042'))).request, PEER);
   t.equal(again.name, 'till-42');
   t.not(again.node, answer.node);
   for (const bad of ['ab', 'a b', 'ä-1234', '../etc', 'x'.repeat(65), '-abc'])
-    await rejectsWith(t, tower.grants.addHost({ id: bad }, 'test'), 'argument_invalid');
+    await rejectsWith(t, tower.hosts.add({ kind: 'host-id', id: bad }, 'test'), 'argument_invalid');
 });
 
 t.test('a call-home certificate is nobody’s for channels and API, and node and operator certificates call nobody home', async (t) => {

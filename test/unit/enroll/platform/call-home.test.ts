@@ -38,7 +38,7 @@ t.test('a host of Google joins without a token, also when its platform did not a
   const tower = await openTower({ ...parts, proofs: [googleProof({ clock: systemClock, keys }) as never] });
   t.teardown(() => tower.close());
   await tower.resources.create('site', 'north', completeSpec(kinds.site, { proofs: ['google'] }), 'local');
-  await tower.platformHosts.add({ kind: 'google', facts: { project: 'edge' }, site: 'north' }, 'local');
+  await tower.hosts.add({ kind: 'google', facts: { project: 'edge' }, site: 'north' }, 'local');
   const { host, port } = await serve(t, tower);
   const proof = googleMaker({ address: metadata.origin, rules: { hosts: [metadata.host], inside: loopback, plain: true } });
   const request = {
@@ -48,5 +48,5 @@ t.test('a host of Google joins without a token, also when its platform did not a
   await t.rejects(callHome(request), { code: 'platform_unavailable' });
   const { identity } = await callHome(request);
   t.match(identity, { name: 'gate', site: 'north', cluster: 'alpha' });
-  t.match(await tower.platformHosts.list(), [{ uses: 1, detail: { project: 'edge' } }]);
+  t.match(await tower.hosts.page(['google'], { after: null, limit: 10 }), [{ uses: 1, detail: { project: 'edge' } }]);
 });
