@@ -21,7 +21,7 @@ import { keepSecrets } from '../src/native.ts';
 import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
 import { descriptor, unsealOption, type UnsealFlags, willBeSiteSealed } from './cli/arguments.ts';
-import { applyConfig, type DrainConfig, drainSettings, type MetricsConfig, NodeConfig } from './config.ts';
+import { type AdmissionConfig, admissionRate, applyConfig, type DrainConfig, drainSettings, type MetricsConfig, NodeConfig } from './config.ts';
 import { makeObservatory, observe } from './observe.ts';
 import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
 import { abortOn, Closers, endSoon, isStop, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
@@ -38,9 +38,10 @@ interface Flags extends UnsealFlags, AppConfig, ServerCertificateFlags {
   /** Of the configuration file alone. */
   readonly drain?: DrainConfig;
   readonly metrics?: MetricsConfig;
+  readonly admission?: AdmissionConfig;
 }
 
-async function run({ state, listen, port, advertise, governor, drain, metrics, ...rest }: Flags): Promise<void> {
+async function run({ state, listen, port, advertise, governor, drain, metrics, admission, ...rest }: Flags): Promise<void> {
   keepSecrets();
   const closers = new Closers();
   const seen = makeObservatory();
@@ -57,7 +58,8 @@ async function run({ state, listen, port, advertise, governor, drain, metrics, .
     const at = listen === undefined ? null : { host: listen, port, advertise: advertise ?? [listen] };
     const server = await openServerCertificate(rest, log);
     closers.add(() => server?.close());
-    const agent = await Agent.start({ state, unseal, listen: at, server, isGoverned: governor, app: rest, log, observer: seen });
+    const given = { state, unseal, listen: at, server, isGoverned: governor, admission: admissionRate(admission), app: rest };
+    const agent = await Agent.start({ ...given, log, observer: seen });
     closers.add(() => agent.close());
     const { cluster, site, node, name } = agent.state.identity;
     const observed = await observe(

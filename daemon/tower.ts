@@ -32,6 +32,8 @@ import { serveApp } from '../src/tower/app-fabric.ts';
 import { keepAuditHead } from '../src/tower/audit-keeper.ts';
 import { serveCarry } from '../src/tower/carry.ts';
 import { serveRenewals } from '../src/tower/renew-fabric.ts';
+import { registerHealth } from '../src/tower/health-api.ts';
+import { HealthReports } from '../src/tower/health-reports.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
 import { serveSite } from '../src/tower/unseal/site-service.ts';
 import { checkMade, DEFAULT_VTEP_RANGE, initTower, openTower } from '../src/tower/init.ts';
@@ -40,7 +42,16 @@ import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
 import { backup } from './cli/backup.ts';
 import { descriptor } from './cli/arguments.ts';
-import { applyConfig, type DrainConfig, drainSettings, type LoginConfig, type MetricsConfig, TowerConfig } from './config.ts';
+import {
+  type AdmissionConfig,
+  admissionRate,
+  applyConfig,
+  type DrainConfig,
+  drainSettings,
+  type LoginConfig,
+  type MetricsConfig,
+  TowerConfig,
+} from './config.ts';
 import { makeObservatory, observe } from './observe.ts';
 import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
 import { Closers, endSoon, type Log, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
@@ -72,6 +83,7 @@ interface RunFlags extends UnsealSource, ServerCertificateFlags {
   readonly serviceTokens?: string;
   /** Of the configuration file alone. */
   readonly drain?: DrainConfig;
+  readonly admission?: AdmissionConfig;
   /** Of the configuration file alone. */
   readonly metrics?: MetricsConfig;
   /** Of the configuration file alone. */
@@ -127,7 +139,7 @@ async function run(flags: RunFlags): Promise<void> {
 }
 
 async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observatory): Promise<{ tower: Tower; mesh: PeerMesh }> {
-  const { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, drain, metrics, ...source } = flags;
+  const { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, drain, metrics, admission, ...source } = flags;
   // Before its key: where no cluster was made, neither is there, and `init` makes both.
   await checkMade(state);
   const unseal = await towerKey(state, source);
@@ -163,14 +175,21 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
     onHttp: (socket) => void api.promise.then(({ server }) => server.emit('connection', socket)),
     statelessResetKey: resetKey(tower),
     isGoverned: governor,
+    children: () => names.size,
+    admission: admissionRate(admission),
     log,
     observer: seen,
     onChange: () => undefined,
   });
   closers.add(() => host.close());
+  const reports = new HealthReports(host.mesh, systemTimers, (error, node) =>
+    log('health report not taken', { node, code: error.code, reason: error.message }),
+  );
+  closers.add(() => reports.close());
   closers.add(
     tower.onRevoked((node) => {
       log('node revoked', { node });
+      reports.forget(node);
       policy.nodesChanged();
       host.mesh.revalidate((peer) => peer.node === node);
     }),
@@ -216,6 +235,7 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
     register: (routes) => {
       registerControl(routes, control);
       registerExplain(routes, explainer);
+      registerHealth(routes, tower, reports);
     },
   });
   closers.add(() => open.close());
@@ -230,6 +250,7 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
       registerControl(routes, control);
       registerExplain(routes, explainer);
       registerObserved(routes, observed);
+      registerHealth(routes, tower, reports);
       routes.post('/v1/renew', management, () => keeper.renewNow());
       registerSend(routes, control);
     },

@@ -8,10 +8,13 @@ import { NodeState, stateFiles } from '../enroll/state.ts';
 import type { Endpoint, Snapshot } from '../enroll/wire.ts';
 import { trafficClassNames } from '../channel/classes.ts';
 import type { RecordedFingerprint } from '../identity/verify.ts';
+import { lifetimeOf } from '../identity/lifetime.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
+import type { AdmissionRate } from '../peering/admission.ts';
 import { Host } from '../peering/host.ts';
 import type { Candidate } from '../peering/mesh.ts';
-import type { ChannelObserver } from '../peering/observer.ts';
+import { makeReport, type Report } from '../observe/report.ts';
+import type { Observatory } from '../observe/observatory.ts';
 import type { PeerMesh } from '../peering/peer-mesh.ts';
 import { Judge } from '../policy/judge.ts';
 import { serveEcho } from '../services/echo.ts';
@@ -20,6 +23,7 @@ import type { AppNetworks } from '../overlay/app-networks.ts';
 import type { ServerCertificate } from '../transport/listener.ts';
 import { systemRandom, systemTimers } from '../transport/system.ts';
 import { type AppConfig, openApps } from './app.ts';
+import { HealthReporter } from './health-reporter.ts';
 import { LeafRenewal, type Renewed } from './leaf-renewal.ts';
 import { viewOf } from './node-view.ts';
 import { SnapshotExpiry } from './snapshot-expiry.ts';
@@ -35,9 +39,11 @@ export interface AgentOptions {
   /** What HTTP is shown here; absent or null: the cluster's certificate. The caller closes it. */
   readonly server?: ServerCertificate | null;
   readonly isGoverned: boolean;
+  /** How many new channels begin here in a second; as usual, unless told. */
+  readonly admission?: AdmissionRate;
   readonly app: AppConfig;
   /** Who watches its channels. */
-  readonly observer?: ChannelObserver;
+  readonly observer?: Observatory;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
 }
 
@@ -54,6 +60,7 @@ export class Agent {
   #boot: BootFile | null = null;
   #api: Api | null = null;
   #renewal: LeafRenewal | null = null;
+  #reporter: HealthReporter | null = null;
 
   private constructor(state: NodeState, options: AgentOptions) {
     this.state = state;
@@ -76,7 +83,7 @@ export class Agent {
 
   async #start(): Promise<void> {
     const { identity } = this.state;
-    const { listen, server = null, log, isGoverned, app, observer } = this.#options;
+    const { listen, server = null, log, isGoverned, app, admission, observer } = this.#options;
     const boot = await BootFile.open(this.#options.state, identity);
     this.#boot = boot;
     const api = listen === null ? null : await unsealApi({ state: this.state, expiry: this.#expiry, clock: systemTimers.clock, log });
@@ -95,12 +102,15 @@ export class Agent {
       server,
       onHttp: api === null ? null : (socket) => api.server.emit('connection', socket),
       isGoverned,
+      children: () => this.state.snapshot.peers.length,
+      ...(admission === undefined ? {} : { admission }),
       log,
       ...(observer !== undefined && { observer }),
       onChange: () => {
         this.#follower?.poke();
         this.#site?.poke();
         this.#apps?.channelsChanged();
+        this.#reporter?.poke();
       },
     });
     this.#host = host;
@@ -127,6 +137,20 @@ export class Agent {
       log,
     });
     this.#renewal.start();
+    if (observer !== undefined) {
+      const report = () => this.#report(observer, host.mesh);
+      this.#reporter = new HealthReporter({ mesh: host.mesh, timers: systemTimers, random: systemRandom, report });
+    }
+  }
+
+  #report(seen: Observatory, mesh: PeerMesh): Report {
+    const { snapshot, snapshotExpires_ms, credentials } = this.state;
+    const facts = () => ({
+      snapshot_version: snapshot.version,
+      snapshot_expires_ms: snapshotExpires_ms,
+      certificate_ends_ms: lifetimeOf(credentials.chain[0]).notAfter_ms,
+    });
+    return makeReport(seen, { channels: () => mesh.status(), drain: () => mesh.drainStatus, facts });
   }
 
   /** Renews this node's certificate now. @throws as LeafRenewal.renewNow */
@@ -191,6 +215,7 @@ export class Agent {
 
   /** In reverse order of start. */
   async close(): Promise<void> {
+    this.#reporter?.close();
     this.#renewal?.close();
     this.#site?.close();
     this.#follower?.close();

@@ -53,6 +53,10 @@ export class PeerChannel {
       random: context.random,
       now: context.timers.clock.now(),
       isGoverned: context.isGoverned,
+      facts: () => {
+        const { directory, routes = 0 } = context.versions();
+        return { health: context.health?.() ?? 'well', configVersion: directory, routeEpoch: routes };
+      },
       ...(rememberedRate === undefined ? {} : { rememberedRate }),
       onState: (before, now, error) => {
         this.since_ms = context.timers.clock.wall();
@@ -100,6 +104,7 @@ export class PeerChannel {
       trustVersion: versions.trust,
       routeEpoch: versions.routes ?? 0,
       draining: this.channel.draining.isOwn,
+      return_ms: context.return_ms(),
     };
   }
 
@@ -202,6 +207,7 @@ export class PeerChannel {
       certificate_days: this.verified === null ? null : Math.floor((this.verified.notAfter_ms - wall_ms) / DAY_MS),
       reconnects: Math.max(0, this.attached - 1),
       last_error: null,
+      peer_view: this.channel.peerView,
       governor: this.channel.governor?.snapshot() ?? null,
     };
   }
