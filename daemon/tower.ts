@@ -229,10 +229,10 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
 
 /** With their keys read, so that a wrong configuration is told at the start. */
 async function openLogins(configured: readonly LoginConfig[]): Promise<Logins> {
-  const logins = configured.map(({ name, issuer, audience, keys_file, algorithms = ['ES256', 'RS256'], scopes, subjects }) => {
+  const logins = configured.map(({ name, issuer, audience, keys_file, algorithms = ['ES256', 'RS256'], scopes, tenant, subjects }) => {
     // Many that log people in say no `nbf`.
     const verifier = new JwtIssuer({ issuer, algorithms, keys: { file: keys_file }, clock: systemClock, without_not_before: true });
-    return { name, verifier, audience, scopes, ...(subjects !== undefined && { subjects }) };
+    return { name, verifier, audience, scopes, ...(tenant !== undefined && { tenant }), ...(subjects !== undefined && { subjects }) };
   });
   for (const { verifier } of logins) await verifier.load();
   return new Logins(logins);

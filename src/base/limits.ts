@@ -179,6 +179,9 @@ export const limits = {
   site_cache_nodes_max: 20_000,
   description_chars_max: 256,
   page_items_max: 500,
+  /** Reading the platform's view is noted so often, of each actor and part of it; and of so many at once. */
+  view_audit_ms: 10 * 60_000,
+  view_audit_actors_max: 4_096,
   audit_head_ms: 10 * 60_000,
   audit_head_bytes_max: 1 * KIB,
   audit_head_file_bytes_max: 16 * KIB,

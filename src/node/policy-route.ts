@@ -2,7 +2,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import { management } from '../api/access.ts';
+import { platformView } from '../api/access.ts';
 import { SelvedgeError } from '../base/errors.ts';
 import { type NodeIdentity, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
@@ -40,7 +40,7 @@ const Query = Type.Object(
 
 export function registerExplain(scope: FastifyInstance, explainer: Explainer): void {
   const api = scope.withTypeProvider<TypeBoxTypeProvider>();
-  api.get('/v1/policy/explain', { ...management, schema: { querystring: Query } }, async ({ query }) => {
+  api.get('/v1/policy/explain', { ...platformView('policy'), schema: { querystring: Query } }, async ({ query }) => {
     const { from, to, class: cls, service = null, degraded = false } = query;
     return await explainer(from, to, { class: cls, service, degraded });
   });

@@ -1,6 +1,6 @@
 /** The API's routes of nodes: read in pages or by name, what an operator says of one, and revoking it. */
 import { type Static, Type } from 'typebox';
-import { management } from '../api/access.ts';
+import { management, platformView } from '../api/access.ts';
 import { etagOf, IfMatch, matchOf } from '../api/etag.ts';
 import { type Api, ErrorSchema } from '../api/http.ts';
 import { PageQuery, pageOf, readPage } from '../api/pages.ts';
@@ -39,7 +39,7 @@ export function nodeRoutes(api: Api, tower: Tower): void {
   const params = Type.Object({ node: Label });
   const querystring = Type.Object({ ...PageQuery.properties, site: Type.Optional(Label) }, { additionalProperties: false });
   const listed = { ...base, querystring, response: { 200: pageOf(NodeSchema), ...errors } };
-  api.get('/v1/nodes', { ...management, schema: listed }, async ({ query: { site, ...page } }) =>
+  api.get('/v1/nodes', { ...platformView('nodes'), schema: listed }, async ({ query: { site, ...page } }) =>
     readPage(
       page,
       (request) => tower.nodePage({ ...request, ...(site !== undefined && { site }) }),
@@ -47,7 +47,7 @@ export function nodeRoutes(api: Api, tower: Tower): void {
       nodeJson,
     ),
   );
-  api.get('/v1/nodes/:node', { ...management, schema: { ...base, params } }, async (request, reply) => {
+  api.get('/v1/nodes/:node', { ...platformView('nodes'), schema: { ...base, params } }, async (request, reply) => {
     const row = await tower.findNode(request.params.node);
     reply.header('etag', etagOf(row.revision));
     return nodeJson(row);

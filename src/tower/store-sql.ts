@@ -23,8 +23,8 @@ import { sqlResourceStores } from './store-sql-resources.ts';
 import { countOf } from './store-sql-grants.ts';
 import { SqlViews } from './store-sql-view.ts';
 import type { NodeView, RuleSet, Seen, Selectable as Selected } from './rules-snapshot.ts';
-import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
-import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store, StoreEvent } from './store.ts';
+import type { By, Match, ResourceStores } from './resources/resource-store.ts';
+import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store, StoreEvent, NodePageRequest } from './store.ts';
 
 const AUDIT_PAGE_ROWS = 1_000;
 
@@ -125,11 +125,12 @@ export class SqlStore implements Store {
     });
   }
 
-  nodePage({ after, limit, site }: PageRequest & { readonly site?: string }): Promise<readonly NodeRow[]> {
+  nodePage({ after, limit, site, tenant }: NodePageRequest): Promise<readonly NodeRow[]> {
     return this.#read(async (db) => {
       const all = db.selectFrom('nodes').selectAll().orderBy('id').limit(limit);
       const ofSite = site === undefined ? all : all.where('site', '=', site);
-      return (await (after === null ? ofSite : ofSite.where('id', '>', after)).execute()).map(nodeRow);
+      const ofTenant = tenant === undefined ? ofSite : ofSite.where('tenant', '=', tenant);
+      return (await (after === null ? ofTenant : ofTenant.where('id', '>', after)).execute()).map(nodeRow);
     });
   }
 

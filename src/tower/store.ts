@@ -77,6 +77,12 @@ export interface StoreEvent {
   readonly version_min?: number;
 }
 
+/** Of one site, or one tenant, or all. */
+export interface NodePageRequest extends PageRequest {
+  readonly site?: string;
+  readonly tenant?: string;
+}
+
 export interface Store {
   readonly path: string;
   readonly app: AppStore;
@@ -104,7 +110,7 @@ export interface Store {
   nodeNamed(name: string): Promise<NodeRow | null>;
   nodes(filter?: { site: string }): Promise<readonly NodeRow[]>;
   /** In the order of their ids. */
-  nodePage(request: PageRequest & { readonly site?: string }): Promise<readonly NodeRow[]>;
+  nodePage(request: NodePageRequest): Promise<readonly NodeRow[]>;
   counts(): Promise<{ readonly nodes: number; readonly tokens: number }>;
   /** Nothing happens, no version moves, where they are the same. @throws not_found */
   setEndpoints(id: string, endpoints: readonly Endpoint[], at_ms: number): Promise<boolean>;

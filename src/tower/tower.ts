@@ -48,7 +48,8 @@ import { Unsealing } from './unseal/unsealing.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
 import { stateFiles } from './state-files.ts';
 import { Resources } from './resources/resources.ts';
-import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
+import { ViewAudit } from './view-audit.ts';
+import type { AuditRow, ClusterRow, NodePageRequest, NodeRow, NodeSettings, Store } from './store.ts';
 
 /** Grows when roots can be rotated. */
 const TRUST_VERSION = 1;
@@ -105,6 +106,7 @@ export class Tower {
   readonly access: TowerAccess;
   readonly hosts: Hosts;
   readonly resources: Resources;
+  readonly views: ViewAudit;
   #row: ClusterRow;
   readonly #state: string;
   readonly #store: Store;
@@ -149,6 +151,7 @@ export class Tower {
       changed: (row) => this.#changed(row),
     });
     this.hosts = new Hosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
+    this.views = new ViewAudit(parts);
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
     const { clock, random } = parts;
     this.#granting = { cluster: this.cluster, store: parts.store.proofs, authority: () => this.own, clock, random };
@@ -309,7 +312,7 @@ export class Tower {
     return await this.#store.nodes();
   }
 
-  nodePage(request: PageRequest & { readonly site?: string }): Promise<readonly NodeRow[]> {
+  nodePage(request: NodePageRequest): Promise<readonly NodeRow[]> {
     return this.#store.nodePage(request);
   }
 

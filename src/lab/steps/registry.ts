@@ -6,6 +6,7 @@ import { enroll } from './enroll.ts';
 import { fallback } from './fallback.ts';
 import { membership } from './membership.ts';
 import { peers } from './peers.ts';
+import { policy } from './policy.ts';
 import { link, ping, run, udp } from './plain.ts';
 import { qosQuic, qosTcp } from './qos.ts';
 import { refuse } from './refuse.ts';
@@ -29,6 +30,7 @@ export const steps: ReadonlyMap<string, Step> = new Map(
     appNetwork,
     restartDaemon,
     membership,
+    policy,
     rotate,
     unseal,
     revoke,
