@@ -21,6 +21,7 @@ export const hello = {
   trustVersion: 0,
   routeEpoch: 0,
   draining: false,
+  return_ms: 0,
 } as const;
 
 /** A session that was dialed with a certificate of the cluster, and of which every octet is the test's. */
