@@ -33,7 +33,7 @@ export interface MeshContext {
   /** Whether a new channel with this peer may begin now; null: it may. Channels that are there are not asked about. */
   readonly mayBegin: (peer: NodeIdentity) => SelvedgeError | null;
   /** What rules say of this host and a peer now: of the channel, and of each flow. */
-  readonly policy: Pick<Judge, 'channel' | 'flow'>;
+  readonly policy: Pick<Judge, 'channel' | 'flow' | 'isDegraded'>;
   readonly versions: () => { readonly directory: number; readonly trust: number };
   /** Name of a node, for status and log. */
   readonly nameOf: (node: string) => string;
