@@ -14,6 +14,7 @@ import { DEFAULT_KEY_FILE } from '../src/identity/unseal.ts';
 import { Agent } from '../src/node/agent.ts';
 import type { AppConfig } from '../src/node/app.ts';
 import { controlServer } from '../src/node/control-server.ts';
+import { nodeExplainer } from '../src/node/policy-route.ts';
 import { joinKey } from '../src/node/join-key.ts';
 import { keepSecrets } from '../src/native.ts';
 import { startKey } from '../src/node/start-key.ts';
@@ -59,6 +60,7 @@ async function run({ state, listen, port, advertise, governor, drain, ...rest }:
       mesh: agent.mesh,
       timers: systemTimers,
       apps: agent.apps,
+      explain: nodeExplainer(() => agent.state.snapshot),
       facts: () => ({ ...agent.facts, ...programFacts(agent.listening) }),
       renew: () => agent.renew(),
       drain: { host: agent.mesh, settings },

@@ -15,6 +15,8 @@ import { lifetimeOf } from '../src/identity/lifetime.ts';
 import { loadStoreKey } from '../src/identity/store-key.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl, registerSend } from '../src/node/control-routes.ts';
+import { type Explainer, registerExplain } from '../src/node/policy-route.ts';
+import { TowerPolicy } from '../src/tower/tower-policy.ts';
 import { Host } from '../src/peering/host.ts';
 import type { PeerMesh } from '../src/peering/peer-mesh.ts';
 import { serveEcho } from '../src/services/echo.ts';
@@ -135,11 +137,13 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
   const server = await openServerCertificate(flags, log);
   closers.add(() => server?.close());
   const names = await followNames(tower);
+  const policy = await TowerPolicy.open(tower);
   const host = await Host.start({
     self: { cluster: tower.cluster, site: TOWER_SITE, node: TOWER_ID },
     credentials: () => tower.credentials,
     roots: () => tower.roots,
     recordedFingerprint: tower.recordedFingerprint,
+    policy: policy.judge,
     knownPast: () => ({ name: "the tower's certificate", at_ms: lifetimeOf(tower.credentials.chain[0]).notBefore_ms }),
     versions: () => ({ directory: 0, trust: 1 }),
     nameOf: (node) => names.get(node) ?? node,
@@ -156,8 +160,18 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
     onChange: () => undefined,
   });
   closers.add(() => host.close());
-  tower.onChange(({ everybody = false, site, nodes }) => host.mesh.revalidate((peer) => everybody || peer.site === site || nodes.includes(peer.node)));
-  closers.add(tower.onRevoked((node) => host.mesh.revalidate((peer) => peer.node === node)));
+  closers.add(
+    tower.onRevoked((node) => {
+      policy.nodesChanged();
+      host.mesh.revalidate((peer) => peer.node === node);
+    }),
+  );
+  tower.onChange(({ everybody = false, site, nodes }) => {
+    void policy
+      .refresh()
+      .then(() => host.mesh.revalidate((peer) => everybody || peer.site === site || nodes.includes(peer.node)))
+      .catch((error: unknown) => log('rules could not be read', { reason: String(error) }));
+  });
   serveEcho(host.mesh);
   const inbox = await serveFiles(host.mesh, { inbox: join(state, 'inbox'), timers: systemTimers });
   closers.add(() => inbox.close());
@@ -184,11 +198,15 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
   const program = programFacts({ host: listen, tcp: port, udp: udpPort });
   const facts = () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning, ...program });
   const control = { mesh: host.mesh, timers: systemTimers, facts, drain: { host: host.mesh, settings: drainSettings(drain) } };
+  const explainer: Explainer = (from, to, asked) => policy.explain(from, to, asked);
   const open = await publicApi(tower, {
     clock: systemClock,
     logins: await openLogins(logins),
     ...(serviceTokens !== undefined && { services: await ServiceTokens.open(serviceTokens) }),
-    register: (routes) => registerControl(routes, control),
+    register: (routes) => {
+      registerControl(routes, control);
+      registerExplain(routes, explainer);
+    },
   });
   closers.add(() => open.close());
   api.resolve(open);
@@ -200,6 +218,7 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
   const admin = await adminApi(tower, socket, {
     register: (routes) => {
       registerControl(routes, control);
+      registerExplain(routes, explainer);
       routes.post('/v1/renew', management, () => keeper.renewNow());
       registerSend(routes, control);
     },

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { facts, number, shape, text, whole } from './answers.ts';
 import { withTower } from './arguments.ts';
 import { printJson, printLine, printTable } from './output.ts';
+import { policyExplainCommand } from './policy-explain.ts';
 import { cellOf, type ResourceKind, resourceKinds } from './resource-kinds.ts';
 import { askTower, listTower, type TowerFlags } from './tower-call.ts';
 
@@ -14,7 +15,7 @@ const readFacts = whole(facts);
 const added = new Set(['name', 'revision', 'created_ms', 'changed_ms']);
 
 export function resourceCommands(): Command[] {
-  return resourceKinds.map(commandOf);
+  return resourceKinds.map((kind) => (kind.name === 'policy' ? commandOf(kind).addCommand(policyExplainCommand()) : commandOf(kind)));
 }
 
 function commandOf(kind: ResourceKind): Command {

@@ -126,7 +126,12 @@ export type PreflightAnswer = Static<typeof PreflightAnswerSchema>;
 /** Leaves that are accepted beside a peer's own while that is being renewed. */
 const AlsoSchema = Type.Array(Sha256Hex, { minItems: 1, maxItems: 1 + limits.leaf_old_max });
 /** What rules select a node by, beside its id and site; absent: none. */
-const labels = { roles: Type.Optional(Type.Array(Label, { maxItems: limits.node_roles_max })), tenant: Type.Optional(Label) };
+const labels = {
+  /** The version of the last change of a rule that concerns it: what it has to have heard of before others let it begin a channel. Absent: none was ever changed. */
+  epoch: Type.Optional(Version),
+  roles: Type.Optional(Type.Array(Label, { maxItems: limits.node_roles_max })),
+  tenant: Type.Optional(Label),
+};
 
 export const SnapshotSchema = closed({
   version: Version,

@@ -100,7 +100,7 @@ export class Agent {
       policy: this.#policy,
       knownPast: () => ({ name: 'its snapshot', at_ms: this.state.snapshot.issued_ms }),
       mayBegin: (peer) => this.#away.objection(peer),
-      versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version }),
+      versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version, routes: this.state.snapshot.node.epoch ?? 0 }),
       nameOf: (node) => nameIn(this.state.snapshot, node),
       listen: listen && { host: listen.host, tcpPort: listen.port, udpPort: listen.port },
       server,

@@ -4,10 +4,12 @@ import { listenOnSocket } from '../api/local-socket.ts';
 import type { AppNetworks } from '../overlay/app-networks.ts';
 import { registerApps } from './app-routes.ts';
 import type { Renewed } from './leaf-renewal.ts';
+import { type Explainer, registerExplain } from './policy-route.ts';
 import { type Control, registerControl, registerSend } from './control-routes.ts';
 
 export interface NodeControl extends Control {
   readonly apps?: AppNetworks;
+  readonly explain?: Explainer;
   /** Renews this node's certificate now. */
   readonly renew?: () => Promise<Renewed>;
 }
@@ -19,6 +21,7 @@ export async function controlServer(socketPath: string, control: NodeControl): P
     routes: (scope) => {
       scope.get('/v1/status', async () => control.facts());
       registerControl(scope, control);
+      if (control.explain) registerExplain(scope, control.explain);
       if (control.renew) {
         const { renew } = control;
         scope.post('/v1/renew', async () => renew());

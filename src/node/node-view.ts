@@ -13,6 +13,7 @@ export interface Standing {
 }
 
 export function viewOf({ cluster, node, peers, gone = [], rules }: Snapshot, { degraded, objection }: Standing): View {
+  const epochs = new Map(peers.flatMap(({ id, epoch }) => (epoch === undefined ? [] : [[id, epoch] as const])));
   const known = new Map<string, End>();
   for (const { id, site, why } of gone) known.set(id, { cluster, id, site, tenant: null, roles: [], gone: why });
   for (const { id, site, tenant = null, roles = [] } of peers) known.set(id, { cluster, id, site, tenant, roles });
@@ -24,6 +25,7 @@ export function viewOf({ cluster, node, peers, gone = [], rules }: Snapshot, { d
       if (identity.cluster !== cluster) return endOf(identity);
       return end !== undefined && end.site === identity.site ? end : null;
     },
+    epochOf: (identity) => epochs.get(identity.node) ?? 0,
     rules: rules ?? noRules,
     degraded,
     objection,

@@ -15,6 +15,7 @@ import { listenQuic, QuicTransport } from '../transport/quic.ts';
 import type { Credentials, Session } from '../transport/session.ts';
 import { systemRandom, systemTimers } from '../transport/system.ts';
 import { TcpTransport } from '../transport/tcp.ts';
+import type { MeshContext } from './context.ts';
 import type { Candidate } from './mesh.ts';
 import { PeerMesh } from './peer-mesh.ts';
 
@@ -30,7 +31,7 @@ export interface HostOptions {
   readonly knownPast?: () => KnownPast;
   /** Whether a new channel with this peer may begin now, as far as rules let it; null: it may. */
   readonly mayBegin?: (peer: NodeIdentity) => SelvedgeError | null;
-  readonly versions: () => { readonly directory: number; readonly trust: number };
+  readonly versions: MeshContext['versions'];
   readonly nameOf: (node: string) => string;
   /** Null: a host that only dials. */
   readonly listen: { readonly host: string; readonly tcpPort: number; readonly udpPort: number | null } | null;

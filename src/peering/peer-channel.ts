@@ -83,10 +83,10 @@ export class PeerChannel {
       node: context.self.node,
       classes: trafficClassNames,
       transports: ['quic', 'tcp'],
-      configVersion: 0,
+      configVersion: versions.directory,
       directoryVersion: versions.directory,
       trustVersion: versions.trust,
-      routeEpoch: 0,
+      routeEpoch: versions.routes ?? 0,
       draining: this.channel.draining.isOwn,
     };
   }

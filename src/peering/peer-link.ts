@@ -217,7 +217,10 @@ export class PeerLink implements PeerChannelOwner {
   #checkAccept(accept: Parameters<typeof checkHello>[0], dialed: Dialed): void {
     try {
       checkHello(accept, dialed.peer);
-      const objection = this.#context.policy.channel(this.#candidate.identity);
+      const { policy } = this.#context;
+      const { identity } = this.#candidate;
+      const stale = accept.mode === 'new' ? policy.staleness(identity, accept.routeEpoch) : null;
+      const objection = policy.channel(identity) ?? stale;
       if (objection !== null) throw objection;
       this.#context.judgeAgain(this.#candidate.identity, dialed.session.peerChain, 'server');
     } catch (error) {

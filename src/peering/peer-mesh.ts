@@ -151,7 +151,8 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
     const isKnown =
       existing?.isUsable && hello.mode !== 'new' && equalBytes(existing.channel.id, hello.channel) && equalBytes(existing.channel.secret, hello.secret);
     if (isKnown && existing) return { answer: existing.hello(this.#context, hello.mode), channel: existing };
-    const objection = this.#context.mayBegin(verified.identity);
+    const { policy, mayBegin } = this.#context;
+    const objection = mayBegin(verified.identity) ?? policy.staleness(verified.identity, hello.routeEpoch);
     if (objection !== null) throw objection;
     if (this.#accepted.size >= limits.channels_max) throw new SelvedgeError('limit_reached', { limit: 'channels_max', max: limits.channels_max });
     const fresh = new PeerChannel(this.#context, 'acceptor', verified.identity, this);

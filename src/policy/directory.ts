@@ -34,6 +34,27 @@ export function concerning(self: Member, { roles, policies, routes, services }: 
   };
 }
 
+/** Where, beside its own site, rules may let a node talk to somebody: cheap, and never too little. */
+export interface Reach {
+  readonly isEverywhere: boolean;
+  readonly sites: ReadonlySet<string>;
+  readonly nodes: ReadonlySet<string>;
+}
+
+export function reachOf(self: Member, { policies, routes }: Rules): Reach {
+  const ends = [
+    ...policies
+      .filter(({ effect }) => effect === 'allow')
+      .flatMap(({ from, to }) => [...(selects(from, self) ? [to] : []), ...(selects(to, self) ? [from] : [])]),
+    ...routes.flatMap(({ from, via }) => [...(selects(from, self) ? [{ nodes: via }] : []), ...(via.includes(self.id) ? [from] : [])]),
+  ];
+  return {
+    isEverywhere: ends.some(({ sites, nodes }) => sites === undefined && nodes === undefined),
+    sites: new Set(ends.flatMap(({ sites }) => sites ?? [])),
+    nodes: new Set(ends.flatMap(({ sites, nodes }) => (sites === undefined ? (nodes ?? []) : []))),
+  };
+}
+
 /** Whoever is named by its id may be treated otherwise than those who are like it. */
 function nodesNamed({ policies, routes, services }: Rules): Set<string> {
   const selectors: readonly Selector[] = [

@@ -12,6 +12,8 @@ export interface View {
   readonly self: End;
   /** Null: nobody that this host is told of. */
   readonly peer: (identity: NodeIdentity) => End | null;
+  /** The route epoch that a peer should have by now, as far as this host knows: 0 for any. */
+  readonly epochOf: (identity: NodeIdentity) => number;
   readonly rules: Rules;
   /** The tower is away (spec 9.5): policies count that say so. */
   readonly degraded: boolean;
@@ -65,6 +67,12 @@ export class Judge {
     return this.#view.degraded && node !== TOWER_ID;
   }
 
+  /** Whether a peer that has come so far may begin a channel, or has to hear from the tower first; null: it may. */
+  staleness(peer: NodeIdentity, epoch: number): SelvedgeError | null {
+    const expected = this.#view.epochOf(peer);
+    return epoch >= expected ? null : new SelvedgeError('route_epoch_stale', { found: epoch, expected, peer: peer.node });
+  }
+
   /** Answers that are kept. */
   get size(): number {
     return this.#kept.size;
@@ -85,7 +93,7 @@ export class Judge {
 
 /** What holds where an operator has said nothing. */
 export function judgeWithoutRules(self: NodeIdentity, classes: readonly string[]): Judge {
-  return new Judge(classes, { self: endOf(self), peer: endOf, rules: noRules, degraded: false });
+  return new Judge(classes, { self: endOf(self), peer: endOf, epochOf: () => 0, rules: noRules, degraded: false });
 }
 
 /** A host of which no more is known than its name. */

@@ -13,6 +13,7 @@ import type { FlowHandle, Mesh } from '../peering/mesh.ts';
 import type { Timers } from '../transport/system.ts';
 import { PushPace } from './push-pace.ts';
 import { RateLimit } from '../api/rate-limit.ts';
+import type { Seen } from './rules-snapshot.ts';
 import type { Tower } from './tower.ts';
 
 export interface SnapshotService {
@@ -44,10 +45,10 @@ export function serveSnapshots(
     });
   });
 
-  const unsubscribe = tower.onChange(({ everybody = false, site, nodes }) => {
+  const unsubscribe = tower.onChange(({ everybody = false, site, sites = [], nodes }) => {
     if (everybody) for (const subscription of live.values()) subscription.wake();
     for (const node of nodes) live.get(node)?.wake();
-    if (site !== null) for (const subscription of live.values()) subscription.changed(site);
+    for (const one of site === null ? sites : [site, ...sites]) for (const subscription of live.values()) subscription.changed(one);
   });
   let cancelRefresh = () => {};
   const refreshLater = () => {
@@ -83,7 +84,8 @@ class Subscription {
   readonly #pace = new PushPace();
   #stopWaiting: () => void = () => {};
   #have: number | null = null;
-  #site: string | null = null;
+  /** Of which sites it may hear; null: not known yet. */
+  #sites: Seen['sites'] | null = null;
   #stale = false;
   #sending = false;
   #again = false;
@@ -114,7 +116,7 @@ class Subscription {
   }
 
   changed(site: string): void {
-    if (this.#site === null || site === this.#site) this.wake();
+    if (this.#sites === null || this.#sites === 'all' || this.#sites.has(site)) this.wake();
   }
 
   refresh(): void {
@@ -149,8 +151,8 @@ class Subscription {
         await this.#turn();
         if (this.#over) return;
         this.#again = false;
-        const { site, version } = await this.#tower.scopeOf(this.#flow.peer);
-        this.#site = site;
+        const { sites, version } = await this.#tower.seenBy(this.#flow.peer);
+        this.#sites = sites;
         if (version > (this.#have ?? 0) || this.#stale) await this.#send();
       }
     } finally {

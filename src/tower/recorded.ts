@@ -5,9 +5,10 @@
 import { fromHex, type NodeIdentity, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
 import type { RecordedFingerprint } from '../identity/verify.ts';
 import { otherLeaves } from './renewal.ts';
+import type { End } from '../policy/authorize.ts';
 import type { NodeRow } from './store.ts';
 
-type Recorded = Pick<NodeRow, 'site' | 'fingerprint' | 'disabled' | 'renewal'>;
+type Recorded = Pick<NodeRow, 'id' | 'site' | 'fingerprint' | 'disabled' | 'renewal' | 'tenant' | 'roles'>;
 
 export class RecordedFingerprints {
   readonly #cluster: string;
@@ -23,8 +24,14 @@ export class RecordedFingerprints {
     this.#tower = fingerprint;
   }
 
-  set({ id, site, fingerprint, disabled, renewal }: NodeRow): void {
-    this.#nodes.set(id, { site, fingerprint, disabled, renewal });
+  set({ id, site, fingerprint, disabled, renewal, tenant, roles }: NodeRow): void {
+    this.#nodes.set(id, { id, site, fingerprint, disabled, renewal, tenant, roles });
+  }
+
+  /** As rules see it; null for whoever is not, or not there, in this cluster. */
+  endOf({ cluster, site, node }: NodeIdentity): End | null {
+    const row = this.#nodes.get(node);
+    return cluster === this.#cluster && row?.site === site ? endOfRow(cluster, row) : null;
   }
 
   /** To hand over as it is. `unknown` for whoever is not, or not there, in this cluster; `revoked` for a node without a leaf, or disabled. */
@@ -43,4 +50,13 @@ export class RecordedFingerprints {
   isNext({ node, cluster }: NodeIdentity, fingerprint: string): boolean {
     return cluster === this.#cluster && this.#nodes.get(node)?.renewal?.next?.fingerprint === fingerprint;
   }
+}
+
+/** A row as rules see it. */
+export function endOfRow(
+  cluster: string,
+  { id, site, tenant, roles, fingerprint, disabled }: Pick<NodeRow, 'id' | 'site' | 'tenant' | 'roles' | 'fingerprint' | 'disabled'>,
+): End {
+  const gone = fingerprint === null ? 'revoked' : disabled ? 'disabled' : null;
+  return { cluster, id, site, tenant, roles, ...(gone !== null && { gone }) };
 }

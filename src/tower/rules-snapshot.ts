@@ -20,12 +20,20 @@ export interface RuleSet {
 /** What one node's snapshot is cut from, at one moment. */
 export interface NodeView {
   readonly version: number;
-  /** All of its site, itself, revoked and disabled ones with them. */
-  readonly siteNodes: readonly NodeRow[];
+  /** All whom rules may let it talk to, and more: itself, revoked and disabled ones with them. */
+  readonly nodes: readonly NodeRow[];
   readonly rules: RuleSet;
+  /** The version of the last change of a rule that concerns a node. */
+  readonly epochOf: (node: Selectable) => number;
 }
 
-type Selectable = Pick<NodeRow, 'id' | 'site' | 'tenant' | 'roles'>;
+/** Whose changes a node's snapshot may show. */
+export interface Seen {
+  readonly version: number;
+  readonly sites: ReadonlySet<string> | 'all';
+}
+
+export type Selectable = Pick<NodeRow, 'id' | 'site' | 'tenant' | 'roles'>;
 
 /** Null where no rule concerns the node. */
 export function rulesPart(self: Selectable, peers: readonly Selectable[], rules: RuleSet): Rules | null {

@@ -6,7 +6,7 @@ import type { Endpoint, Snapshot } from '../enroll/wire.ts';
 import { peersOf } from '../policy/directory.ts';
 import { noRules } from '../policy/rules.ts';
 import { otherLeaves } from './renewal.ts';
-import { type RuleSet, rulesPart } from './rules-snapshot.ts';
+import { type NodeView, type RuleSet, rulesPart } from './rules-snapshot.ts';
 import type { NodeRow } from './store.ts';
 
 export interface SnapshotInput {
@@ -24,9 +24,11 @@ export interface SnapshotInput {
   readonly app: AppPart | null;
   /** Of the whole cluster; absent: none. */
   readonly rules?: RuleSet;
+  /** As the store's view has it; absent: no rule was ever changed. */
+  readonly epochOf?: NodeView['epochOf'];
 }
 
-export function buildSnapshot({ version, issued_ms, cluster, node, tower, nodes, boots, trust, app, rules }: SnapshotInput): Snapshot {
+export function buildSnapshot({ version, issued_ms, cluster, node, tower, nodes, boots, trust, app, rules, epochOf = () => 0 }: SnapshotInput): Snapshot {
   const others = nodes.filter(({ id }) => id !== node.id);
   const allowed = peersOf({ self: node, others, rules: rules ?? noRules, classes: trafficClassNames });
   const live = allowed.filter(({ fingerprint, disabled }) => fingerprint !== null && !disabled);
@@ -38,9 +40,11 @@ export function buildSnapshot({ version, issued_ms, cluster, node, tower, nodes,
     cluster,
     issued_ms,
     ttl_s: limits.snapshot_ttl_s,
-    node: { id: node.id, name: node.name, site: node.site, ...labelsOf(node) },
+    node: { id: node.id, name: node.name, site: node.site, ...labelsOf(node), ...epochPart(epochOf(node)) },
     tower: { id: 'tower', fingerprint: tower.fingerprint, endpoints: [...tower.endpoints] },
-    peers: known.flatMap((row) => peerOf(row, boots)).sort((left, right) => (left.id < right.id ? -1 : 1)),
+    peers: known
+      .flatMap((row) => peerOf(row, boots).map((peer) => ({ ...peer, ...epochPart(epochOf(row)) })))
+      .sort((left, right) => (left.id < right.id ? -1 : 1)),
     ...(gone.length > 0 && { gone }),
     trust,
     ...(app !== null && { app }),
@@ -68,6 +72,10 @@ function goneOf(nodes: readonly NodeRow[]): NonNullable<Snapshot['gone']> {
   const last =
     gone.length <= limits.snapshot_gone_max ? gone : [...gone].sort((left, right) => right.revision - left.revision).slice(0, limits.snapshot_gone_max);
   return last.map(({ id, site, fingerprint }) => ({ id, site, why: fingerprint === null ? 'revoked' : 'disabled' }));
+}
+
+function epochPart(epoch: number): { epoch?: number } {
+  return epoch === 0 ? {} : { epoch };
 }
 
 function labelsOf({ roles, tenant }: Pick<NodeRow, 'roles' | 'tenant'>): { roles?: string[]; tenant?: string } {

@@ -21,13 +21,16 @@ export async function audienceOf<Name extends KindName>(tx: Tx, kind: Kind<Name>
 
 /** The nodes behind some scopes. */
 export async function toldOf(tx: Tx, scopes: readonly string[]): Promise<Told> {
-  if (scopes.includes(SCOPE_EVERYBODY)) return { everybody: true, nodes: [] };
+  if (scopes.includes(SCOPE_EVERYBODY)) return { everybody: true, nodes: [], sites: [] };
   const nodes = new Set<string>();
+  const sites: string[] = [];
   for (const scope of scopes) {
     const at = scope.indexOf(':');
-    for (const node of await nodesOf(tx, scope.slice(0, at), scope.slice(at + 1))) nodes.add(node);
+    const [kind, name] = [scope.slice(0, at), scope.slice(at + 1)];
+    for (const node of await nodesOf(tx, kind, name)) nodes.add(node);
+    if (kind === 'site') sites.push(name);
   }
-  return { everybody: false, nodes: [...nodes] };
+  return { everybody: false, nodes: [...nodes], sites };
 }
 
 /** One list of a selector holds all that it selects: the one of the fewest nodes. */

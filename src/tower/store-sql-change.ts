@@ -19,6 +19,10 @@ export const scopeOfApp = (network: string) => `app:${network}`;
 export const scopeOfRole = (role: string) => `role:${role}`;
 export const scopeOfTenant = (tenant: string) => `tenant:${tenant}`;
 
+/** Which version a rule that shows in this scope was changed by last: what a node must have heard of before others let it begin a channel (`route_epoch_stale`). */
+export const epochPrefix = 'epoch:';
+export const epochOf = (scope: string) => `${epochPrefix}${scope}`;
+
 interface Change {
   readonly at_ms: number;
   readonly actor: string;
@@ -65,6 +69,14 @@ export async function versionOf(db: Kysely<Tables>, scopes: readonly string[]): 
     .where('scope', 'in', scopes)
     .executeTakeFirst();
   return Number(row?.version ?? 0);
+}
+
+/** Of all scopes that begin so. */
+export async function versionsOf(db: Kysely<Tables>, prefix: string): Promise<ReadonlyMap<string, number>> {
+  // The next text after all that begin with the prefix.
+  const end = `${prefix.slice(0, -1)}${String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1)}`;
+  const rows = await db.selectFrom('versions').selectAll().where('scope', '>=', prefix).where('scope', '<', end).execute();
+  return new Map(rows.map(({ scope, version }) => [scope, Number(version)]));
 }
 
 /** The scopes of the app networks that a node is a member of. */

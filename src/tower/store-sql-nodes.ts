@@ -6,7 +6,7 @@ import type { Renewal } from './renewal.ts';
 import { completeSpec, kinds, type SiteSettings, type Use } from './resources/kinds.ts';
 import type { By, Match } from './resources/resource-store.ts';
 import type { Tables } from './schema/tables.ts';
-import { appScopesOf, recordChange, scopeOfSite } from './store-sql-change.ts';
+import { appScopesOf, epochOf, recordChange, SCOPE_RULES, scopeOfNode, scopeOfSite } from './store-sql-change.ts';
 import { checkMatch } from './store-sql-resources.ts';
 import { setUses } from './store-sql-uses.ts';
 import type { NodeRow, NodeSettings } from './store.ts';
@@ -65,7 +65,9 @@ export async function changeNode(tx: Transaction<Tables>, id: string, said: Part
   const { disabled, tenant, roles } = row;
   if (JSON.stringify({ disabled, tenant, roles }) === JSON.stringify({ disabled: found.disabled, tenant: found.tenant, roles: found.roles })) return found;
   const action = disabled === found.disabled ? 'node.change' : disabled ? 'node.disable' : 'node.enable';
-  const revision = await recordChange(tx, { at_ms, actor, action, subject: id, detail: { disabled, tenant, roles }, scopes: await scopesOf(tx, found) });
+  const isSelectedAnew = tenant !== found.tenant || JSON.stringify(roles) !== JSON.stringify(found.roles);
+  const scopes = [...(await scopesOf(tx, found)), ...(isSelectedAnew ? [epochOf(scopeOfNode(id)), SCOPE_RULES] : [])];
+  const revision = await recordChange(tx, { at_ms, actor, action, subject: id, detail: { disabled, tenant, roles }, scopes });
   await tx
     .updateTable('nodes')
     .set({ disabled: disabled ? 1 : 0, tenant, roles: JSON.stringify(roles), revision })

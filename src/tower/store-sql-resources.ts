@@ -6,7 +6,7 @@ import { completeSpec, type Kind, type KindName, kindNames, kinds, type Specs } 
 import type { By, Match, PageRequest, ResourceChange, ResourceRow, ResourceStore, ResourceStores } from './resources/resource-store.ts';
 import type { Tables } from './schema/tables.ts';
 import { audienceOf, toldOf } from './store-sql-audience.ts';
-import { recordChange, SCOPE_RULES } from './store-sql-change.ts';
+import { epochOf, recordChange, SCOPE_RULES } from './store-sql-change.ts';
 import { checkUnused, setUses } from './store-sql-uses.ts';
 
 type Tx = Transaction<Tables>;
@@ -67,7 +67,7 @@ class SqlResourceStore<Name extends KindName> implements ResourceStore<Specs[Nam
     return this.#transact(async (tx) => {
       const kind = this.#kind.name;
       const found = await this.#mustFind(tx, name, match);
-      if (JSON.stringify(found.spec) === JSON.stringify(spec)) return { row: found, told: { everybody: false, nodes: [] } };
+      if (JSON.stringify(found.spec) === JSON.stringify(spec)) return { row: found, told: { everybody: false, nodes: [], sites: [] } };
       // Whoever was concerned, and whoever is from now on.
       const scopes = [...new Set([...(await audienceOf(tx, this.#kind, name, found.spec)), ...(await audienceOf(tx, this.#kind, name, spec))])];
       const revision = await this.#record(tx, 'change', name, { ...spec }, by, scopes);
@@ -98,7 +98,7 @@ class SqlResourceStore<Name extends KindName> implements ResourceStore<Specs[Nam
   }
 
   #record(tx: Tx, verb: string, name: string, detail: Readonly<Record<string, unknown>>, { actor, at_ms }: By, scopes: readonly string[]): Promise<number> {
-    const moved = this.#kind.isRule ? [...scopes, SCOPE_RULES] : scopes;
+    const moved = this.#kind.isRule ? [...scopes, ...scopes.map(epochOf), SCOPE_RULES] : scopes;
     return recordChange(tx, { at_ms, actor, action: `${this.#kind.name}.${verb}`, subject: name, detail, scopes: moved });
   }
 

@@ -21,8 +21,8 @@ import { SqlProofStore } from './store-sql-proofs.ts';
 import type { ProofStore } from './proof-store.ts';
 import { sqlResourceStores } from './store-sql-resources.ts';
 import { countOf } from './store-sql-grants.ts';
-import { scopeVersionOf, SqlViews } from './store-sql-view.ts';
-import type { NodeView } from './rules-snapshot.ts';
+import { SqlViews } from './store-sql-view.ts';
+import type { NodeView, RuleSet, Seen, Selectable as Selected } from './rules-snapshot.ts';
 import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
 import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store, StoreEvent } from './store.ts';
 
@@ -98,11 +98,15 @@ export class SqlStore implements Store {
     return this.#read((db) => versionOf(db, [SCOPE_ALL]));
   }
 
-  scopeVersion(node: Pick<NodeRow, 'id' | 'site'>): Promise<number> {
-    return this.#write((tx) => scopeVersionOf(tx, node));
+  seenBy(node: Selected): Promise<Seen> {
+    return this.#write((tx) => this.#views.seen(tx, node));
   }
 
-  view(node: Pick<NodeRow, 'id' | 'site'>): Promise<NodeView> {
+  rules(): Promise<RuleSet> {
+    return this.#write((tx) => this.#views.rules(tx));
+  }
+
+  view(node: Selected): Promise<NodeView> {
     return this.#write((tx) => this.#views.view(tx, node));
   }
 

@@ -10,7 +10,7 @@
 import type { Endpoint } from '../enroll/wire.ts';
 import type { AccessStore } from './access/access-store.ts';
 import type { AppStore } from './app-store.ts';
-import type { NodeView } from './rules-snapshot.ts';
+import type { NodeView, RuleSet, Seen, Selectable } from './rules-snapshot.ts';
 import type { UnsealStore } from './unseal/unseal-store.ts';
 import type { ProofStore } from './proof-store.ts';
 import type { LeafRow, Renewal } from './renewal.ts';
@@ -94,9 +94,11 @@ export interface Store {
   /** Version of the last change of anything. */
   version(): Promise<number>;
   /** What this node's snapshot is cut from. */
-  view(node: Pick<NodeRow, 'id' | 'site'>): Promise<NodeView>;
-  /** Version of the last change that this node may see. */
-  scopeVersion(node: Pick<NodeRow, 'id' | 'site'>): Promise<number>;
+  view(node: Selectable): Promise<NodeView>;
+  /** Version of the last change that this node may see, and of which sites that may be. */
+  seenBy(node: Selectable): Promise<Seen>;
+  /** Of the whole cluster. */
+  rules(): Promise<RuleSet>;
 
   node(id: string): Promise<NodeRow | null>;
   nodeNamed(name: string): Promise<NodeRow | null>;

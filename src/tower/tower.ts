@@ -6,7 +6,7 @@
 import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import { assert, asSelvedgeError, SelvedgeError } from '../base/errors.ts';
-import { fromHex, isNodeId, toHex } from '../base/ids.ts';
+import { fromHex, isNodeId, type NodeIdentity, toHex } from '../base/ids.ts';
 import type { Clock, Random } from '../base/seam.ts';
 import type { Proof } from '../enroll/proof.ts';
 import { ownProofs } from '../enroll/proofs/own.ts';
@@ -25,6 +25,7 @@ import { toBase64 } from '../identity/base64.ts';
 import { fingerprint } from '../identity/fingerprint.ts';
 import { signDocument } from '../identity/signed-document.ts';
 import { trustBundleToJson } from '../identity/trust-bundle.ts';
+import type { End } from '../policy/authorize.ts';
 import type { Credentials } from '../transport/session.ts';
 import { TowerAccess } from './access/tower-access.ts';
 import { AppNetworks } from './app-networks.ts';
@@ -40,6 +41,7 @@ import { Nonces } from './nonces.ts';
 import { preflight } from './preflight.ts';
 import { Hosts } from './hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
+import type { RuleSet, Seen } from './rules-snapshot.ts';
 import { buildSnapshot } from './snapshot.ts';
 import { LeafRenewals } from './leaf-renewals.ts';
 import { Unsealing } from './unseal/unsealing.ts';
@@ -76,10 +78,11 @@ export interface TowerStatus {
   readonly certificate_not_after_ms: number;
 }
 
-/** Whose snapshots may differ now: those of a site's nodes (null: of none), and of further nodes, wherever they are; or everybody's. */
+/** Whose snapshots may differ now: those of whoever may hear of a site's nodes (null: of none), or of those of further sites, and of further nodes, wherever they are; or everybody's. */
 export interface Touched {
   readonly everybody?: boolean;
   readonly site: string | null;
+  readonly sites?: readonly string[];
   readonly nodes: readonly string[];
 }
 
@@ -266,10 +269,9 @@ export class Tower {
     return { node: id, name, site, tenant, cluster: this.cluster, chain, trust: this.#trust, snapshot: envelope, ...secrets };
   }
 
-  /** A node's site, and the version of what it may know. @throws not_found */
-  async scopeOf(id: string): Promise<{ site: string; version: number }> {
-    const node = await this.#mustFind(id);
-    return { site: node.site, version: await this.#store.scopeVersion(node) };
+  /** Which sites a node may hear of, and the version of what it may know. @throws not_found */
+  async seenBy(id: string): Promise<Seen> {
+    return await this.#store.seenBy(await this.#mustFind(id));
   }
 
   /** What this node may know now, signed. @throws not_found, certificate_revoked */
@@ -284,13 +286,23 @@ export class Tower {
     const node = await this.#mustFind(id);
     checkLive(node);
     // The version first: what changes in between is then told again, never missed.
-    const { version, siteNodes, rules } = await this.#store.view(node);
+    const { version, nodes, rules, epochOf } = await this.#store.view(node);
     const boots = await this.#store.unseal.boots(node.site);
     const view = await this.#store.app.view(id);
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(id, view);
-    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, nodes: siteNodes, boots, trust: this.#trust, app, rules });
+    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, nodes, boots, trust: this.#trust, app, rules, epochOf });
+  }
+
+  /** A node of the cluster as rules see it; null for whoever is none. Always the state of now. */
+  endOf(identity: NodeIdentity): End | null {
+    return this.#recorded.endOf(identity);
+  }
+
+  /** All rules of the cluster. */
+  rules(): Promise<RuleSet> {
+    return this.#store.rules();
   }
 
   async nodes(): Promise<readonly NodeRow[]> {

@@ -4,7 +4,7 @@ import type { ErrorCode, SelvedgeError } from '../../src/base/errors.ts';
 import { limits } from '../../src/base/limits.ts';
 import type { NewAppNetwork, WireguardFacts } from '../../src/tower/app-store.ts';
 import type { NodeRow, Store } from '../../src/tower/store.ts';
-import { BY, claimOf, clusterNamed, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed } from './store.ts';
+import { BY, claimOf, clusterNamed, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed, versionFor } from './store.ts';
 
 const shop: NewAppNetwork = { name: 'shop', subnet4: '10.9.0.0/24', subnet6: 'fd00::/64', mtu: null, learning: false };
 const small = (name: string, subnet4: string): NewAppNetwork => ({ ...shop, name, subnet4, subnet6: null });
@@ -130,7 +130,7 @@ export function appStoreCompliance(t: Test, maker: StoreMaker): void {
     await app.create(shop, BY);
     await app.create(small('office', '10.10.0.0/24'), BY);
     await app.addMember('office', stranger.id, BY);
-    const versions = async () => await Promise.all([one, neighbour, far, stranger].map((node) => store.scopeVersion(node)));
+    const versions = async () => await Promise.all([one, neighbour, far, stranger].map((node) => versionFor(store, node)));
     const moved = async (act: () => Promise<unknown>) => {
       const before = await versions();
       await act();

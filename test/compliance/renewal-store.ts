@@ -3,7 +3,7 @@ import type { Test } from 'tap';
 import { limits } from '../../src/base/limits.ts';
 import type { LeafRow } from '../../src/tower/renewal.ts';
 import type { NodeRow, Store } from '../../src/tower/store.ts';
-import { BY, claimOf, hexOf, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed } from './store.ts';
+import { BY, claimOf, hexOf, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed, versionFor } from './store.ts';
 
 const leafNamed = (name: string): LeafRow => ({
   fingerprint: hexOf(`leaf ${name}`),
@@ -43,7 +43,7 @@ export function renewalStoreCompliance(t: Test, maker: StoreMaker): void {
   t.test('each step moves the version of the site; what changes nothing moves none', async (t) => {
     const store = await maker.make(t);
     const node = await withNode(store);
-    const version = () => store.scopeVersion(node);
+    const version = () => versionFor(store, node);
     const start = await version();
     await store.offerLeaf(node.id, leafNamed('next'), node.fingerprint ?? '', NOW_MS);
     const offered = await version();

@@ -3,8 +3,8 @@ import type { Test } from 'tap';
 import { limits } from '../../src/base/limits.ts';
 import { completeSpec, type KindName, kindNames, kinds } from '../../src/tower/resources/kinds.ts';
 import type { By } from '../../src/tower/resources/resource-store.ts';
-import type { Store } from '../../src/tower/store.ts';
-import { BY, claimOf, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed } from './store.ts';
+import type { NodeRow, Store } from '../../src/tower/store.ts';
+import { BY, claimOf, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed, versionFor } from './store.ts';
 
 const by: By = { actor: 'operator:ada', at_ms: NOW_MS };
 const target = { host: '127.0.0.1', port: 8080 };
@@ -158,7 +158,7 @@ export function resourceStoreCompliance(t: Test, maker: StoreMaker): void {
     await role.create('till', specOf('role'), by);
     await tenant.create('port', specOf('tenant'), by);
     await store.setNode(b.id, { roles: ['till'], tenant: 'port' }, null, by);
-    const versions = async () => await Promise.all([a, b, c].map((node) => store.scopeVersion(node)));
+    const versions = async () => await Promise.all([a, b, c].map((node) => versionFor(store, node)));
     const moved = async (change: () => Promise<{ told: { everybody: boolean; nodes: readonly string[] } }>) => {
       const before = await versions();
       const { told } = await change();
@@ -180,6 +180,57 @@ export function resourceStoreCompliance(t: Test, maker: StoreMaker): void {
     t.equal(await moved(() => policy.delete('p', null, by)), 'c');
     t.equal(await moved(() => role.change('till', specOf('role', { classes: ['health'] }), null, by)), 'b');
     t.equal(await moved(() => store.resources.site.change('west', specOf('site'), null, by)), '');
+  });
+
+  t.test('a node hears of the sites in which a policy or route lets it talk to somebody, and of their nodes', async (t) => {
+    const store = await maker.make(t);
+    const { policy, route } = store.resources;
+    const [a, b, c] = [await enrolled(store, 'a', 'north'), await enrolled(store, 'b', 'south'), await enrolled(store, 'c', 'west')];
+    const heard = async (node: NodeRow) => {
+      const { sites } = await store.seenBy(node);
+      const { nodes } = await store.view(node);
+      return `${sites === 'all' ? 'all' : [...sites].sort().join(' ')}: ${nodes.map(({ name }) => name).sort()}`;
+    };
+    t.equal(await heard(a), 'north: a');
+    await policy.create('p', specOf('policy', { effect: 'allow', from: { sites: ['north'] }, to: { sites: ['south'] } }), by);
+    t.equal(await heard(a), 'north south: a,b');
+    t.equal(await heard(b), 'north south: a,b', 'either end');
+    t.equal(await heard(c), 'west: c');
+    const before = await versionFor(store, a);
+    await store.setLeaf(b.id, null, NOW_MS);
+    t.ok((await versionFor(store, a)) > before, 'what happens there, it hears of');
+    await policy.change('p', specOf('policy', { effect: 'deny', from: { sites: ['north'] }, to: { sites: ['south'] } }), null, by);
+    t.equal(await heard(a), 'north: a');
+    await route.create('r', specOf('route', { from: { nodes: [a.id] }, via: [c.id] }), by);
+    t.equal(await heard(a), 'north west: a,c');
+    t.equal(await heard(c), 'north west: a,c');
+    await policy.change('p', specOf('policy', { effect: 'allow', to: { roles: [] } }), null, by);
+    t.equal(await heard(c), 'all: a,b,c');
+  });
+
+  t.test('each change of a rule, and of what rules select a node by, moves the epoch of the nodes that it concerns', async (t) => {
+    const store = await maker.make(t);
+    const { role, policy } = store.resources;
+    const [a, b] = [await enrolled(store, 'a', 'north'), await enrolled(store, 'b', 'south')];
+    const epochs = async () => {
+      const { epochOf } = await store.view(a);
+      return [epochOf((await store.node(a.id)) ?? a), epochOf(b)];
+    };
+    t.strictSame(await epochs(), [0, 0]);
+    await policy.create('p', specOf('policy', { from: { nodes: [a.id] }, to: { nodes: [] } }), by);
+    const first = await store.version();
+    t.strictSame(await epochs(), [first, 0]);
+    await store.setEndpoints(a.id, [{ host: '192.0.2.1', tcp: 1, udp: null }], NOW_MS);
+    t.strictSame(await epochs(), [first, 0], 'an address is no rule');
+    await role.create('till', specOf('role'), by);
+    await store.setNode(a.id, { roles: ['till'] }, null, by);
+    t.strictSame(await epochs(), [await store.version(), 0]);
+    await role.change('till', specOf('role', { classes: ['health'] }), null, by);
+    t.strictSame(await epochs(), [await store.version(), 0]);
+    await store.setNode(a.id, { roles: [] }, null, by);
+    t.strictSame(await epochs(), [await store.version(), 0], 'it never goes back');
+    await policy.change('p', specOf('policy'), null, by);
+    t.strictSame(await epochs(), [await store.version(), await store.version()]);
   });
 
   t.test('there are no more of a kind than its limit', async (t) => {

@@ -2,7 +2,7 @@
 import type { Test } from 'tap';
 import type { NodeRow, Store } from '../../src/tower/store.ts';
 import type { BootRow, SiteTokenRow } from '../../src/tower/unseal/unseal-store.ts';
-import { BY, claimOf, hexOf, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed } from './store.ts';
+import { BY, claimOf, hexOf, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed, versionFor } from './store.ts';
 
 const KEPT = { min: 2, max: 5 };
 const tokenOf = (site: string, generation: number): SiteTokenRow => ({
@@ -93,14 +93,14 @@ export function unsealStoreCompliance(t: Test, maker: StoreMaker): void {
   t.test('each change of a boot identity moves the version of its site, and what only says that all is well does not', async (t) => {
     const store = await maker.make(t);
     const node = await withNode(store, 'one');
-    const before = await store.scopeVersion(node);
+    const before = await versionFor(store, node);
     await store.unseal.setBoot(node.id, bootOf('first'), NOW_MS);
-    const changed = await store.scopeVersion(node);
+    const changed = await versionFor(store, node);
     t.ok(changed > before);
     await store.unseal.report(node.id, { have: 1, sealed: 1, boot: bootOf('first').fingerprint }, NOW_MS);
     await store.unseal.unsealed(node.id, 1, null, NOW_MS);
     await store.unseal.unsealed(node.id, 1, 'certificate_revoked', NOW_MS);
-    t.equal(await store.scopeVersion(node), changed);
+    t.equal(await versionFor(store, node), changed);
     const last = (await store.audit(0, 100)).slice(-2).map(({ actor, action, detail }) => ({ actor, action, detail: JSON.parse(detail) as unknown }));
     t.strictSame(last, [
       { actor: `boot:${node.id}`, action: 'node.unseal', detail: { generation: 1 } },

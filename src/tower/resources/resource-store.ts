@@ -29,6 +29,8 @@ export interface PageRequest {
 export interface Told {
   readonly everybody: boolean;
   readonly nodes: readonly string[];
+  /** And those of whoever may hear of these sites' nodes. */
+  readonly sites: readonly string[];
 }
 
 export interface ResourceChange<Spec> {

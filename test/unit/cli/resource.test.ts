@@ -8,6 +8,8 @@ import { createCsr } from '../../../src/identity/csr.ts';
 import { generateKeyPair } from '../../../src/identity/keys.ts';
 import { adminApi } from '../../../src/tower/api.ts';
 import { freshDirectory } from '../../compliance/store.ts';
+import { registerExplain } from '../../../src/node/policy-route.ts';
+import { TowerPolicy } from '../../../src/tower/tower-policy.ts';
 import { HOUR_MS, makeTower } from '../tower/support.ts';
 
 t.setTimeout(240_000);
@@ -17,7 +19,8 @@ const program = fileURLToPath(new URL('../../../daemon/selvedge.ts', import.meta
 t.test('an operator makes, shows, changes, lists and deletes resources, and gives a node its role', async (t) => {
   const tower = await makeTower(t);
   const socket = join(freshDirectory(t), 'tower.sock');
-  const api = await adminApi(tower, socket);
+  const policy = await TowerPolicy.open(tower);
+  const api = await adminApi(tower, socket, { register: (routes) => registerExplain(routes, (from, to, asked) => policy.explain(from, to, asked)) });
   t.teardown(() => api.close());
   const { text } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
   const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
@@ -55,6 +58,13 @@ t.test('an operator makes, shows, changes, lists and deletes resources, and give
   t.match(await json('policy', 'set', 'p', '--effect', 'deny', '--to', 'any'), { effect: 'deny', to: {}, from: { roles: ['till'] }, degraded: true });
   t.match(await json('route', 'create', 'up', '--from', 'any', '--to', 'tower', '--via', 'till-1'), { to: null, via: [node] });
   t.match(await json('node', 'set', 'till-1', '--roles', 'till', '--tenant', 'port'), { roles: ['till'], tenant: 'port' });
+  t.match(await json('policy', 'explain', 'till-1', 'tower', 'render'), { allowed: true, by: 'tower', view: 'tower', channel: { allowed: true } });
+  t.match(await selvedge('policy', 'explain', 'till-1', 'tower', 'file_transfer'), {
+    status: 0,
+    stdout:
+      'till-1 to tower, class file_transfer: denied [channel_class_denied]\nbecause role till does not use it\ndecided by role till, as the tower sees it\n',
+  });
+  t.match(await selvedge('policy', 'explain', 'till-1', 'nobody', 'render'), { status: 1, stderr: /\[not_found\]/ });
   t.match(await json('node', 'list', '--site', 'harbor'), { nodes: [{ id: node }] });
 
   t.match(await selvedge('policy', 'list'), { status: 0, stdout: /^NAME +PRIORITY +EFFECT +FROM .*\np +100 +deny +role:till site:harbor +any +-\n$/ });

@@ -17,7 +17,7 @@ async function connected(policies: readonly PolicyRule[] = []) {
   const rules = { ...noRules, policies };
   let isDegraded = false;
   const judge = (): void => {
-    hosts.policyOf(A).follow({ self: endOf(A), peer: endOf, rules, degraded: isDegraded, objection: (peer) => expiry.objection(peer) });
+    hosts.policyOf(A).follow({ self: endOf(A), peer: endOf, rules, degraded: isDegraded, epochOf: () => 0, objection: (peer) => expiry.objection(peer) });
     hosts.a.revalidate();
   };
   const expiry = new SnapshotExpiry({ state, timers: hosts.timers, onChange: judge, log: () => undefined });

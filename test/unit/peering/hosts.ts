@@ -57,6 +57,8 @@ export class Hosts {
   readonly revoked = new Set<string>();
   /** What rules say, at each. */
   readonly policies = new Map([A, B].map((self) => [self.node, judgeWithoutRules(self, trafficClassNames)]));
+  /** What each has heard of rules, and what whoever was ruled last expects of the other. */
+  readonly epochs = { of: new Map<string, number>(), expected: 0 };
   /** How a certificate is judged that was not revoked, at each look. */
   certificateOf: (identity: NodeIdentity) => VerifiedPeer = verified;
   /** Hosts that begin no new channel. */
@@ -95,7 +97,7 @@ export class Hosts {
       judgeAgain: (peer) => void this.#judged(peer),
       mayBegin: (peer) => (this.isClosedToNew.has(self.node) ? new SelvedgeError('policy_denied', { why: 'test' }) : this.policyOf(self).channel(peer)),
       policy: this.policyOf(self),
-      versions: () => ({ directory: 1, trust: 1 }),
+      versions: () => ({ directory: 1, trust: 1, routes: this.epochs.of.get(self.node) ?? 0 }),
       nameOf: (node) => (node === A.node ? 'alpha' : 'beta'),
       isGoverned: false,
       log: (message, facts) => void this.log.push(`${self.node[0]}: ${message} ${JSON.stringify(facts)}`),
@@ -112,7 +114,7 @@ export class Hosts {
   /** One of the hosts, or both, hear of rules. */
   rule(rules: Partial<Rules>, selves: readonly NodeIdentity[] = [A, B]): void {
     for (const self of selves) {
-      this.policyOf(self).follow({ self: endOf(self), peer: endOf, rules: { ...noRules, ...rules }, degraded: false });
+      this.policyOf(self).follow({ self: endOf(self), peer: endOf, epochOf: () => this.epochs.expected, rules: { ...noRules, ...rules }, degraded: false });
       this[self === A ? 'a' : 'b'].revalidate();
     }
   }

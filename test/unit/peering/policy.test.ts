@@ -97,6 +97,23 @@ t.test('an end that rules do not let in is told so when it dials, and has no cha
   t.same(await hosts.close(), []);
 });
 
+t.test('an end that has not heard of the newest rules begins no channel, in either direction, and does once it has', async (t) => {
+  for (const [knowing, behind] of [
+    [B, A],
+    [A, B],
+  ] as const) {
+    const hosts = new Hosts(7);
+    hosts.epochs.expected = 7;
+    hosts.epochs.of.set(behind.node, 6);
+    hosts.rule({}, [knowing]);
+    hosts.connect();
+    t.ok(await hosts.until(() => hosts.a.status()[0]?.last_error?.code === 'route_epoch_stale'));
+    hosts.epochs.of.set(behind.node, 7);
+    t.ok(await hosts.until(() => hosts.state === 'established', 60_000));
+    t.same(await hosts.close(), []);
+  }
+});
+
 async function within<Result>(hosts: Hosts, result: Promise<Result>): Promise<Result> {
   let isThere = false;
   void result.finally(() => {

@@ -141,12 +141,14 @@ t.test('a change of a rule is told to whom it concerns, and is in its snapshot',
   t.strictSame(told, [[a, b, c].sort().join(' ')]);
   t.match(await read(a), {
     node: { roles: ['till'], tenant: 'shop' },
-    rules: { roles: [{ name: 'till' }], policies: [{ name: 'p', from: { roles: ['till'] }, to: { nodes: [b] }, classes: ['input'] }] },
+    rules: { roles: [{ name: 'till' }], policies: [{ name: 'p', from: { roles: ['till'] }, to: { nodes: [b, c] }, classes: ['input'] }] },
   });
+  t.strictSame((await read(a)).peers.map(({ site }) => site).sort(), ['airport', 'harbor'], 'a policy lets it talk to a node elsewhere');
   t.match(await read(b), { peers: [{ id: a, roles: ['till'], tenant: 'shop' }], rules: { policies: [{ name: 'p' }] } });
-  t.notOk('rules' in (await read(c)), 'c knows nobody of the other end');
+  t.match(await read(c), { peers: [{ id: a, epoch: Number }], rules: { policies: [{ name: 'p', to: { nodes: [c] } }] } });
   const { version } = await tower.snapshot(a);
   await ask('DELETE', '/v1/policies/p', undefined, { 'if-match': '*' });
   t.ok((await tower.snapshot(a)).version > version);
   t.strictSame((await read(a)).rules?.policies, []);
+  t.strictSame((await read(c)).peers, []);
 });
