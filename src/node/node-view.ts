@@ -12,7 +12,9 @@ export interface Standing {
   readonly objection: (peer: NodeIdentity) => SelvedgeError | null;
 }
 
-export function viewOf({ cluster, node, peers, gone = [], rules }: Snapshot, { degraded, objection }: Standing): View {
+const AS_EVER: Standing = { degraded: false, objection: () => null };
+
+export function viewOf({ cluster, node, peers, gone = [], rules }: Snapshot, { degraded, objection }: Standing = AS_EVER): View {
   const epochs = new Map(peers.flatMap(({ id, epoch }) => (epoch === undefined ? [] : [[id, epoch] as const])));
   const known = new Map<string, End>();
   for (const { id, site, why } of gone) known.set(id, { cluster, id, site, tenant: null, roles: [], gone: why });

@@ -74,7 +74,7 @@ export async function dialing(t: Test, { identity, credentials, roots }: Dialing
     credentials: () => credentials,
     roots: () => roots,
     recordedFingerprint: () => 'any',
-    versions: () => ({ directory: 1, trust: 1 }),
+    versions: () => ({ directory: 1, trust: 1, routes: to.snapshot.peers.find(({ id }) => id === node)?.epoch ?? 0 }),
     nameOf: (id) => id,
     listen: null,
     onHttp: null,
