@@ -6,7 +6,7 @@ import { callHome } from '../../src/enroll/call-home.ts';
 import { tokenMaker } from '../../src/enroll/proofs/token.ts';
 import { issueChain } from '../../src/identity/authority.ts';
 import { generateKeyPair } from '../../src/identity/keys.ts';
-import { CARRY_CLASS, CARRY_KIND, CARRY_SERVICE } from '../../src/transport/carry/greeting.ts';
+import { openCarry } from '../../src/transport/carry/greeting.ts';
 import { systemTimers } from '../../src/transport/system.ts';
 import { freshDirectory } from '../compliance/store.ts';
 import { makeAuthority } from '../fixtures/certs.ts';
@@ -83,11 +83,11 @@ t.test('in degraded mode no other cluster is trusted, be its chain to the same r
   t.equal(await dials(t, { ...as(near), credentials: { chain, key } }, node, port, 'quic'), 'wrong_cluster');
 });
 
-t.test('in degraded mode a node is not promoted: it relays for nobody that its snapshot does not name it a relay for', async (t) => {
-  const { near, node, port } = await degraded(t);
+t.test('in degraded mode a node is not promoted: what is for another node it does not pass on', async (t) => {
+  const { near, far, node, port } = await degraded(t);
   const { host } = await dialing(t, as(near), node, port, 'quic');
-  const flow = host.mesh.open(node.identity.node, CARRY_CLASS, CARRY_KIND, CARRY_SERVICE);
-  t.match(await flow.closed, { code: 'flow_refused' });
+  const flow = openCarry(host.mesh, node.identity.node, { from: near.identity.node, to: far.identity.node });
+  t.match(await flow.closed, { code: 'wrong_node' });
 });
 
 t.test('in degraded mode no channel with a node of another site begins, though a policy allows it', async (t) => {
