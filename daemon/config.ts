@@ -10,6 +10,7 @@ import { asSelvedgeError } from '../src/base/errors.ts';
 import { limits } from '../src/base/limits.ts';
 import { jwtAlgorithms } from '../src/identity/jwks.ts';
 import { YamlFile } from '../src/config/yaml-file.ts';
+import type { AdmissionRate } from '../src/peering/admission.ts';
 import { PlatformSettings } from '../src/enroll/platform/settings.ts';
 
 const Text = Type.String({ minLength: 1, maxLength: 4096, description: 'a path' });
@@ -24,6 +25,15 @@ const shared = {
   port: Type.Optional(Port),
   advertise: Type.Optional(Type.Array(Address, { minItems: 1, maxItems: 8, description: 'a list of 1 to 8 addresses' })),
   governor: Type.Optional(Type.Boolean({ description: 'true or false' })),
+  admission: Type.Optional(
+    Type.Object(
+      {
+        channels_per_s: Type.Optional(Type.Number({ minimum: 0.1, maximum: 100_000, description: 'a number from 0.1 to 100000' })),
+        burst: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000, description: 'a whole number from 1 to 100000' })),
+      },
+      { additionalProperties: false, description: 'channels_per_s, burst' },
+    ),
+  ),
   certificate_file: Type.Optional(Text),
   certificate_key_file: Type.Optional(Text),
   insecure_development: Type.Optional(Type.Boolean({ description: 'true or false' })),
@@ -82,6 +92,12 @@ export const TowerConfig = Type.Object(
   },
   { additionalProperties: false },
 );
+
+/** How many new channels begin here, as the file says it. */
+export function admissionRate({ channels_per_s = limits.admission_channels_per_s, burst = limits.admission_burst }: AdmissionConfig = {}): AdmissionRate {
+  return { channels_per_s, burst };
+}
+export type AdmissionConfig = NonNullable<Static<typeof NodeConfig>['admission']>;
 
 /** How this host is emptied, as the file says it; what it leaves out is filled in. */
 export function drainSettings({ force = false, deadline_s, stop_ms = limits.drain_stop_ms_default }: DrainConfig = {}): Required<DrainPolicy> {

@@ -20,7 +20,7 @@ import { keepSecrets } from '../src/native.ts';
 import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
 import { descriptor, unsealOption, type UnsealFlags, willBeSiteSealed } from './cli/arguments.ts';
-import { applyConfig, type DrainConfig, drainSettings, NodeConfig } from './config.ts';
+import { type AdmissionConfig, admissionRate, applyConfig, type DrainConfig, drainSettings, NodeConfig } from './config.ts';
 import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
 import { abortOn, Closers, endSoon, isStop, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
@@ -35,9 +35,10 @@ interface Flags extends UnsealFlags, AppConfig, ServerCertificateFlags {
   readonly governor: boolean;
   /** Of the configuration file alone. */
   readonly drain?: DrainConfig;
+  readonly admission?: AdmissionConfig;
 }
 
-async function run({ state, listen, port, advertise, governor, drain, ...rest }: Flags): Promise<void> {
+async function run({ state, listen, port, advertise, governor, drain, admission, ...rest }: Flags): Promise<void> {
   keepSecrets();
   const closers = new Closers();
   const log = makeLog();
@@ -53,7 +54,7 @@ async function run({ state, listen, port, advertise, governor, drain, ...rest }:
     const at = listen === undefined ? null : { host: listen, port, advertise: advertise ?? [listen] };
     const server = await openServerCertificate(rest, log);
     closers.add(() => server?.close());
-    const agent = await Agent.start({ state, unseal, listen: at, server, isGoverned: governor, app: rest, log });
+    const agent = await Agent.start({ state, unseal, listen: at, server, isGoverned: governor, admission: admissionRate(admission), app: rest, log });
     closers.add(() => agent.close());
     const { cluster, site, node, name } = agent.state.identity;
     const control = await controlServer(socket, {

@@ -38,7 +38,7 @@ import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
 import { backup } from './cli/backup.ts';
 import { descriptor } from './cli/arguments.ts';
-import { applyConfig, type DrainConfig, drainSettings, type LoginConfig, TowerConfig } from './config.ts';
+import { type AdmissionConfig, admissionRate, applyConfig, type DrainConfig, drainSettings, type LoginConfig, TowerConfig } from './config.ts';
 import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
 import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
@@ -69,6 +69,7 @@ interface RunFlags extends UnsealSource, ServerCertificateFlags {
   readonly serviceTokens?: string;
   /** Of the configuration file alone. */
   readonly drain?: DrainConfig;
+  readonly admission?: AdmissionConfig;
   /** Of the configuration file alone. */
   readonly logins?: readonly LoginConfig[];
   /** From the configuration file alone. */
@@ -121,7 +122,7 @@ async function run(flags: RunFlags): Promise<void> {
 }
 
 async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof makeLog>): Promise<{ tower: Tower; mesh: PeerMesh }> {
-  const { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, drain, ...source } = flags;
+  const { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, drain, admission, ...source } = flags;
   // Before its key: where no cluster was made, neither is there, and `init` makes both.
   await checkMade(state);
   const unseal = await towerKey(state, source);
@@ -156,6 +157,8 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
     onHttp: (socket) => void api.promise.then(({ server }) => server.emit('connection', socket)),
     statelessResetKey: resetKey(tower),
     isGoverned: governor,
+    children: () => names.size,
+    admission: admissionRate(admission),
     log,
     onChange: () => undefined,
   });

@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { SelvedgeError } from '../../src/base/errors.ts';
 import { integer } from './arguments.ts';
 import { printJson, printLine } from './output.ts';
+import { stormCommand } from './storm.ts';
 
 interface RunFlags {
   readonly once?: boolean;
@@ -79,7 +80,7 @@ export function labCommand(): Command {
       }
       if (violated.length > 0) process.exitCode = 1;
     });
-  return command;
+  return command.addCommand(stormCommand());
 }
 
 interface SimFlags {

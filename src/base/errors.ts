@@ -36,7 +36,7 @@ export const errorTable = {
   peer_disabled: { wire: 11, message: 'peer {peer} is disabled', remedy: 'Enable the node at the tower.' },
   trust_bundle_stale: { wire: 12, message: 'trust bundle {found} is older than {expected}', remedy: 'The node fetches the new bundle by itself; check its channel to the tower.' },
   network_unreachable: { wire: 13, message: '{peer} cannot be reached: {why}', remedy: 'Check address, firewall and proxy; `selvedge netcheck` tells which transport passes.' },
-  backoff_exhausted: { wire: 14, message: 'gave up on {peer} after {attempts} attempts: {why}', remedy: 'Remove the cause named, then restart or wait for a new snapshot.' },
+  backoff_exhausted: { wire: 14, message: '{peer} was not reached in {attempts} attempts: {why}', remedy: 'Remove the cause named; it is tried on, every 15 s on average.' },
 
   // Channels and their wire.
   frame_invalid: { wire: 32, message: 'invalid frame: {why}', remedy: 'The peer is broken, hostile or of an incompatible version.' },
@@ -53,6 +53,7 @@ export const errorTable = {
   limit_reached: { wire: 43, message: 'limit {limit} ({max}) reached', remedy: 'Close something, or spread the load.' },
   replaced: { wire: 44, message: 'replaced by a newer session', remedy: 'Nothing to do.' },
   shutting_down: { wire: 45, message: 'the peer is shutting down', remedy: 'The node reconnects by itself.' },
+  peer_busy: { wire: 48, message: '{peer} admits no more channels now; it has a turn in {ms} ms', remedy: 'Nothing to do: the node comes back then by itself.' },
   not_connected: { wire: 46, message: 'no established channel to {peer}: {why}', remedy: '`selvedge status` tells the state and the reason.' },
   timeout: { wire: 47, message: '{what} took longer than {ms} ms', remedy: 'Try again; check the path with `selvedge status`.' },
 

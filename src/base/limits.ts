@@ -82,12 +82,26 @@ export const limits = {
   upgrade_probe_ms_max: 60_000,
   upgrade_probe_fast_window_ms: 10 * 60_000,
   carrier_ms_max: 60_000,
+  /** Dials that failed in a row until it is reported: the wait has then reached its cap. */
+  backoff_attempts_reported: 8,
+  /** New channels that a host admits, unless configured; whoever comes beyond it is told when to come back. */
+  admission_channels_per_s: 250,
+  admission_burst: 50,
+  /** No turn is promised further ahead. */
+  admission_wait_ms_max: 60_000,
+  admission_promises_max: 20_000,
+  /** Of a promised turn: two clocks differ by so much over its wait, and so long it is kept. */
+  admission_early_ms_max: 50,
+  admission_late_ms_max: 30_000,
   path_silent_ms_min: 350,
 
   // Heartbeats (spec 7.2), before jitter.
   /** Bulk that a governed session is handed before its turn: longer than the usual pause of an event loop. */
   pace_lead_ms: 10,
   heartbeat_ms_active: 7_000,
+  heartbeat_ms_realtime: 4_000,
+  /** Below `quic_idle_ms_max`, with its jitter. */
+  heartbeat_ms_storage: 20_000,
   heartbeat_jitter_part: 0.2,
   heartbeat_retry_ms: 1_000,
   heartbeat_retries_max: 3,

@@ -18,11 +18,11 @@ export class Backoff {
     return this.#attempts;
   }
 
-  /** Milliseconds to wait before the next attempt. */
-  next(): number {
+  /** Milliseconds to wait before the next attempt; `spread_ms`: the peer has so many to take back that they come over so long. */
+  next(spread_ms = 0): number {
     const ceiling = Math.min(this.#max_ms, this.#base_ms * 2 ** Math.min(this.#attempts, 30));
     this.#attempts++;
-    return this.#random.unit() * ceiling;
+    return this.#random.unit() * Math.max(ceiling, spread_ms);
   }
 
   /** After a success that lasted. */

@@ -38,6 +38,8 @@ export interface Hello {
   readonly trustVersion: number;
   readonly routeEpoch: number;
   readonly draining: boolean;
+  /** Over how long those who have a channel with this end spread their return when it was away, milliseconds; 0: they need not. */
+  readonly return_ms: number;
 }
 
 export function encodeHello(type: 'hello' | 'accept', hello: Hello): Uint8Array {
@@ -49,7 +51,8 @@ export function encodeHello(type: 'hello' | 'accept', hello: Hello): Uint8Array 
     .varint(hello.directoryVersion)
     .varint(hello.trustVersion)
     .varint(hello.routeEpoch)
-    .u8(hello.draining ? 1 : 0);
+    .u8(hello.draining ? 1 : 0)
+    .varint(hello.return_ms);
   return encodeFrame(frameTypes[type], body.finish());
 }
 
@@ -81,6 +84,8 @@ export function decodeHello(bytes: Uint8Array): Hello {
     trustVersion: reader.varint(),
     routeEpoch: reader.varint(),
     draining: reader.u8() === 1,
+    // Not there in a hello of an earlier minor.
+    return_ms: reader.remaining === 0 ? 0 : reader.varint(),
   };
 }
 

@@ -10,6 +10,7 @@ import type { Endpoint, Snapshot } from '../enroll/wire.ts';
 import { trafficClassNames } from '../channel/classes.ts';
 import type { RecordedFingerprint } from '../identity/verify.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
+import type { AdmissionRate } from '../peering/admission.ts';
 import { Host } from '../peering/host.ts';
 import type { Candidate } from '../peering/mesh.ts';
 import type { PeerMesh } from '../peering/peer-mesh.ts';
@@ -36,6 +37,8 @@ export interface AgentOptions {
   /** What HTTP is shown here; absent or null: the cluster's certificate. The caller closes it. */
   readonly server?: ServerCertificate | null;
   readonly isGoverned: boolean;
+  /** How many new channels begin here in a second; as usual, unless told. */
+  readonly admission?: AdmissionRate;
   readonly app: AppConfig;
   /** Without a session with the tower, until degraded mode begins; absent: `limits.tower_away_ms`. */
   readonly towerAway_ms?: number;
@@ -87,7 +90,7 @@ export class Agent {
 
   async #start(): Promise<void> {
     const { identity } = this.state;
-    const { listen, server = null, log, isGoverned, app } = this.#options;
+    const { listen, server = null, log, isGoverned, app, admission } = this.#options;
     const boot = await BootFile.open(this.#options.state, identity);
     this.#boot = boot;
     const api = listen === null ? null : await unsealApi({ state: this.state, expiry: this.#expiry, clock: systemTimers.clock, log });
@@ -106,6 +109,8 @@ export class Agent {
       server,
       onHttp: api === null ? null : (socket) => api.server.emit('connection', socket),
       isGoverned,
+      children: () => this.state.snapshot.peers.length,
+      ...(admission === undefined ? {} : { admission }),
       log,
       onChange: () => {
         this.#away.channelsChanged();

@@ -2,11 +2,13 @@
 import type { SelvedgeError } from '../base/errors.ts';
 import type { NodeIdentity } from '../base/ids.ts';
 import type { Random } from '../base/seam.ts';
+import type { HealthHint } from '../channel/heartbeat.ts';
 import type { VerifiedPeer } from '../identity/verify.ts';
 import type { Judge } from '../policy/judge.ts';
 import type { Dialed } from '../transport/dialer.ts';
 import type { Session, TransportName } from '../transport/session.ts';
 import type { Timers } from '../transport/system.ts';
+import type { AdmissionRate } from './admission.ts';
 import type { Candidate } from './mesh.ts';
 
 /** How sessions to a candidate come about; `transport/dialer.ts` behind this host's credentials and verification. */
@@ -40,6 +42,12 @@ export interface MeshContext {
   readonly nameOf: (node: string) => string;
   readonly isGoverned: boolean;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+  /** How this host is, as its heartbeats say; well, unless told. */
+  readonly health?: () => HealthHint;
+  /** How many others may have a channel with this host. */
+  readonly children?: () => number;
+  /** How many new channels begin here in a second; as usual, unless told. */
+  readonly admission?: AdmissionRate;
   /** The set or state of channels changed. */
   readonly onChange: () => void;
 }
@@ -48,4 +56,6 @@ export interface MeshContext {
 export interface RoomContext extends MeshContext {
   /** This host drains: when what is left may be ended, by its clock; null: it does not. */
   readonly drainsUntil: () => number | null;
+  /** Over how long everybody who has a channel with this host should come back when it was away. */
+  readonly return_ms: () => number;
 }

@@ -15,6 +15,8 @@ import { listenQuic, QuicTransport } from '../transport/quic.ts';
 import type { Credentials, Session } from '../transport/session.ts';
 import { systemRandom, systemTimers } from '../transport/system.ts';
 import { TcpTransport } from '../transport/tcp.ts';
+import type { AdmissionRate } from './admission.ts';
+import { loopHealth } from './health.ts';
 import type { MeshContext } from './context.ts';
 import type { Candidate } from './mesh.ts';
 import { PeerMesh } from './peer-mesh.ts';
@@ -42,6 +44,10 @@ export interface HostOptions {
   readonly onHttp: ((socket: TLSSocket) => void) | null;
   readonly statelessResetKey?: Uint8Array;
   readonly isGoverned: boolean;
+  /** How many others may have a channel with this host. */
+  readonly children?: () => number;
+  /** How many new channels begin here in a second; as usual, unless told. */
+  readonly admission?: AdmissionRate;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
   readonly onChange: () => void;
 }
@@ -86,6 +92,9 @@ export class Host {
       versions: options.versions,
       nameOf: options.nameOf,
       isGoverned: options.isGoverned,
+      health: loopHealth(systemTimers.clock),
+      ...(options.children === undefined ? {} : { children: options.children }),
+      ...(options.admission === undefined ? {} : { admission: options.admission }),
       log: options.log,
       onChange: options.onChange,
     });

@@ -50,6 +50,10 @@ export class PeerChannel {
       random: context.random,
       now: context.timers.clock.now(),
       isGoverned: context.isGoverned,
+      facts: () => {
+        const { directory, routes = 0 } = context.versions();
+        return { health: context.health?.() ?? 'well', configVersion: directory, routeEpoch: routes };
+      },
       ...(rememberedRate === undefined ? {} : { rememberedRate }),
       authorize: (cls, _kind, service, isOwn) =>
         context.policy.flow(identity, { opener: isOwn ? 'self' : 'peer', class: cls, service, offered: this.#offered }),
@@ -88,6 +92,7 @@ export class PeerChannel {
       trustVersion: versions.trust,
       routeEpoch: versions.routes ?? 0,
       draining: this.channel.draining.isOwn,
+      return_ms: context.return_ms(),
     };
   }
 
@@ -192,6 +197,7 @@ export class PeerChannel {
       certificate_days: this.verified === null ? null : Math.floor((this.verified.notAfter_ms - wall_ms) / DAY_MS),
       reconnects: Math.max(0, this.attached - 1),
       last_error: null,
+      peer_view: this.channel.peerView,
       governor: this.channel.governor?.snapshot() ?? null,
     };
   }

@@ -4,32 +4,28 @@
  */
 import { asSelvedgeError, type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { equalBytes } from '../base/ids.ts';
-import { Backoff } from '../channel/backoff.ts';
 import type { HelloMode } from '../channel/hello.ts';
 import type { Dialed } from '../transport/dialer.ts';
 import { greet } from '../transport/greeting.ts';
 import type { RoomContext } from './context.ts';
 import type { Candidate, FlowHandle } from './mesh.ts';
 import { checkHello, PeerChannel, type PeerChannelOwner } from './peer-channel.ts';
+import { Redial } from './redial.ts';
 import { Refresh } from './refresh.ts';
 
 /** Made once: an abort without a reason makes one of its own, with a stack trace. */
 const NOT_NEEDED = new SelvedgeError('session_closed', { why: 'no longer needed' });
-/** A channel that has lived this long has earned a fresh start of the backoff. */
-const SETTLED_MS = 10_000;
 
 export class PeerLink implements PeerChannelOwner {
   readonly #context: RoomContext;
   #candidate: Candidate;
   readonly #onFlow: (flow: FlowHandle, from: PeerChannel) => void;
-  readonly #backoff: Backoff;
+  readonly #redialing: Redial;
   #current: PeerChannel | null = null;
   #lastError: SelvedgeError | null = null;
   #rememberedRate: number | undefined;
   #dialing: AbortController | null = null;
   #probing: AbortController | null = null;
-  #cancelWait: (() => void) | null = null;
-  #establishedAt = 0;
   readonly #refresh: Refresh;
   #isClosed = false;
 
@@ -37,7 +33,9 @@ export class PeerLink implements PeerChannelOwner {
     this.#context = context;
     this.#candidate = candidate;
     this.#onFlow = onFlow;
-    this.#backoff = new Backoff(context.random);
+    this.#redialing = new Redial(context, () => {
+      if (this.#needsSession) this.#redial();
+    });
     this.#refresh = new Refresh(context.timers, context.random);
   }
 
@@ -54,7 +52,14 @@ export class PeerLink implements PeerChannelOwner {
   }
 
   get attempts(): number {
-    return this.#backoff.attempts;
+    return this.#redialing.attempts;
+  }
+
+  /** Why there is no channel, and when there will be another attempt. */
+  get why(): string {
+    const { left_ms } = this.#redialing;
+    const next = left_ms === null ? '' : `; next attempt in ${Math.ceil(left_ms / 1_000)} s`;
+    return `${this.#lastError?.message ?? 'waiting to dial'}${next}`;
   }
 
   start(): void {
@@ -63,7 +68,7 @@ export class PeerLink implements PeerChannelOwner {
 
   /** What kept it from dialing is over: the wait is not sat out. */
   hurry(): void {
-    if (this.#cancelWait !== null && this.#needsSession) this.#redial();
+    if (this.#redialing.isWaiting && this.#needsSession) this.#redial();
   }
 
   /** The directory changed: the next dial uses the new addresses. */
@@ -95,7 +100,7 @@ export class PeerLink implements PeerChannelOwner {
   close(code: ErrorCode, why: string): void {
     this.#isClosed = true;
     this.#refresh.stop();
-    this.#cancelWait?.();
+    this.#redialing.stop();
     this.#dialing?.abort(NOT_NEEDED);
     this.#probing?.abort(NOT_NEEDED);
     this.#current?.close(code, why);
@@ -115,8 +120,7 @@ export class PeerLink implements PeerChannelOwner {
       this.#redial();
     } else if (!channel.channel.isSuspended) {
       this.#dialing?.abort(NOT_NEEDED);
-      this.#cancelWait?.();
-      this.#cancelWait = null;
+      this.#redialing.stop();
     }
   }
 
@@ -127,8 +131,9 @@ export class PeerLink implements PeerChannelOwner {
     this.#context.onChange();
     this.#stopProbe();
     // Somebody else has come under this host's identity, a copy of its disk perhaps: whoever redials at once takes turns with it as fast as the path allows.
-    if (error.code === 'replaced') this.#wait();
-    else this.#redial();
+    if (error.code === 'replaced') this.#redialing.wait();
+    // Where a dial has failed since the silence began, the next one is planned already.
+    else if (!this.#redialing.isWaiting) this.#redial();
   }
 
   ended(channel: PeerChannel, error: SelvedgeError): void {
@@ -139,23 +144,23 @@ export class PeerLink implements PeerChannelOwner {
     this.#refresh.stop();
     this.#stopProbe();
     this.#context.onChange();
-    if (!this.#isClosed && this.#dialing === null) this.#wait();
+    if (!this.#isClosed && this.#dialing === null) this.#redialing.wait();
   }
 
   // ---- dialing
 
   #redial(): void {
     if (this.#isClosed || this.#dialing !== null) return;
-    this.#cancelWait?.();
-    this.#cancelWait = null;
+    if (this.#redialing.isHeldOff) return this.#redialing.wait();
+    this.#redialing.stop();
     const dialing = new AbortController();
     this.#dialing = dialing;
     this.#dialOnce(dialing.signal)
-      .then(() => this.#backoffUnlessSettled())
+      .then(() => this.#redialing.carried())
       .catch((error: unknown) => this.#dialFailed(asSelvedgeError(error, 'network_unreachable', { peer: this.#candidate.name }), dialing.signal.aborted))
       .finally(() => {
         if (this.#dialing === dialing) this.#dialing = null;
-        if (!this.#isClosed && this.#needsSession && this.#cancelWait === null) this.#wait();
+        if (!this.#isClosed && this.#needsSession && !this.#redialing.isWaiting) this.#redialing.wait();
       });
   }
 
@@ -166,24 +171,7 @@ export class PeerLink implements PeerChannelOwner {
 
   #dialFailed(error: SelvedgeError, wasAborted: boolean): void {
     if (wasAborted) return;
-    this.#lastError = error;
-    this.#context.log('dial failed', { peer: this.#candidate.name, code: error.code, reason: error.message, attempt: this.#backoff.attempts });
-  }
-
-  #backoffUnlessSettled(): void {
-    this.#establishedAt = this.#context.timers.clock.now();
-  }
-
-  #wait(): void {
-    this.#cancelWait?.();
-    // Once for each channel: what follows are failures of their own.
-    if (this.#establishedAt > 0 && this.#context.timers.clock.now() - this.#establishedAt > SETTLED_MS) this.#backoff.reset();
-    this.#establishedAt = 0;
-    const delay = this.#backoff.next();
-    this.#cancelWait = this.#context.timers.after(delay, () => {
-      this.#cancelWait = null;
-      if (this.#needsSession) this.#redial();
-    });
+    this.#lastError = this.#redialing.failed(this.#candidate.name, error);
   }
 
   async #dialOnce(signal: AbortSignal): Promise<void> {
@@ -202,6 +190,7 @@ export class PeerLink implements PeerChannelOwner {
       fresh.channel.move('authenticated');
       const { accept, relay } = await greet(dialed.session, fresh.hello(this.#context, 'new'), this.#context.timers);
       this.#checkAccept(accept, dialed);
+      this.#redialing.spreadOver(accept.return_ms);
       if (this.#isClosed || !fresh.isUsable) return dialed.session.close('session_closed', 'no longer needed');
       fresh.establish(accept, accept, dialed.session, relay, dialed.peer, dialed.why);
       this.#established(fresh);
@@ -247,6 +236,7 @@ export class PeerLink implements PeerChannelOwner {
     if (this.#isClosed || signal.aborted || !isNeeded || !channel.isUsable) return dialed.session.close('session_closed', 'no longer needed');
     const { accept, relay } = await greet(dialed.session, channel.hello(this.#context, mode), this.#context.timers);
     this.#checkAccept(accept, dialed);
+    this.#redialing.spreadOver(accept.return_ms);
     if (this.#isClosed) return dialed.session.close('session_closed', 'no longer needed');
     const knows = accept.mode === mode && equalBytes(accept.channel, channel.channel.id);
     if (knows && channel.isUsable) {

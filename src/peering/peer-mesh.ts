@@ -6,7 +6,9 @@ import type { FlowKind, TrafficClass } from '../channel/classes.ts';
 import { CHANNEL_ID_BYTES, CHANNEL_SECRET_BYTES, type Hello } from '../channel/hello.ts';
 import type { VerifiedPeer } from '../identity/verify.ts';
 import { hearHello } from '../transport/greeting.ts';
+import { reasonOf } from '../transport/reason.ts';
 import type { Session } from '../transport/session.ts';
+import { Admission } from './admission.ts';
 import type { MeshContext, RoomContext } from './context.ts';
 import { type Drainable, type DrainRequest, type DrainStatus, HostDrain } from './drain.ts';
 import type { Candidate, ChannelStatus, FlowHandle, Mesh } from './mesh.ts';
@@ -23,12 +25,23 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
   readonly #services = new Map<string, (flow: FlowHandle) => void>();
   readonly #refusals = new Map<ErrorCode, number>();
   readonly #drain: HostDrain;
+  readonly #admission: Admission;
   #isClosed = false;
 
   constructor(context: MeshContext) {
-    this.#context = { ...context, mayBegin: (peer) => this.#objection(peer) ?? context.mayBegin(peer), drainsUntil: () => this.#drain.deadline };
-    const { timers, log, onChange } = context;
-    this.#drain = new HostDrain({ self: context.self.node, timers, log, onChange, channels: () => this.#channels() });
+    this.#context = {
+      ...context,
+      mayBegin: (peer) => this.#objection(peer) ?? context.mayBegin(peer),
+      drainsUntil: () => this.#drain.deadline,
+      return_ms: () => this.#return_ms,
+    };
+    const { self, timers, random, log, onChange } = context;
+    this.#admission = new Admission(self.node, random, context.admission);
+    this.#drain = new HostDrain({ self: self.node, timers, log, onChange, channels: () => this.#channels() });
+  }
+
+  get #return_ms(): number {
+    return this.#admission.spread_ms(Math.max(this.#context.children?.() ?? 0, this.#accepted.size));
   }
 
   *#channels(): Generator<PeerChannel> {
@@ -110,7 +123,7 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
       const refusal = asSelvedgeError(error, 'internal_error');
       this.#refusals.set(refusal.code, (this.#refusals.get(refusal.code) ?? 0) + 1);
       this.#context.log('session refused', { remote: session.remote, transport: session.transport, code: refusal.code, reason: refusal.message });
-      session.close(refusal.code, refusal.message);
+      session.close(refusal.code, reasonOf(refusal));
     });
   }
 
@@ -150,11 +163,16 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
   #place(hello: Hello, verified: VerifiedPeer, existing: PeerChannel | undefined): { answer: Hello; channel: PeerChannel } {
     const isKnown =
       existing?.isUsable && hello.mode !== 'new' && equalBytes(existing.channel.id, hello.channel) && equalBytes(existing.channel.secret, hello.secret);
-    if (isKnown && existing) return { answer: existing.hello(this.#context, hello.mode), channel: existing };
+    const now = this.#context.timers.clock.now();
+    if (isKnown && existing) {
+      if (hello.mode === 'resume') this.#admission.resumed(now);
+      return { answer: existing.hello(this.#context, hello.mode), channel: existing };
+    }
     const { policy, mayBegin } = this.#context;
     const objection = mayBegin(verified.identity) ?? policy.staleness(verified.identity, hello.routeEpoch);
     if (objection !== null) throw objection;
     if (this.#accepted.size >= limits.channels_max) throw new SelvedgeError('limit_reached', { limit: 'channels_max', max: limits.channels_max });
+    this.#admission.admit(verified.identity.node, now);
     const fresh = new PeerChannel(this.#context, 'acceptor', verified.identity, this);
     this.#accepted.set(verified.identity.node, fresh);
     if (existing?.isUsable) existing.fail(new SelvedgeError('replaced'));
@@ -241,7 +259,7 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
       state: lastError ? 'failed' : 'idle',
       suspect: false,
       transport: null,
-      why: lastError?.message ?? 'waiting to dial',
+      why: link.why,
       remote: null,
       rtt_ms: null,
       rtt_min_ms: null,

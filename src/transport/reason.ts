@@ -30,7 +30,13 @@ export function decodeClose(bytes: Uint8Array, peer: string): SelvedgeError {
   return closeError(codeOfWire(wire), decoder.decode(bytes.subarray(2, CLOSE_BYTES_MAX)), peer);
 }
 
+/** What the other end is told of a refusal: its message, or, where the code means that it shall come back, after how many milliseconds. */
+export function reasonOf(error: SelvedgeError): string {
+  return error.code === 'peer_busy' ? String(error.facts.ms) : error.message;
+}
+
 /** The error that both ends of a session are told when one of them closes it. */
 export function closeError(code: ErrorCode, reason: string, peer: string): SelvedgeError {
+  if (code === 'peer_busy') return new SelvedgeError(code, { peer, ms: /^\d{1,9}$/.test(reason) ? Number(reason) : 0 });
   return new SelvedgeError(code, { why: reason, peer });
 }

@@ -6,7 +6,7 @@ import { limits } from '../../src/base/limits.ts';
 import { classAllowsKind, type FlowKind, trafficClassNames } from '../../src/channel/classes.ts';
 import { FrameDecoder } from '../../src/channel/frame-decoder.ts';
 import { encodeControl, encodeDatagramHead, encodeDataHead, encodeFrame, encodeLatestHead } from '../../src/channel/frame-encoder.ts';
-import type { ControlFrame, DataHead, LatestHead } from '../../src/channel/frames.ts';
+import { type ControlFrame, type DataHead, frameTypes, type LatestHead } from '../../src/channel/frames.ts';
 import { decodeHello, encodeHello, type Hello, splitHello } from '../../src/channel/hello.ts';
 
 /** What a decoder delivered, with the pieces of a payload joined. */
@@ -106,6 +106,7 @@ const control: fc.Arbitrary<ControlFrame> = fc.oneof(
     })
     .map((frame): ControlFrame => ({ type: 'heartbeat', ...frame })),
   fc.record({ sequence: varint, stamp_us: u32, held_us: u32 }).map((frame): ControlFrame => ({ type: 'echo', ...frame })),
+  fc.record({ draining: fc.boolean(), left_ms: varint }).map((frame): ControlFrame => ({ type: 'drain', ...frame })),
   fc.record({ bytes: varint, clock_us: u32, owd_min_us: u32, stamp_us: u32, held_us: u32 }).map((frame): ControlFrame => ({ type: 'report', ...frame })),
 );
 
@@ -123,7 +124,7 @@ const wire: fc.Arbitrary<{ bytes: Uint8Array; seen: Seen | null }> = fc.oneof(
   fc
     .tuple(flow, payload)
     .map(([id, bytes]) => ({ bytes: joined(encodeDatagramHead(id, bytes.length), bytes), seen: { type: 'datagram' as const, flow: id, bytes: [...bytes] } })),
-  fc.tuple(fc.integer({ min: 64, max: 255 }), payload).map(([type, body]) => ({ bytes: encodeFrame(type, body), seen: null })),
+  fc.tuple(fc.integer({ min: 65, max: 255 }), payload).map(([type, body]) => ({ bytes: encodeFrame(type, body), seen: null })),
 );
 
 /** Two latest frames that continue each other would be joined by the test's own eyes. */
@@ -234,6 +235,7 @@ const hello: fc.Arbitrary<Hello> = fc.record({
   trustVersion: varint,
   routeEpoch: varint,
   draining: fc.boolean(),
+  return_ms: varint,
 });
 
 t.test('a hello comes back as it was, what a newer version adds is ignored, and what follows it is kept', async (t) => {
@@ -247,6 +249,25 @@ t.test('a hello comes back as it was, what a newer version adds is ignored, and 
       return JSON.stringify(again) === JSON.stringify(value);
     }),
     { numRuns: 200 },
+  );
+  t.pass();
+});
+
+t.test('what a newer end adds behind a drain frame is ignored', async (t) => {
+  const got: ControlFrame[] = [];
+  const decoder = new FrameDecoder({ data() {}, latest() {}, datagram() {}, hello() {}, control: (frame) => void got.push(frame) });
+  decoder.push(encodeFrame(frameTypes.drain, Uint8Array.of(1, 5, 9, 9, 9)));
+  t.same(got, [{ type: 'drain', draining: true, left_ms: 5 }]);
+});
+
+t.test('a hello of an earlier minor, without what was added since, is understood', async (t) => {
+  fc.assert(
+    fc.property(hello, (value) => {
+      const body = splitHello(encodeHello('hello', { ...value, return_ms: 0 }))?.body ?? new Uint8Array();
+      const earlier = decodeHello(body.subarray(0, body.length - 1));
+      return JSON.stringify(earlier) === JSON.stringify({ ...value, return_ms: 0 });
+    }),
+    { numRuns: 100 },
   );
   t.pass();
 });

@@ -209,6 +209,7 @@ export function helloOf(identity: NodeIdentity): Hello {
     trustVersion: 0,
     routeEpoch: 0,
     draining: false,
+    return_ms: 0,
   };
 }
 

@@ -57,6 +57,7 @@ const hello = {
   trustVersion: 0,
   routeEpoch: 0,
   draining: false,
+  return_ms: 0,
 } as const;
 
 async function hostileSession(

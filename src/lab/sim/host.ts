@@ -1,6 +1,7 @@
 /** One simulated host: a program with the real dialer and channel table, a clock of its own, and a disk that outlives the program. */
 import type { NodeIdentity } from '../../base/ids.ts';
 import { trafficClassNames } from '../../channel/classes.ts';
+import type { AdmissionRate } from '../../peering/admission.ts';
 import type { Candidate, FlowHandle, Mesh } from '../../peering/mesh.ts';
 import { PeerMesh } from '../../peering/peer-mesh.ts';
 import { judgeWithoutRules } from '../../policy/judge.ts';
@@ -15,6 +16,9 @@ export interface HostWorld {
   readonly network: SimNetwork;
   readonly directory: Directory;
   readonly note: (who: string, what: string) => void;
+  /** False: nodes know what they knew at the start, and do not ask for more. */
+  readonly isFollowing?: boolean;
+  readonly admission?: AdmissionRate;
 }
 
 /** Name of the flow on which nodes hear of the directory. */
@@ -110,6 +114,8 @@ export class SimHost {
       versions: () => ({ directory: this.#known.version, trust: 1 }),
       nameOf: shortName,
       isGoverned: false,
+      children: () => (this.isTower ? this.#known.entries.length : 0),
+      ...(this.#world.admission === undefined ? {} : { admission: this.#world.admission }),
       log: (message, facts) => isAlive() && this.#world.note(this.name, `${message} ${Object.values(facts).join(' ')}`),
       onChange: () => isAlive() && this.#poke(),
     });
@@ -153,7 +159,7 @@ export class SimHost {
   // ---- hearing of the directory
 
   #poke(): void {
-    if (this.isTower || this.#followed !== null || this.#mesh === null) return;
+    if (this.isTower || this.#followed !== null || this.#mesh === null || this.#world.isFollowing === false) return;
     try {
       const flow = this.#mesh.open(TOWER.node, 'fabric_control', 'messages', DIRECTORY_SERVICE);
       this.#followed = flow;

@@ -129,16 +129,8 @@ class Simulation {
     };
   }
 
-  /** Between two moments everything that waits for promises has its turn. */
   async #runUntil(until: number, isDone: () => boolean = () => false): Promise<void> {
-    for (;;) {
-      await new Promise(setImmediate);
-      const next = this.#agenda.nextAt;
-      if (isDone() || this.#violations.length >= VIOLATIONS_MAX) return;
-      if (next === null || next > until) break;
-      this.#agenda.runUntil(next);
-    }
-    this.#agenda.runUntil(until);
+    await this.#agenda.runSettled(until, () => isDone() || this.#violations.length >= VIOLATIONS_MAX);
   }
 
   #planConversations(until: number): void {

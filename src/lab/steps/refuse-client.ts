@@ -125,6 +125,7 @@ function helloAs(cluster: string, node: string): Uint8Array {
     trustVersion: 0,
     routeEpoch: 0,
     draining: false,
+    return_ms: 0,
   });
 }
 

@@ -169,7 +169,7 @@ for (const [what, code, act] of refusals) {
 }
 
 t.test('frames of a newer version are skipped', async (t) => {
-  const victim = new Victim().say(encodeFrame(64, new Uint8Array(100)), encodeFrame(255, new Uint8Array(0)), open(1), data(1, 0, Uint8Array.of(5)));
+  const victim = new Victim().say(encodeFrame(65, new Uint8Array(100)), encodeFrame(255, new Uint8Array(0)), open(1), data(1, 0, Uint8Array.of(5)));
   t.equal(victim.code, null);
   t.same(victim.flow.read(), Uint8Array.of(5));
 });

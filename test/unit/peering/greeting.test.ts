@@ -22,6 +22,7 @@ const hello: Hello = {
   trustVersion: 0,
   routeEpoch: 0,
   draining: false,
+  return_ms: 0,
 };
 
 function setup() {

@@ -34,6 +34,9 @@ function verified(identity: NodeIdentity): VerifiedPeer {
 
 const beta: Candidate = { identity: B, name: 'beta', endpoints: [{ host: 'b', tcp: 443, udp: 443 }], isDialed: true };
 
+/** Beyond what every test needs. */
+export type HostsOptions = Pick<ConstructorParameters<typeof PeerMesh>[0], 'admission'>;
+
 export interface Link extends MemoryPair {
   readonly transport: TransportName;
 }
@@ -64,7 +67,10 @@ export class Hosts {
   /** Hosts that begin no new channel. */
   readonly isClosedToNew = new Set<string>();
 
-  constructor(seed = 1) {
+  readonly #options: HostsOptions;
+
+  constructor(seed = 1, options: HostsOptions = {}) {
+    this.#options = options;
     this.world = new Agenda(seed);
     this.timers = {
       clock: { now: () => this.world.now, wall: () => 1_000_000 + this.world.now },
@@ -79,12 +85,12 @@ export class Hosts {
       dial: async () => {
         this.dials++;
         if (this.dialAs instanceof SelvedgeError) throw this.dialAs;
-        return this.#connect(this.dialAs);
+        return this.#connect(this.dialAs, self);
       },
       probe: (_candidate, signal) =>
         new Promise((resolve, reject) => {
           signal.addEventListener('abort', () => reject(new SelvedgeError('session_closed', { why: 'given up' })), { once: true });
-          this.#probes.push(() => resolve(this.#connect('quic')));
+          this.#probes.push(() => resolve(this.#connect('quic', self)));
         }),
       noteSilent: () => {},
     };
@@ -93,21 +99,22 @@ export class Hosts {
       timers: this.timers,
       random: this.world.random,
       dialer,
-      judge: () => this.#judged(this.identities.dialer),
+      judge: (session) => this.#judged(this.#twins.get(session) ?? this.identities.dialer),
       judgeAgain: (peer) => void this.#judged(peer),
       mayBegin: (peer) => (this.isClosedToNew.has(self.node) ? new SelvedgeError('policy_denied', { why: 'test' }) : this.policyOf(self).channel(peer)),
       policy: this.policyOf(self),
       versions: () => ({ directory: 1, trust: 1, routes: this.epochs.of.get(self.node) ?? 0 }),
       nameOf: (node) => (node === A.node ? 'alpha' : 'beta'),
       isGoverned: false,
+      ...this.#options,
       log: (message, facts) => void this.log.push(`${self.node[0]}: ${message} ${JSON.stringify(facts)}`),
       onChange: () => {},
     });
   }
 
   policyOf(self: NodeIdentity): Judge {
-    const policy = this.policies.get(self.node);
-    if (policy === undefined) throw new Error('no such host');
+    const policy = this.policies.get(self.node) ?? judgeWithoutRules(self, trafficClassNames);
+    this.policies.set(self.node, policy);
     return policy;
   }
 
@@ -124,11 +131,13 @@ export class Hosts {
     return this.certificateOf(identity);
   }
 
-  #connect(transport: TransportName): Dialed {
+  #connect(transport: TransportName, dialer: NodeIdentity): Dialed {
     const schedule = (action: () => void): void => void this.world.at(this.world.now + 5, action);
     const pair = memoryPair({ sources: transport === 'tcp' ? 'lanes' : 'streams', timers: this.timers, schedule });
     this.links.push({ ...pair, transport });
-    this.world.at(this.world.now + 1, () => this.b.accept(posing(pair.acceptor, transport)));
+    const acceptor = posing(pair.acceptor, transport);
+    if (dialer !== A) this.#twins.set(acceptor, dialer);
+    this.world.at(this.world.now + 1, () => this.b.accept(acceptor));
     return { session: posing(pair.dialer, transport), peer: this.#judged(this.identities.acceptor), why: transport };
   }
 
@@ -153,9 +162,11 @@ export class Hosts {
     this.a.setCandidates([beta]);
   }
 
-  /** Another host with the disk of A. */
-  twin(): PeerMesh {
-    const twin = this.#mesh(A);
+  readonly #twins = new Map<Session, NodeIdentity>();
+
+  /** Another host: with the disk of A, or of another node. */
+  twin({ node = A.node }: { readonly node?: string } = {}): PeerMesh {
+    const twin = this.#mesh(node === A.node ? A : { ...A, node });
     twin.setCandidates([beta]);
     return twin;
   }
