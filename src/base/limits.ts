@@ -122,6 +122,9 @@ export const limits = {
   /** Of peer, class and service, kept until the rules change. */
   policy_decisions_max: 16_384,
 
+  /** Without a session with the tower, until a node goes on without it (degraded mode). */
+  tower_away_ms: 30_000,
+
   // The tower. A site's nodes and what each may say of its addresses are bounded so that a snapshot fits one message.
   tower_nodes_max: 10_000,
   site_nodes_max: 1_000,

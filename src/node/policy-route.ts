@@ -61,11 +61,11 @@ export function nodeExplainer(snapshot: () => Snapshot): Explainer {
 /** By id or name. @throws not_found, the same for a node that is not there and for one that this node is not told of */
 function endNamed(snapshot: Snapshot, name: string): NamedEnd {
   const { cluster, node, peers, gone = [] } = snapshot;
-  if (name === node.id || name === node.name) return { ...viewOf(snapshot, false).self, name: node.name };
+  if (name === node.id || name === node.name) return { ...viewOf(snapshot).self, name: node.name };
   const peer = peers.find((one) => one.id === name || one.name === name);
   const identity: NodeIdentity | undefined =
     name === TOWER_ID ? { cluster, site: TOWER_SITE, node: TOWER_ID } : toIdentity(cluster, peer ?? gone.find(({ id }) => id === name));
-  const end = identity === undefined ? null : viewOf(snapshot, false).peer(identity);
+  const end = identity === undefined ? null : viewOf(snapshot).peer(identity);
   if (end === null) throw new SelvedgeError('not_found', { what: 'node', name });
   return { ...end, name: peer?.name ?? end.id };
 }

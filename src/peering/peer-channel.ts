@@ -102,6 +102,7 @@ export class PeerChannel {
     this.channel.secret = new Uint8Array(ids.secret);
     this.#offered = offered.classes;
     this.channel.move('authorized');
+    this.#degradeIfSo();
     this.channel.peerDrains(offered.draining);
     this.#revalidateLater();
     this.carry(session, relay, 'new', verified, why);
@@ -117,13 +118,18 @@ export class PeerChannel {
       const objection = this.#context.policy.channel(this.identity);
       if (objection !== null) throw objection;
       this.#context.judgeAgain(this.identity, this.#chain, side === 'dialer' ? 'server' : 'client');
-      if (isMoving) this.channel.move('revalidated');
+      if (isMoving) this.channel.move(this.#context.policy.isDegraded(this.identity) ? 'degrade' : 'revalidated');
       this.carrier.judgeFlows();
     } catch (error) {
       const refusal = asSelvedgeError(error, 'certificate_invalid', { peer: this.identity.node });
       this.#context.log('channel revalidation failed', { peer: this.#context.nameOf(this.identity.node), code: refusal.code, reason: refusal.message });
       this.fail(refusal);
     }
+  }
+
+  /** A channel that comes to be, or is taken back into service, while the tower is away. */
+  #degradeIfSo(): void {
+    if (this.channel.state === 'established' && this.#context.policy.isDegraded(this.identity)) this.channel.move('degrade');
   }
 
   #revalidateLater(): void {
@@ -152,6 +158,7 @@ export class PeerChannel {
 
   undrain(): void {
     this.channel.undrain();
+    this.#degradeIfSo();
     this.carrier.schedulePump();
   }
 
