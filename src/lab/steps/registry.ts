@@ -2,6 +2,7 @@
 import type { StepSchemas } from '../topology.ts';
 import { appNetwork } from './app-network.ts';
 import { connect } from './connect.ts';
+import { degraded } from './degraded.ts';
 import { enroll } from './enroll.ts';
 import { fallback } from './fallback.ts';
 import { membership } from './membership.ts';
@@ -25,6 +26,7 @@ export const steps: ReadonlyMap<string, Step> = new Map(
     qosTcp,
     fallback,
     restartTower,
+    degraded,
     refuse,
     appNetwork,
     restartDaemon,
