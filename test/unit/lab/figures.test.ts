@@ -66,6 +66,7 @@ t.test('edge-site is what the documentation says: two uplinks of 50 Mbit/s, and 
     'fallback',
     'restart_tower',
     'degraded',
+    'drain',
     'refuse',
     'app_network',
     'restart_daemon',
