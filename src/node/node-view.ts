@@ -16,6 +16,7 @@ const AS_EVER: Standing = { degraded: false, objection: () => null };
 
 export function viewOf({ cluster, node, peers, gone = [], rules }: Snapshot, { degraded, objection }: Standing = AS_EVER): View {
   const epochs = new Map(peers.flatMap(({ id, epoch }) => (epoch === undefined ? [] : [[id, epoch] as const])));
+  const leaving = new Map(peers.flatMap(({ id, site, leaving_ms }) => (leaving_ms === undefined ? [] : [[id + site, leaving_ms] as const])));
   const known = new Map<string, End>();
   for (const { id, site, why } of gone) known.set(id, { cluster, id, site, tenant: null, roles: [], gone: why });
   for (const { id, site, tenant = null, roles = [] } of peers) known.set(id, { cluster, id, site, tenant, roles });
@@ -27,6 +28,7 @@ export function viewOf({ cluster, node, peers, gone = [], rules }: Snapshot, { d
       if (identity.cluster !== cluster) return endOf(identity);
       return end !== undefined && end.site === identity.site ? end : null;
     },
+    leavesAt: ({ node: id, site }) => leaving.get(id + site) ?? null,
     epochOf: (identity) => epochs.get(identity.node) ?? 0,
     rules: rules ?? noRules,
     degraded,

@@ -17,6 +17,8 @@ export interface View {
   readonly rules: Rules;
   /** The tower is away (spec 9.5): policies count that say so. */
   readonly degraded: boolean;
+  /** When the revocation of a peer takes effect, milliseconds since the epoch; absent, or null: it is not being revoked. */
+  readonly leavesAt?: (peer: NodeIdentity) => number | null;
   /** What time alone decides, so that it is asked at each look; absent, or null: nothing against it. */
   readonly objection?: (peer: NodeIdentity) => SelvedgeError | null;
 }
@@ -60,6 +62,16 @@ export class Judge {
       const [from, to] = opener === 'self' ? [self, other] : [other, self];
       return { from, to, flow: { class: cls, service }, classes: isOffered ? this.#classes : [] };
     });
+  }
+
+  /** When this peer is to be revoked, milliseconds since the epoch; null: it is not. */
+  leavesAt(peer: NodeIdentity): number | null {
+    return this.#view.leavesAt?.(peer) ?? null;
+  }
+
+  /** Whether a new channel may begin, which needs more than that there may be one; null: it may. */
+  begin(peer: NodeIdentity): SelvedgeError | null {
+    return this.leavesAt(peer) === null ? this.channel(peer) : new SelvedgeError('peer_draining', { peer: peer.node });
   }
 
   /** Whether what goes on with this peer goes on without the tower. */

@@ -10,7 +10,7 @@ import type { AccessStore } from './access/access-store.ts';
 import { sqlAccessStore } from './access/store-sql.ts';
 import { auditBreak } from './audit.ts';
 import type { Tables } from './schema/tables.ts';
-import { changeNode, mustFind, nodeRow, scopesOf } from './store-sql-nodes.ts';
+import { changeNode, mustFind, nodeRow, scopesOf, setLeaving } from './store-sql-nodes.ts';
 import { offerLeaf, retireLeaves, useLeaf } from './store-sql-renewal.ts';
 import { recordChange, SCOPE_ALL, SCOPE_EVERYBODY, versionOf } from './store-sql-change.ts';
 import { GroupCommit } from './store-group.ts';
@@ -173,11 +173,15 @@ export class SqlStore implements Store {
       const revision = await recordChange(tx, { at_ms, actor, action, subject: id, detail, scopes: await scopesOf(tx, found) });
       await tx
         .updateTable('nodes')
-        .set({ ...columns, renewal: null, revision })
+        .set({ ...columns, renewal: null, leaving_ms: null, revision })
         .where('id', '=', id)
         .execute();
-      return { ...found, ...columns, renewal: null, revision };
+      return { ...found, ...columns, renewal: null, leaving_ms: null, revision };
     });
+  }
+
+  setLeaving(id: string, leaving_ms: number, by: By): Promise<NodeRow> {
+    return this.#write((tx) => setLeaving(tx, id, leaving_ms, by));
   }
 
   setNode(id: string, settings: Partial<NodeSettings>, match: Match, by: By): Promise<NodeRow> {

@@ -44,6 +44,8 @@ export interface NodeRow {
   readonly renewal: Renewal | null;
   readonly endpoints: readonly Endpoint[];
   readonly disabled: boolean;
+  /** When it is to be revoked, milliseconds since the epoch; null: it is not. */
+  readonly leaving_ms: number | null;
   readonly created_ms: number;
   readonly seen_ms: number | null;
   /** Null: the platform's own. */
@@ -124,6 +126,8 @@ export interface Store {
   retireLeaves(at_ms: number): Promise<readonly NodeRow[]>;
   /** Records another leaf, or none: with none the node is revoked. @throws not_found */
   setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number, actor?: string): Promise<NodeRow>;
+  /** It is to be revoked then; an earlier time that was said before stays. @throws not_found */
+  setLeaving(id: string, leaving_ms: number, by: By): Promise<NodeRow>;
   /** What is not said stays. @throws not_found (also of a role or tenant), changed_meanwhile */
   setNode(id: string, settings: Partial<NodeSettings>, match: Match, by: By): Promise<NodeRow>;
   /** An observation, not a change: no version, no audit row. */

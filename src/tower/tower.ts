@@ -43,6 +43,7 @@ import { Hosts } from './hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import type { RuleSet, Seen } from './rules-snapshot.ts';
 import { buildSnapshot } from './snapshot.ts';
+import { Leaving } from './leaving.ts';
 import { LeafRenewals } from './leaf-renewals.ts';
 import { Unsealing } from './unseal/unsealing.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
@@ -103,6 +104,8 @@ export class Tower {
   /** Of nodes' leaves. */
   readonly renewals: LeafRenewals;
   readonly unsealing: Unsealing;
+  /** Nodes that are being revoked. */
+  readonly leaving = new Leaving();
   readonly access: TowerAccess;
   readonly hosts: Hosts;
   readonly resources: Resources;
@@ -171,7 +174,10 @@ export class Tower {
   static async start(parts: TowerParts): Promise<Tower> {
     const tower = new Tower(parts);
     try {
-      for (const row of await parts.store.nodes()) tower.#recorded.set(row);
+      for (const row of await parts.store.nodes()) {
+        tower.#recorded.set(row);
+        tower.leaving.set(row);
+      }
       return tower;
     } catch (error) {
       await tower.close();
@@ -347,6 +353,12 @@ export class Tower {
     return row;
   }
 
+  /** The same in so many milliseconds: until then what is there drains, and nothing begins (leaving.ts). @throws not_found */
+  async drainNode(id: string, drain_ms: number, actor = 'admin'): Promise<NodeRow> {
+    const at_ms = this.#clock.wall();
+    return await this.#changed(await this.#store.setLeaving(id, Math.round(at_ms + drain_ms), { actor, at_ms }));
+  }
+
   /** Records another leaf (DER) in the place of the node's. @throws not_found */
   async recordLeaf(id: string, leaf: Uint8Array): Promise<NodeRow> {
     return await this.#changed(await this.#store.setLeaf(id, { fingerprint: toHex(fingerprint(leaf)), leaf: toBase64(leaf) }, this.#clock.wall()));
@@ -415,6 +427,7 @@ export class Tower {
   /** Puts a committed row into the directory, then tells its site and whoever shares an app network with the node. */
   async #changed(row: NodeRow): Promise<NodeRow> {
     this.#recorded.set(row);
+    this.leaving.set(row);
     if (row.fingerprint === null || row.disabled) {
       for (const listener of this.#revocationListeners) listener(row.id);
       this.access.live.cut([`node:${row.id}`]);

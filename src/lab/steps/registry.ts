@@ -2,6 +2,7 @@
 import type { StepSchemas } from '../topology.ts';
 import { appNetwork } from './app-network.ts';
 import { connect } from './connect.ts';
+import { degraded } from './degraded.ts';
 import { drain } from './drain.ts';
 import { enroll } from './enroll.ts';
 import { fallback } from './fallback.ts';
@@ -27,6 +28,7 @@ export const steps: ReadonlyMap<string, Step> = new Map(
     qosTcp,
     fallback,
     restartTower,
+    degraded,
     drain,
     refuse,
     appNetwork,

@@ -65,6 +65,7 @@ t.test('edge-site is what the documentation says: two uplinks of 50 Mbit/s, and 
     'qos_tcp',
     'fallback',
     'restart_tower',
+    'degraded',
     'drain',
     'refuse',
     'app_network',
