@@ -5,6 +5,7 @@
 import { type ErrorCode, isErrorCode } from '../base/errors.ts';
 import { type TrafficClass, trafficClassNames } from '../channel/classes.ts';
 import type { HelloMode } from '../channel/hello.ts';
+import type { ChannelState } from '../channel/states.ts';
 import type { ChannelMove, ChannelObserver } from '../peering/observer.ts';
 import type { PeerChannel } from '../peering/peer-channel.ts';
 import type { TransportName } from '../transport/session.ts';
@@ -32,6 +33,8 @@ export class Observatory implements ChannelObserver {
   readonly #past = new Tally<readonly [TrafficClass, Direction]>();
   #pastStale = 0;
   readonly #live = new Set<PeerChannel>();
+  /** In which state a channel was when it was judged again last. */
+  readonly #judgedIn = new WeakMap<PeerChannel, ChannelState>();
   readonly #wall: () => number;
 
   constructor({ wall }: ObservatoryOptions, events = new EventRing()) {
@@ -64,7 +67,8 @@ export class Observatory implements ChannelObserver {
     else this.#ended(channel);
     if (before === 'revalidating') this.revalidations.add([now === 'failed' ? 'failed' : 'passed']);
     // A look at what has not changed is no news; that it found something is.
-    if (now === 'revalidating' || (before === 'revalidating' && now === 'established')) return;
+    if (now === 'revalidating') return void this.#judgedIn.set(channel, before);
+    if (before === 'revalidating' && this.#judgedIn.get(channel) === now) return;
     const why = error === null ? {} : { code: error.code, reason: error.message };
     this.kinds.add(['channel']);
     this.events.add(this.#wall(), 'channel state', { peer: channel.name, side: channel.channel.side, before, state: now, ...why });

@@ -36,7 +36,7 @@ export interface MeshContext {
   /** Whether a new channel with this peer may begin now; null: it may. Channels that are there are not asked about. */
   readonly mayBegin: (peer: NodeIdentity) => SelvedgeError | null;
   /** What rules say of this host and a peer now: of the channel, and of each flow. */
-  readonly policy: Pick<Judge, 'channel' | 'flow' | 'staleness'>;
+  readonly policy: Pick<Judge, 'channel' | 'flow' | 'staleness' | 'isDegraded' | 'leavesAt'>;
   /** Of what this host was told: the snapshot, the trust bundle, and (absent: none) the last change of a rule that concerns it. */
   readonly versions: () => { readonly directory: number; readonly trust: number; readonly routes?: number };
   /** Name of a node, for status and log. */

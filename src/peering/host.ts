@@ -89,7 +89,7 @@ export class Host {
         return peer;
       },
       judgeAgain: (peer, peerChain, usage) => void judge({ ...options, recordedFingerprint: (of) => stillThere(options, of) }, { peerChain }, usage, peer),
-      mayBegin: (peer) => options.mayBegin?.(peer) ?? policy.channel(peer),
+      mayBegin: (peer) => options.mayBegin?.(peer) ?? policy.begin(peer),
       policy,
       versions: options.versions,
       nameOf: options.nameOf,
