@@ -109,10 +109,8 @@ export class Agent {
       recordedFingerprint: (peer) => recordedIn(this.state.snapshot, peer),
       policy: this.#policy,
       knownPast: () => ({ name: 'its snapshot', at_ms: this.state.snapshot.issued_ms }),
-      mayBegin: (peer) => this.#expiry.objection(peer),
-      versions: () => this.versions,
       mayBegin: (peer) => this.#away.objection(peer),
-      versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version, routes: this.state.snapshot.node.epoch ?? 0 }),
+      versions: () => this.versions,
       nameOf: (node) => nameIn(this.state.snapshot, node),
       listen: listen && { host: listen.host, tcpPort: listen.port, udpPort: listen.port },
       server,
@@ -158,8 +156,21 @@ export class Agent {
       log,
     });
     this.#renewal.start();
-      mayBegin: (peer) => this.#away.objection(peer),
-      versions: () => this.versions,
+    this.#away.channelsChanged();
+    if (observer !== undefined) {
+      const report = () => this.#report(observer, host.mesh);
+      this.#reporter = new HealthReporter({ mesh: host.mesh, timers: systemTimers, random: systemRandom, report });
+    }
+  }
+
+  #report(seen: Observatory, mesh: PeerMesh): Report {
+    const { snapshot, snapshotExpires_ms, credentials } = this.state;
+    const facts = () => ({
+      snapshot_version: snapshot.version,
+      snapshot_expires_ms: snapshotExpires_ms,
+      certificate_ends_ms: lifetimeOf(credentials.chain[0]).notAfter_ms,
+    });
+    return makeReport(seen, { channels: () => mesh.status(), drain: () => mesh.drainStatus, facts });
   }
 
   /** Renews this node's certificate now. @throws as LeafRenewal.renewNow */
