@@ -24,7 +24,7 @@ import type { AppNetworks } from '../overlay/app-networks.ts';
 import type { ServerCertificate } from '../transport/listener.ts';
 import { systemRandom, systemTimers } from '../transport/system.ts';
 import { type AppConfig, openApps } from './app.ts';
-import type { HealthReporter } from './health-reporter.ts';
+import { HealthReporter } from './health-reporter.ts';
 import { LeafRenewal, type Renewed } from './leaf-renewal.ts';
 import { viewOf } from './node-view.ts';
 import { SnapshotExpiry } from './snapshot-expiry.ts';
