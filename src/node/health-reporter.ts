@@ -22,14 +22,16 @@ export class HealthReporter {
   #flow: FlowHandle | null = null;
   #told = '';
   #toldAt = Number.NEGATIVE_INFINITY;
-  #cancel: (() => void) | null = null;
   /** When the next report is due, changed or not. */
-  #nextAt = Number.NEGATIVE_INFINITY;
+  #dueAt: number;
+  #cancel: (() => void) | null = null;
+  #plannedAt = Number.POSITIVE_INFINITY;
   #isClosed = false;
 
   constructor(options: ReporterOptions) {
     this.#options = options;
-    this.#plan();
+    this.#dueAt = options.timers.clock.now();
+    this.#planAt(this.#dueAt);
   }
 
   /** Call it whenever channels have changed. */
@@ -43,15 +45,7 @@ export class HealthReporter {
     this.#flow?.end();
   }
 
-  #plan(): void {
-    const { timers, random } = this.#options;
-    // Spread, so that nodes that came back together do not report together.
-    this.#nextAt = timers.clock.now() + limits.report_ms * (1 - limits.report_jitter_part * random.unit());
-    this.#planAt(this.#nextAt);
-  }
-
-  #plannedAt = Number.POSITIVE_INFINITY;
-
+  /** The earlier of this and what is planned. */
   #planAt(at: number): void {
     if (this.#cancel !== null && at >= this.#plannedAt) return;
     this.#cancel?.();
@@ -60,15 +54,17 @@ export class HealthReporter {
     this.#cancel = timers.after(Math.max(0, at - timers.clock.now()), () => {
       this.#cancel = null;
       this.#tell();
-      this.#plan();
+      this.#planAt(this.#dueAt);
     });
   }
 
   #tell(): void {
-    const { timers, report } = this.#options;
-    const text = JSON.stringify(report());
+    const { timers, random, report } = this.#options;
     const now = timers.clock.now();
-    if (text === this.#told && now < this.#nextAt) return;
+    const text = JSON.stringify(report());
+    if (now < this.#dueAt && text === this.#told) return;
+    // Spread, so that nodes that came back together do not report together.
+    this.#dueAt = now + limits.report_ms * (1 - limits.report_jitter_part * random.unit());
     try {
       this.#open().send(new TextEncoder().encode(text));
       this.#told = text;
