@@ -6,7 +6,7 @@ import { bootRequest } from '../../src/enroll/boot-request.ts';
 import { createCsr } from '../../src/identity/csr.ts';
 import { generateKeyPair } from '../../src/identity/keys.ts';
 
-const [port = '', token = '', count = '0', connections = '1', prefix = 'n'] = process.argv.slice(2);
+const [port = '', token = '', count = '0', connections = '1', prefix = 'n', extent = 'whole'] = process.argv.slice(2);
 
 /** A key and its request. */
 function makeRequest(): { key: Uint8Array; csr: Uint8Array } {
@@ -20,7 +20,7 @@ const bodies = Array.from({ length: Number(count) }, (_, index) => {
   return JSON.stringify({
     proof: { kind: 'token', token },
     csr,
-    boot: bootRequest(own, boot, false),
+    ...(extent === 'whole' && { boot: bootRequest(own, boot, false) }),
     name: `${prefix}-${index}`,
     site: `site-${Math.floor(index / 100)}`,
     listen: [],

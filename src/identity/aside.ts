@@ -6,7 +6,8 @@ import { type KeyObject, sign, verify } from 'node:crypto';
 
 export function signAside(data: Uint8Array, key: KeyObject): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
-    sign('sha256', data, { key, dsaEncoding: 'der' }, (error, signature) => {
+    // The key alone: Node looks for one in an object by catching an exception, which takes as long as the rest.
+    sign('sha256', data, key, (error, signature) => {
       if (error) reject(error);
       else resolve(new Uint8Array(signature));
     });
@@ -16,7 +17,7 @@ export function signAside(data: Uint8Array, key: KeyObject): Promise<Uint8Array>
 /** Whether `signature` is of this key and data. */
 export function verifyAside(data: Uint8Array, key: KeyObject, signature: Uint8Array): Promise<boolean> {
   return new Promise((resolve, reject) => {
-    verify('sha256', data, { key, dsaEncoding: 'der' }, signature, (error, isGood) => {
+    verify('sha256', data, key, signature, (error, isGood) => {
       if (error) reject(error);
       else resolve(isGood);
     });

@@ -3,7 +3,7 @@
  * one transaction that takes the use and makes the node. The leaf is made before the use is taken, so that no kill can leave a use without a node; a leaf
  * whose use was refused never leaves here.
  */
-import { createHash } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
 import { SelvedgeError } from '../base/errors.ts';
 import { TOWER_SITE, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
@@ -49,6 +49,8 @@ export interface Enrolled {
   readonly node: NodeRow;
   /** False: the answer of before, once more. */
   readonly isNew: boolean;
+  /** Of the leaf: SubjectPublicKeyInfo DER. */
+  readonly publicKey: Uint8Array;
 }
 
 export class Enrollment {
@@ -79,11 +81,11 @@ export class Enrollment {
     if ('grant' in claim) checkGrant(claim.grant, 'enroll', peer);
     const csrHash = sha256(csr);
     const admission = await store.admit(claim, csrHash, site, clock.wall());
-    if (admission.answered !== null) return { node: admission.answered, isNew: false };
+    if (admission.answered !== null) return { node: admission.answered, isNew: false, publicKey: publicKeyOf(admission.answered.leaf ?? '') };
     const home = admission.site ?? DEFAULT_SITE;
     await this.#checkSwitch(switchOf(claim), home);
     const leaf = await this.#issue(claim, { request, publicKey, csrHash, site: home, peer, boot });
-    return { node: await store.enroll(claim, leaf, clock.wall()), isNew: true };
+    return { node: await store.enroll(claim, leaf, clock.wall()), isNew: true, publicKey };
   }
 
   async close(): Promise<void> {
@@ -188,4 +190,9 @@ export function checkGrant({ kind, purpose, sources }: Grant, needed: Grant['pur
 
 export function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
+}
+
+/** Of a certificate (DER in base64), which may have another key by now than the request had. */
+function publicKeyOf(leaf: string): Uint8Array {
+  return new Uint8Array(new X509Certificate(Buffer.from(leaf, 'base64')).publicKey.export({ type: 'spki', format: 'der' }));
 }
