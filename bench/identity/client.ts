@@ -22,7 +22,7 @@ const bodies = Array.from({ length: Number(count) }, (_, index) => {
     csr,
     ...(extent === 'whole' && { boot: bootRequest(own, boot, false) }),
     name: `${prefix}-${index}`,
-    site: `site-${Math.floor(index / 100)}`,
+    site: `${prefix}-${Math.floor(index / 100)}`,
     listen: [],
   });
 });
