@@ -74,6 +74,7 @@ const Login = Type.Object(
       Type.Array(Type.Enum([...jwtAlgorithms]), { minItems: 1, maxItems: jwtAlgorithms.length, description: `a list of ${jwtAlgorithms.join(', ')}` }),
     ),
     scopes: Type.Array(Type.Enum([...scopes]), { minItems: 1, maxItems: scopes.length, description: `a list of ${scopes.join(', ')}` }),
+    tenant: Type.Optional(Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', maxLength: 63, description: 'a name of a tenant' })),
     subjects: Type.Optional(
       Type.Array(Type.String({ minLength: 1, maxLength: 1024 }), { minItems: 1, maxItems: 256, description: 'a list of what the claim sub may say' }),
     ),

@@ -29,6 +29,7 @@ import { CertificateKeeper } from '../src/tower/certificate-keeper.ts';
 import { serveApp } from '../src/tower/app-fabric.ts';
 import { keepAuditHead } from '../src/tower/audit-keeper.ts';
 import { serveCarry } from '../src/tower/carry.ts';
+import { keepRevocations } from '../src/tower/leaving.ts';
 import { serveRenewals } from '../src/tower/renew-fabric.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
 import { serveSite } from '../src/tower/unseal/site-service.ts';
@@ -186,6 +187,10 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
     log('certificate not renewed', { node, code: error.code, reason: error.message }),
   );
   closers.add(() => renewals.close());
+  const revocations = keepRevocations(tower, systemTimers, (node, error) =>
+    log(error === null ? 'node revoked: its time to finish is over' : 'node not revoked', { node, ...(error !== null && { reason: String(error) }) }),
+  );
+  closers.add(() => revocations.close());
   const site = serveSite(host.mesh, tower.unsealing, systemTimers, (error, node) => log('site flow ended', { node, code: error.code, reason: error.message }));
   closers.add(() => site.close());
   const app = serveApp(host.mesh, tower.app, systemTimers, (error, node) =>
@@ -232,10 +237,10 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
 
 /** With their keys read, so that a wrong configuration is told at the start. */
 async function openLogins(configured: readonly LoginConfig[]): Promise<Logins> {
-  const logins = configured.map(({ name, issuer, audience, keys_file, algorithms = ['ES256', 'RS256'], scopes, subjects }) => {
+  const logins = configured.map(({ name, issuer, audience, keys_file, algorithms = ['ES256', 'RS256'], scopes, tenant, subjects }) => {
     // Many that log people in say no `nbf`.
     const verifier = new JwtIssuer({ issuer, algorithms, keys: { file: keys_file }, clock: systemClock, without_not_before: true });
-    return { name, verifier, audience, scopes, ...(subjects !== undefined && { subjects }) };
+    return { name, verifier, audience, scopes, ...(tenant !== undefined && { tenant }), ...(subjects !== undefined && { subjects }) };
   });
   for (const { verifier } of logins) await verifier.load();
   return new Logins(logins);

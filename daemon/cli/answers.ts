@@ -43,6 +43,7 @@ const channel = shape({
   bytes_sent: number,
   bytes_received: number,
   certificate_days: maybe(number),
+  peer_view: maybe(shape({ health: text, latency_ms: number, jitter_ms: number, loss_part: number, configVersion: number, routeEpoch: number })),
 });
 export const token = shape({ id: text, uses: number, uses_max: number, site: maybe(text), expires_ms: number, revoked_ms: maybe(number) });
 

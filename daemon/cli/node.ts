@@ -1,7 +1,7 @@
 /** `selvedge node …`: the nodes of the cluster, what an operator says of each, and revoking one. */
 import { Command } from 'commander';
 import { facts, flag, list, maybe, number, shape, text, whole } from './answers.ts';
-import { nodeWord, withTower } from './arguments.ts';
+import { duration, nodeWord, withTower } from './arguments.ts';
 import { printable, printJson, printLine, printTable } from './output.ts';
 import { askTower, listTower, type TowerFlags } from './tower-call.ts';
 
@@ -14,6 +14,7 @@ const node = shape({
   fingerprint: maybe(text),
   endpoints: list(facts),
   disabled: flag,
+  leaving_ms: maybe(number),
   revision: number,
   seen_ms: maybe(number),
 });
@@ -59,10 +60,14 @@ export function nodeCommand(): Command {
     .addHelpText('after', '\nExample:\n  selvedge node enable till-1')
     .action(async (name: string, flags: TowerFlags) => print(flags, await change(flags, name, { disabled: false })));
   withTower(one(command.command('revoke').description('cut a node off for good; it needs a fresh proof to come back')))
-    .addHelpText('after', '\nExample:\n  selvedge node revoke till-1')
-    .action(async (name: string, flags: TowerFlags) => {
-      const revoked = readNode(await askTower(flags, 'DELETE', pathOf(name)));
+    .option('--drain <time>', 'let what is there finish until then, such as 30s; nothing begins meanwhile (default: at once)', duration('drain'))
+    .addHelpText('after', '\nExamples:\n  selvedge node revoke till-1\n  selvedge node revoke till-1 --drain 30s')
+    .action(async (name: string, flags: TowerFlags & { readonly drain?: number }) => {
+      const query = flags.drain === undefined ? '' : `?drain_ms=${flags.drain}`;
+      const revoked = readNode(await askTower(flags, 'DELETE', `${pathOf(name)}${query}`));
       if (flags.json) printJson(revoked);
+      else if (revoked.leaving_ms !== null)
+        printLine(`node ${printable(revoked.name)} (${revoked.id}) drains, and is revoked at ${new Date(revoked.leaving_ms).toISOString()}`);
       else printLine(`node ${printable(revoked.name)} (${revoked.id}) is revoked: its channels are closed, its certificate is refused`);
     });
   return command;

@@ -21,6 +21,8 @@ export interface Caller {
   /** The node or operator that asks, where it is one. */
   readonly node?: string;
   readonly operator?: string;
+  /** The tenant whose view alone it has; absent: of no tenant. */
+  readonly tenant?: string;
   /** Id of the API session by which it asks, where it does. */
   readonly session?: string;
 }
@@ -37,6 +39,8 @@ export interface Access {
 declare module 'fastify' {
   interface FastifyContextConfig {
     scope?: RouteScope;
+    /** It shows how the platform is laid out: reading it is audited, as a read of this part. */
+    view?: string;
   }
   interface FastifyRequest {
     /** Set before a handler runs. */
@@ -46,6 +50,8 @@ declare module 'fastify' {
 
 /** What a route spreads into its options: `api.get(path, { ...management, schema }, handler)`. */
 export const management = { config: { scope: 'management' } } as const;
+/** Of what shows nodes, sites, addresses: the platform owner's view. */
+export const platformView = (view: string) => ({ config: { scope: 'management', view } }) as const;
 export const client = { config: { scope: 'client' } } as const;
 export const anyScope = { config: { scope: 'any' } } as const;
 

@@ -99,6 +99,9 @@ export const limits = {
   /** Bulk that a governed session is handed before its turn: longer than the usual pause of an event loop. */
   pace_lead_ms: 10,
   heartbeat_ms_active: 7_000,
+  heartbeat_ms_realtime: 4_000,
+  /** Below `quic_idle_ms_max`, with its jitter. */
+  heartbeat_ms_storage: 20_000,
   heartbeat_jitter_part: 0.2,
   heartbeat_retry_ms: 1_000,
   heartbeat_retries_max: 3,
@@ -118,6 +121,9 @@ export const limits = {
   channel_directory_peers_max: 10_000,
   /** Of peer, class and service, kept until the rules change. */
   policy_decisions_max: 16_384,
+
+  /** Without a session with the tower, until a node goes on without it (degraded mode). */
+  tower_away_ms: 30_000,
 
   // The tower. A site's nodes and what each may say of its addresses are bounded so that a snapshot fits one message.
   tower_nodes_max: 10_000,
@@ -190,6 +196,9 @@ export const limits = {
   site_cache_nodes_max: 20_000,
   description_chars_max: 256,
   page_items_max: 500,
+  /** Reading the platform's view is noted so often, of each actor and part of it; and of so many at once. */
+  view_audit_ms: 10 * 60_000,
+  view_audit_actors_max: 4_096,
   audit_head_ms: 10 * 60_000,
   audit_head_bytes_max: 1 * KIB,
   audit_head_file_bytes_max: 16 * KIB,

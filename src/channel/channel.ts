@@ -12,6 +12,7 @@ import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Random } from '../base/seam.ts';
+import { Cadence } from './cadence.ts';
 import { Attached, type Lane, type SessionShape } from './attached.ts';
 import { CONTROL_PRIORITY, classAllowsKind, classRow, type FlowKind, streamPriority, type TrafficClass, trafficClassNames } from './classes.ts';
 import { Draining } from './drain.ts';
@@ -19,6 +20,7 @@ import { Flow, type FlowOwner } from './flow.ts';
 import { FlowIds, type Side } from './flow-ids.ts';
 import { encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead } from './frame-encoder.ts';
 import type { ControlFrame, DataHead, HeartbeatFrame, LatestHead, ResumeEntry } from './frames.ts';
+import { type EndFacts, encodeHeartbeat, noFacts, type PeerView, viewOf } from './heartbeat.ts';
 import { Governor, type PathView, stampOf } from './governor.ts';
 import { Scheduler } from './scheduler.ts';
 import { type Cause, type ChannelState, StateMachine } from './states.ts';
@@ -34,6 +36,8 @@ export interface ChannelOptions {
   readonly authorize: (cls: TrafficClass, kind: FlowKind, service: string, isOwn: boolean) => SelvedgeError | null;
   /** False leaves the network's queue to itself: for comparison only. */
   readonly isGoverned: boolean;
+  /** What heartbeats say of this end. */
+  readonly facts?: () => EndFacts;
   /** What the path to this peer carried last time, octets per second. */
   readonly rememberedRate?: number;
 }
@@ -104,6 +108,8 @@ export class Channel implements FlowOwner {
   #carrierError: SelvedgeError | null = null;
   #governor: Governor | null = null;
   readonly draining: Draining;
+  readonly #cadence = new Cadence();
+  #peerView: PeerView | null = null;
   #interactive = 0;
   #interactiveUntil = Number.NEGATIVE_INFINITY;
   #rememberedRate: number | undefined;
@@ -158,6 +164,11 @@ export class Channel implements FlowOwner {
 
   get rememberedRate(): number | undefined {
     return this.#rememberedRate;
+  }
+
+  /** What the peer said in its last heartbeat; null: none came yet. */
+  get peerView(): PeerView | null {
+    return this.#peerView;
   }
 
   get isSuspect(): boolean {
@@ -248,6 +259,7 @@ export class Channel implements FlowOwner {
     }
     this.#sessions.set(key, attached);
     this.#current = attached;
+    attached.liveness.setCadence(now, this.#cadence.ms);
     this.#carrierLostAt = null;
     this.#carrierError = null;
     this.#openedWhileSuspended = 0;
@@ -501,7 +513,10 @@ export class Channel implements FlowOwner {
   #onHeartbeat(attached: Attached, frame: HeartbeatFrame): void {
     if (frame.from !== this.peer || frame.to !== this.self || !equalBytes(frame.channel, this.id))
       throw new SelvedgeError('frame_invalid', { why: 'heartbeat of another channel' });
-    if (attached === this.#current) this.peerDrains(frame.draining);
+    if (attached === this.#current) {
+      this.peerDrains(frame.draining);
+      this.#peerView = viewOf(frame);
+    }
     attached.echo = { sequence: frame.sequence, stamp_us: frame.stamp_us, at: this.#now };
   }
 
@@ -582,6 +597,8 @@ export class Channel implements FlowOwner {
 
   #began(flow: Flow): void {
     this.#scheduler.add(flow);
+    this.#cadence.began(flow.class);
+    this.#current?.liveness.setCadence(this.#now, this.#cadence.ms);
     if (classRow(flow.class).interactive) this.#interactive++;
     this.#updateGovernor(this.#now);
   }
@@ -640,6 +657,8 @@ export class Channel implements FlowOwner {
     flow.error = error;
     this.#flows.delete(flow.id);
     this.#scheduler.remove(flow);
+    this.#cadence.ended(flow.class);
+    this.#current?.liveness.setCadence(this.#now, this.#cadence.ms);
     if (flow.send && flow.send.unacknowledged > 0 && !this.#hasOutstanding) this.#current?.liveness.outstanding(this.#now, false);
     this.#ackDue.delete(flow);
     this.#ackLazy.delete(flow);
@@ -683,7 +702,8 @@ export class Channel implements FlowOwner {
     }
     const transmit = this.#nextOf(now, attached, flow);
     this.#scheduler.sent(flow, transmit.head.length + (transmit.body?.length ?? 0));
-    if (flow.send) attached.liveness.outstanding(now, true);
+    // An opening alone is answered by nothing.
+    if (flow.send && flow.send.unacknowledged > 0) attached.liveness.outstanding(now, true);
     return transmit;
   }
 
@@ -878,23 +898,9 @@ export class Channel implements FlowOwner {
     }
   }
 
-  #heartbeat(now: number, attached: Attached): Uint8Array {
-    const liveness = attached.liveness;
-    return encodeControl({
-      type: 'heartbeat',
-      channel: this.id,
-      from: this.self,
-      to: this.peer,
-      sequence: liveness.heartbeatSent(now),
-      stamp_us: stampOf(now),
-      latency_us: Math.round((liveness.rtt_ms ?? 0) * 1000),
-      jitter_us: Math.round(liveness.jitter_ms * 1000),
-      loss_ppm: Math.round(liveness.loss_part * 1e6),
-      health: 0,
-      draining: this.draining.isOwn,
-      configVersion: 0,
-      routeEpoch: 0,
-    });
+  #heartbeat(now: number, { liveness }: Attached): Uint8Array {
+    const ends = { channel: this.id, from: this.self, to: this.peer, draining: this.draining.isOwn };
+    return encodeHeartbeat(now, liveness, ends, this.#options.facts?.() ?? noFacts);
   }
 
   pollEvent(): ChannelEvent | null {

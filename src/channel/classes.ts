@@ -19,23 +19,25 @@ export interface ClassRow {
   readonly essential?: boolean;
   /** Its sender holds back by itself what would be late: the receiver's credit is only about memory, and as wide as a long path needs from the first acknowledgement on. */
   readonly wide?: boolean;
+  /** How often a channel that carries it shows that it lives (spec 7.2). */
+  readonly cadence: 'active' | 'realtime' | 'storage';
   readonly kinds: readonly FlowKind[];
 }
 
 const reliable = ['stream', 'messages'] as const;
 
 export const trafficClasses = {
-  fabric_control: { wire: 0, tier: 0, weight: 1, bulk: false, interactive: false, essential: true, kinds: reliable },
-  input: { wire: 5, tier: 0, weight: 1, bulk: false, interactive: true, kinds: reliable },
-  route_control: { wire: 1, tier: 1, weight: 1, bulk: false, interactive: false, essential: true, kinds: reliable },
-  health: { wire: 2, tier: 1, weight: 1, bulk: false, interactive: false, essential: true, kinds: reliable },
-  render: { wire: 4, tier: 2, weight: 32, bulk: false, interactive: true, kinds: ['latest', 'stream', 'messages'] },
-  clipboard: { wire: 6, tier: 2, weight: 16, bulk: false, interactive: false, kinds: reliable },
-  telemetry: { wire: 3, tier: 2, weight: 8, bulk: false, interactive: false, kinds: reliable },
-  vpn_packet: { wire: 10, tier: 2, weight: 8, bulk: true, interactive: false, wide: true, kinds: ['stream', 'datagrams'] },
-  file_transfer: { wire: 7, tier: 2, weight: 4, bulk: true, interactive: false, kinds: reliable },
-  storage_fetch: { wire: 8, tier: 2, weight: 4, bulk: true, interactive: false, kinds: reliable },
-  update_fetch: { wire: 9, tier: 2, weight: 2, bulk: true, interactive: false, kinds: reliable },
+  fabric_control: { wire: 0, tier: 0, weight: 1, bulk: false, interactive: false, essential: true, cadence: 'active', kinds: reliable },
+  input: { wire: 5, tier: 0, weight: 1, bulk: false, interactive: true, cadence: 'realtime', kinds: reliable },
+  route_control: { wire: 1, tier: 1, weight: 1, bulk: false, interactive: false, essential: true, cadence: 'active', kinds: reliable },
+  health: { wire: 2, tier: 1, weight: 1, bulk: false, interactive: false, essential: true, cadence: 'active', kinds: reliable },
+  render: { wire: 4, tier: 2, weight: 32, bulk: false, interactive: true, cadence: 'realtime', kinds: ['latest', 'stream', 'messages'] },
+  clipboard: { wire: 6, tier: 2, weight: 16, bulk: false, interactive: false, cadence: 'active', kinds: reliable },
+  telemetry: { wire: 3, tier: 2, weight: 8, bulk: false, interactive: false, cadence: 'active', kinds: reliable },
+  vpn_packet: { wire: 10, tier: 2, weight: 8, bulk: true, interactive: false, wide: true, cadence: 'active', kinds: ['stream', 'datagrams'] },
+  file_transfer: { wire: 7, tier: 2, weight: 4, bulk: true, interactive: false, cadence: 'storage', kinds: reliable },
+  storage_fetch: { wire: 8, tier: 2, weight: 4, bulk: true, interactive: false, cadence: 'storage', kinds: reliable },
+  update_fetch: { wire: 9, tier: 2, weight: 2, bulk: true, interactive: false, cadence: 'storage', kinds: reliable },
 } as const satisfies Record<string, ClassRow>;
 
 export type TrafficClass = keyof typeof trafficClasses;

@@ -30,6 +30,7 @@ export class Liveness {
   #unanswered = 0;
   #retryAt: number | null = null;
   #sequence = 0;
+  #cadence_ms: number = limits.heartbeat_ms_active;
   #answeredSequence = 0;
   /** Smoothed round trip and its variation (RFC 6298, section 2), milliseconds. */
   #rtt_ms: number | null = null;
@@ -111,10 +112,21 @@ export class Liveness {
     this.#unanswered++;
     this.#awaitingSince ??= now;
     this.#retryAt = now + Math.max(limits.heartbeat_retry_ms, 3 * (this.#rtt_ms ?? 0));
-    const jitter = 1 + (this.#random.unit() * 2 - 1) * limits.heartbeat_jitter_part;
-    this.#nextHeartbeat = now + limits.heartbeat_ms_active * jitter;
+    this.#nextHeartbeat = now + this.#nextIn_ms();
     this.#patience = Math.min(this.#patience * 2, 64);
     return ++this.#sequence;
+  }
+
+  #nextIn_ms(): number {
+    const jitter = 1 + (this.#random.unit() * 2 - 1) * limits.heartbeat_jitter_part;
+    return this.#cadence_ms * jitter;
+  }
+
+  /** From now on a heartbeat is due so often. A shorter cadence counts at once. */
+  setCadence(now: number, cadence_ms: number): void {
+    if (cadence_ms === this.#cadence_ms) return;
+    this.#cadence_ms = cadence_ms;
+    this.#nextHeartbeat = Math.min(this.#nextHeartbeat, now + this.#nextIn_ms());
   }
 
   echo(sequence: number, rtt_ms: number): void {

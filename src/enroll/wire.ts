@@ -148,6 +148,8 @@ export const SnapshotSchema = closed({
       fingerprint: Sha256Hex,
       also: Type.Optional(AlsoSchema),
       endpoints: EndpointsSchema,
+      /** It is to be revoked then: nothing begins with it, and what is there ends. */
+      leaving_ms: Type.Optional(Version),
       ...labels,
       /** Of its boot leaf: two while one follows the other, none until it has one. */
       boot: Type.Optional(Type.Array(Sha256Hex, { minItems: 1, maxItems: 2 })),

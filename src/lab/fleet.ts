@@ -8,9 +8,10 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type ErrorCode, isErrorCode, SelvedgeError } from '../base/errors.ts';
+import type { TrafficClass } from '../channel/classes.ts';
 import type { Lab } from './lab.ts';
 import type { LabProcess } from './lab-process.ts';
-import { askSocket } from './local-api.ts';
+import { askSocket, type LocalRequest } from './local-api.ts';
 import type { RttSample } from './measure.ts';
 import { addressOf } from './paths.ts';
 import type { Host } from './topology.ts';
@@ -64,6 +65,8 @@ export interface PingRun {
 export interface PingOptions {
   readonly count: number;
   readonly interval_ms: number;
+  /** Of input unless told. */
+  readonly class?: TrafficClass;
 }
 
 const PORT = '443';
@@ -229,8 +232,8 @@ export class Fleet {
   }
 
   /** What the local API of a host's daemon answers. @throws lab_failed */
-  ask(host: string, method: 'GET' | 'DELETE', path: string): Promise<Readonly<Record<string, unknown>>> {
-    return askSocket(join(this.stateOf(host), host === this.tower.name ? 'tower.sock' : 'selvedged.sock'), method, path);
+  ask(host: string, method: 'GET' | 'POST' | 'DELETE', path: string, more: LocalRequest = {}): Promise<Readonly<Record<string, unknown>>> {
+    return askSocket(join(this.stateOf(host), host === this.tower.name ? 'tower.sock' : 'selvedged.sock'), method, path, more);
   }
 
   /** SIGKILL: nothing is said to anybody. */
@@ -274,11 +277,22 @@ export class Fleet {
   }
 
   /** Asks until the channel to `peer` (a name) is established, and as `wanted` says. @throws lab_failed with what it was instead */
-  async established(node: string, peer: string, within_ms: number, wanted: (channel: ChannelStatus) => boolean = () => true): Promise<ChannelStatus> {
+  established(node: string, peer: string, within_ms: number, wanted: (channel: ChannelStatus) => boolean = () => true): Promise<ChannelStatus> {
+    return this.hasState(node, peer, 'established', within_ms, wanted);
+  }
+
+  /** The same for any state. */
+  async hasState(
+    node: string,
+    peer: string,
+    state: ChannelStatus['state'],
+    within_ms: number,
+    wanted: (channel: ChannelStatus) => boolean = () => true,
+  ): Promise<ChannelStatus> {
     const until = performance.now() + within_ms;
     for (;;) {
       const channel = (await this.channels(node)).find((entry) => entry.name === peer);
-      if (channel?.state === 'established' && wanted(channel)) return channel;
+      if (channel?.state === state && wanted(channel)) return channel;
       if (performance.now() > until) {
         const found = channel ? `${channel.state} on ${channel.transport ?? 'nothing'} (${channel.why})` : 'no channel';
         throw new SelvedgeError('lab_failed', { why: `${node} to ${peer} after ${Math.round(within_ms)} ms: ${found}` });
@@ -287,12 +301,12 @@ export class Fleet {
     }
   }
 
-  /** 64-byte echoes of class `input`. */
-  ping(node: string, peer: string, { count, interval_ms }: PingOptions): PingRun {
+  /** 64-byte echoes, of class `input` unless told. */
+  ping(node: string, peer: string, { count, interval_ms, class: cls = 'input' }: PingOptions): PingRun {
     const samples: RttSample[] = [];
     const options = [
       '--class',
-      'input',
+      cls,
       '--count',
       String(count),
       '--interval',

@@ -4,12 +4,23 @@ import { type IncomingMessage, request } from 'node:http';
 import { json } from 'node:stream/consumers';
 import { SelvedgeError } from '../base/errors.ts';
 
+export interface LocalRequest {
+  readonly body?: object;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
 /** The answer's JSON. @throws lab_failed */
-export async function askSocket(socketPath: string, method: 'GET' | 'DELETE', path: string): Promise<Readonly<Record<string, unknown>>> {
-  const outgoing = request({ socketPath, method, path, agent: false });
-  outgoing.end();
+export async function askSocket(
+  socketPath: string,
+  method: 'GET' | 'POST' | 'DELETE',
+  path: string,
+  { body, headers = {} }: LocalRequest = {},
+): Promise<Readonly<Record<string, unknown>>> {
+  const typed = body === undefined ? headers : { 'content-type': 'application/json', ...headers };
+  const outgoing = request({ socketPath, method, path, headers: typed, agent: false });
+  outgoing.end(body === undefined ? undefined : JSON.stringify(body));
   const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
-  const body = (await json(response)) as Readonly<Record<string, unknown>>;
-  if (response.statusCode === 200) return body;
-  throw new SelvedgeError('lab_failed', { why: `${method} ${path} at ${socketPath}: ${response.statusCode} ${String(body.message)}` });
+  const answer = (await json(response)) as Readonly<Record<string, unknown>>;
+  if (response.statusCode === 200) return answer;
+  throw new SelvedgeError('lab_failed', { why: `${method} ${path} at ${socketPath}: ${response.statusCode} ${String(answer.message)}` });
 }

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import type { Api } from '../api/http.ts';
 import { asSelvedgeError } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
 import { fromHex, type NodeIdentity, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
 import { BootFile } from '../enroll/boot-file.ts';
 import { NodeState, stateFiles } from '../enroll/state.ts';
@@ -13,7 +14,7 @@ import type { AdmissionRate } from '../peering/admission.ts';
 import { Host } from '../peering/host.ts';
 import type { Candidate } from '../peering/mesh.ts';
 import type { PeerMesh } from '../peering/peer-mesh.ts';
-import { Judge } from '../policy/judge.ts';
+import { Judge, type View } from '../policy/judge.ts';
 import { serveEcho } from '../services/echo.ts';
 import { type FileReceiver, serveFiles } from '../services/file-receive.ts';
 import type { AppNetworks } from '../overlay/app-networks.ts';
@@ -25,6 +26,7 @@ import { viewOf } from './node-view.ts';
 import { SnapshotExpiry } from './snapshot-expiry.ts';
 import { SiteKeeper } from './site-keeper.ts';
 import { SnapshotFollower } from './snapshot-follower.ts';
+import { TowerAway } from './tower-away.ts';
 import { unsealApi } from './unseal-api.ts';
 
 export interface AgentOptions {
@@ -38,6 +40,8 @@ export interface AgentOptions {
   /** How many new channels begin here in a second; as usual, unless told. */
   readonly admission?: AdmissionRate;
   readonly app: AppConfig;
+  /** Without a session with the tower, until degraded mode begins; absent: `limits.tower_away_ms`. */
+  readonly towerAway_ms?: number;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
 }
 
@@ -45,6 +49,7 @@ export class Agent {
   readonly state: NodeState;
   readonly #options: AgentOptions;
   readonly #expiry: SnapshotExpiry;
+  readonly #away: TowerAway;
   readonly #policy: Judge;
   #host: Host | null = null;
   #follower: SnapshotFollower | null = null;
@@ -58,8 +63,17 @@ export class Agent {
   private constructor(state: NodeState, options: AgentOptions) {
     this.state = state;
     this.#options = options;
-    this.#policy = new Judge(trafficClassNames, viewOf(state.snapshot, false));
-    this.#expiry = new SnapshotExpiry({ state, timers: systemTimers, log: options.log });
+    this.#expiry = new SnapshotExpiry({ state, timers: systemTimers, log: options.log, onChange: () => this.#standingChanged() });
+    this.#away = new TowerAway({
+      site: state.identity.site,
+      after_ms: options.towerAway_ms ?? limits.tower_away_ms,
+      timers: systemTimers,
+      isReached: () => this.#host?.mesh.reaches(TOWER_ID) ?? false,
+      ask: () => this.#follower?.askAgain(),
+      onChange: () => this.#standingChanged(),
+      log: options.log,
+    });
+    this.#policy = new Judge(trafficClassNames, this.#view);
   }
 
   /** @throws not_enrolled, store_damaged, store_locked, port_in_use, permission_denied */
@@ -88,7 +102,7 @@ export class Agent {
       recordedFingerprint: (peer) => recordedIn(this.state.snapshot, peer),
       policy: this.#policy,
       knownPast: () => ({ name: 'its snapshot', at_ms: this.state.snapshot.issued_ms }),
-      mayBegin: (peer) => this.#expiry.objection(peer),
+      mayBegin: (peer) => this.#away.objection(peer),
       versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version, routes: this.state.snapshot.node.epoch ?? 0 }),
       nameOf: (node) => nameIn(this.state.snapshot, node),
       listen: listen && { host: listen.host, tcpPort: listen.port, udpPort: listen.port },
@@ -99,6 +113,7 @@ export class Agent {
       ...(admission === undefined ? {} : { admission }),
       log,
       onChange: () => {
+        this.#away.channelsChanged();
         this.#follower?.poke();
         this.#site?.poke();
         this.#apps?.channelsChanged();
@@ -113,7 +128,11 @@ export class Agent {
       state: this.state,
       timers: systemTimers,
       listen: this.#advertised(host),
-      onSnapshot: () => this.#follow(host),
+      wantsFresh: () => this.#away.isDegraded || this.#expiry.isExpired,
+      onSnapshot: () => {
+        this.#follow(host);
+        this.#away.snapshotTaken();
+      },
       log,
     });
     this.#site = new SiteKeeper({ mesh: host.mesh, secrets: this.state.secrets, boot, timers: systemTimers, log });
@@ -128,6 +147,7 @@ export class Agent {
       log,
     });
     this.#renewal.start();
+    this.#away.channelsChanged();
   }
 
   /** Renews this node's certificate now. @throws as LeafRenewal.renewNow */
@@ -162,12 +182,25 @@ export class Agent {
   /** For status: who this node is, and until when what it knows may be followed. */
   get facts(): Readonly<Record<string, string | number | boolean | null>> {
     const { cluster, site, node, name } = this.state.identity;
-    return { role: 'node', cluster, site, node, name, ...this.#expiry.facts, ...this.#site?.facts, ...this.#renewal?.facts };
+    return { role: 'node', cluster, site, node, name, ...this.#expiry.facts, ...this.#away.facts, ...this.#site?.facts, ...this.#renewal?.facts };
+  }
+
+  get #view(): View {
+    return viewOf(this.state.snapshot, { degraded: this.#away.isDegraded, objection: (peer) => this.#expiry.objection(peer) });
+  }
+
+  /** How this node stands with its tower is something else now: what is there is judged by that, and what may begin again does. */
+  #standingChanged(): void {
+    if (this.#host === null) return;
+    this.#policy.follow(this.#view);
+    this.#host.mesh.revalidate();
+    if (this.#expiry.isExpired) this.#follower?.askAgain();
+    else this.#host.mesh.hurry();
   }
 
   #follow(host: Host): void {
     this.#expiry.follow();
-    this.#policy.follow(viewOf(this.state.snapshot, false));
+    this.#policy.follow(this.#view);
     // Before those that are gone are let go, so that their channels end with the reason.
     host.mesh.revalidate();
     host.mesh.setCandidates(candidatesOf(this.state.snapshot, this.state.identity.node, this.state.identity.tower, this.#options.listen !== null));
@@ -190,6 +223,7 @@ export class Agent {
     this.#renewal?.close();
     this.#site?.close();
     this.#follower?.close();
+    this.#away.close();
     this.#expiry.close();
     await this.#apps?.close();
     await this.#files?.close();

@@ -8,7 +8,7 @@ import { isAbsolute } from 'node:path';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import { management } from '../api/access.ts';
+import { management, platformView } from '../api/access.ts';
 import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { type TrafficClass, trafficClassNames } from '../channel/classes.ts';
@@ -56,8 +56,10 @@ const SendBody = Type.Object(
 export function registerControl(scope: FastifyInstance, { mesh, timers, facts, drain }: Control): void {
   const api = scope.withTypeProvider<TypeBoxTypeProvider>();
   if (drain) registerDrain(scope, drain, timers);
-  api.get('/v1/channels', management, async () => ({ self: facts(), channels: mesh.status(), drain: drain?.host.drainStatus ?? null }));
-  api.get('/v1/peers', management, async () => ({ peers: mesh.status().map(({ peer, name, site, state, remote }) => ({ peer, name, site, state, remote })) }));
+  api.get('/v1/channels', platformView('channels'), async () => ({ self: facts(), channels: mesh.status(), drain: drain?.host.drainStatus ?? null }));
+  api.get('/v1/peers', platformView('channels'), async () => ({
+    peers: mesh.status().map(({ peer, name, site, state, remote }) => ({ peer, name, site, state, remote })),
+  }));
   api.post('/v1/ping', { ...management, schema: { body: PingBody } }, (request, reply) => {
     const { node, class: cls = 'input', count = null, interval_ms = 1_000, size_bytes = 64 } = request.body;
     return streamLines(request, reply, async (signal, emit) => {

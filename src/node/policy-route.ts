@@ -2,7 +2,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyInstance } from 'fastify';
 import { Type } from 'typebox';
-import { management } from '../api/access.ts';
+import { platformView } from '../api/access.ts';
 import { SelvedgeError } from '../base/errors.ts';
 import { type NodeIdentity, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
@@ -40,7 +40,7 @@ const Query = Type.Object(
 
 export function registerExplain(scope: FastifyInstance, explainer: Explainer): void {
   const api = scope.withTypeProvider<TypeBoxTypeProvider>();
-  api.get('/v1/policy/explain', { ...management, schema: { querystring: Query } }, async ({ query }) => {
+  api.get('/v1/policy/explain', { ...platformView('policy'), schema: { querystring: Query } }, async ({ query }) => {
     const { from, to, class: cls, service = null, degraded = false } = query;
     return await explainer(from, to, { class: cls, service, degraded });
   });
@@ -61,11 +61,11 @@ export function nodeExplainer(snapshot: () => Snapshot): Explainer {
 /** By id or name. @throws not_found, the same for a node that is not there and for one that this node is not told of */
 function endNamed(snapshot: Snapshot, name: string): NamedEnd {
   const { cluster, node, peers, gone = [] } = snapshot;
-  if (name === node.id || name === node.name) return { ...viewOf(snapshot, false).self, name: node.name };
+  if (name === node.id || name === node.name) return { ...viewOf(snapshot).self, name: node.name };
   const peer = peers.find((one) => one.id === name || one.name === name);
   const identity: NodeIdentity | undefined =
     name === TOWER_ID ? { cluster, site: TOWER_SITE, node: TOWER_ID } : toIdentity(cluster, peer ?? gone.find(({ id }) => id === name));
-  const end = identity === undefined ? null : viewOf(snapshot, false).peer(identity);
+  const end = identity === undefined ? null : viewOf(snapshot).peer(identity);
   if (end === null) throw new SelvedgeError('not_found', { what: 'node', name });
   return { ...end, name: peer?.name ?? end.id };
 }

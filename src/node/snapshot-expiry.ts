@@ -1,6 +1,6 @@
 /**
- * What a node does once its snapshot's time to live is over (spec 9.5): it says so, in its log and status, and begins no new channel with a peer, since who was
- * revoked meanwhile it cannot know. Channels that are there go on; the tower is dialed as ever, and a fresh snapshot ends it.
+ * What a node does once its snapshot's time to live is over (spec 9.5): it says so, in its log and status, and has no channel with a peer any more, since who was
+ * revoked meanwhile it cannot know: those that are there are closed with `policy_denied`, and none begins. The tower is dialed as ever, and a fresh snapshot ends it.
  */
 import { SelvedgeError } from '../base/errors.ts';
 import { type NodeIdentity, TOWER_ID } from '../base/ids.ts';
@@ -10,6 +10,8 @@ import type { Timers } from '../transport/system.ts';
 export interface ExpiryOptions {
   readonly state: Pick<NodeState, 'snapshotExpires_ms' | 'snapshot'>;
   readonly timers: Timers;
+  /** It has expired, or is fresh again: channels are to be judged again. */
+  readonly onChange: () => void;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
 }
 
@@ -34,7 +36,7 @@ export class SnapshotExpiry {
     return { snapshot_expires_ms: this.#options.state.snapshotExpires_ms, snapshot_is_expired: this.isExpired };
   }
 
-  /** Whether a new channel with this peer may begin; null: it may. */
+  /** Whether there may be a channel with this peer; null: there may. */
   objection({ node }: NodeIdentity): SelvedgeError | null {
     if (node === TOWER_ID || !this.isExpired) return null;
     return new SelvedgeError('policy_denied', { why: `the snapshot of this node expired at ${this.#at}; the tower has to be reached first` });
@@ -43,11 +45,12 @@ export class SnapshotExpiry {
   /** Call it at start, and whenever a newer snapshot holds. */
   follow(): void {
     this.#cancel();
-    const { state, timers, log } = this.#options;
+    const { state, timers, log, onChange } = this.#options;
     if (this.isExpired !== this.#isTold) {
       this.#isTold = this.isExpired;
       const facts = { version: state.snapshot.version, expires: this.#at };
-      log(this.#isTold ? 'snapshot expired: no new channel with a peer until the tower is reached' : 'snapshot is fresh again', facts);
+      log(this.#isTold ? 'snapshot expired: no channel with a peer until the tower is reached' : 'snapshot is fresh again', facts);
+      onChange();
     }
     const left_ms = this.#left_ms;
     this.#cancel = timers.after(left_ms > 0 ? Math.min(left_ms, LOOK_MS_MAX) : LOOK_MS_MAX, () => this.follow());

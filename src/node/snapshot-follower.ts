@@ -15,6 +15,8 @@ export interface FollowerOptions {
   readonly state: NodeState;
   readonly timers: Timers;
   readonly listen: readonly Endpoint[];
+  /** What is held has to be confirmed: the tower is asked for a snapshot as of now, whatever its version. */
+  readonly wantsFresh: () => boolean;
   /** A newer snapshot holds. */
   readonly onSnapshot: () => void;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
@@ -39,17 +41,32 @@ export class SnapshotFollower {
   /** Call it whenever channels have changed. */
   poke(): void {
     if (this.#flow !== null || this.#isClosed || this.#cancelRetry !== null) return;
-    const { mesh, state, listen } = this.#options;
+    const { mesh } = this.#options;
     try {
       const flow = mesh.open(TOWER_ID, 'fabric_control', 'messages', SNAPSHOT_SERVICE);
       this.#flow = flow;
-      const request: SnapshotRequest = { have: state.snapshot.version, listen: [...listen] };
-      flow.send(new TextEncoder().encode(JSON.stringify(request)));
+      this.#request(flow);
       void this.#follow(flow);
     } catch (error) {
       // Without a channel there is nothing to ask; the next change of channels asks again.
       if (!(error instanceof SelvedgeError)) throw error;
     }
+  }
+
+  /** On the flow that is there; without one the next `poke` asks. */
+  askAgain(): void {
+    try {
+      if (this.#flow !== null) this.#request(this.#flow);
+    } catch (error) {
+      // A flow that has just ended is followed by another.
+      if (!(error instanceof SelvedgeError)) throw error;
+    }
+  }
+
+  #request(flow: FlowHandle): void {
+    const { state, listen, wantsFresh } = this.#options;
+    const request: SnapshotRequest = { have: wantsFresh() ? 0 : state.snapshot.version, listen: [...listen] };
+    flow.send(new TextEncoder().encode(JSON.stringify(request)));
   }
 
   async #follow(flow: FlowHandle): Promise<void> {

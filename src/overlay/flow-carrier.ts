@@ -74,7 +74,7 @@ export class FlowCarrier implements PacketCarrier {
   }
 
   channelsAre(channels: readonly ChannelFacts[]): void {
-    this.#channels = new Map(channels.filter(({ state }) => state === 'established').map((channel) => [channel.peer, channel]));
+    this.#channels = new Map(channels.filter(({ state }) => state === 'established' || state === 'degraded').map((channel) => [channel.peer, channel]));
     for (const peer of this.#peers.values()) peer.channelsChanged();
   }
 

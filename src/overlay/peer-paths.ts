@@ -52,7 +52,7 @@ export class PeerPaths {
     const now_ms = timers.clock.now();
     carrier?.channelsAre(channels);
     const statsOf = new Map(stats.map((peer) => [peer.node, peer]));
-    const channelOf = new Map(channels.filter(({ state }) => state === 'established').map((channel) => [channel.peer, channel]));
+    const channelOf = new Map(channels.filter(({ state }) => state === 'established' || state === 'degraded').map((channel) => [channel.peer, channel]));
     const momentOf = (age_ms: number | null | undefined) => (age_ms === null || age_ms === undefined ? null : now_ms - age_ms);
     for (const { node, endpoint } of hosts) {
       const machine = this.#peers.get(node);

@@ -2,6 +2,7 @@
 import type { SelvedgeError } from '../base/errors.ts';
 import type { NodeIdentity } from '../base/ids.ts';
 import type { Random } from '../base/seam.ts';
+import type { HealthHint } from '../channel/heartbeat.ts';
 import type { VerifiedPeer } from '../identity/verify.ts';
 import type { Judge } from '../policy/judge.ts';
 import type { Dialed } from '../transport/dialer.ts';
@@ -34,13 +35,15 @@ export interface MeshContext {
   /** Whether a new channel with this peer may begin now; null: it may. Channels that are there are not asked about. */
   readonly mayBegin: (peer: NodeIdentity) => SelvedgeError | null;
   /** What rules say of this host and a peer now: of the channel, and of each flow. */
-  readonly policy: Pick<Judge, 'channel' | 'flow' | 'staleness'>;
+  readonly policy: Pick<Judge, 'channel' | 'flow' | 'staleness' | 'isDegraded' | 'leavesAt'>;
   /** Of what this host was told: the snapshot, the trust bundle, and (absent: none) the last change of a rule that concerns it. */
   readonly versions: () => { readonly directory: number; readonly trust: number; readonly routes?: number };
   /** Name of a node, for status and log. */
   readonly nameOf: (node: string) => string;
   readonly isGoverned: boolean;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+  /** How this host is, as its heartbeats say; well, unless told. */
+  readonly health?: () => HealthHint;
   /** How many others may have a channel with this host. */
   readonly children?: () => number;
   /** How many new channels begin here in a second; as usual, unless told. */

@@ -16,6 +16,7 @@ import type { Credentials, Session } from '../transport/session.ts';
 import { systemRandom, systemTimers } from '../transport/system.ts';
 import { TcpTransport } from '../transport/tcp.ts';
 import type { AdmissionRate } from './admission.ts';
+import { loopHealth } from './health.ts';
 import type { MeshContext } from './context.ts';
 import type { Candidate } from './mesh.ts';
 import { PeerMesh } from './peer-mesh.ts';
@@ -86,11 +87,12 @@ export class Host {
         return peer;
       },
       judgeAgain: (peer, peerChain, usage) => void judge({ ...options, recordedFingerprint: (of) => stillThere(options, of) }, { peerChain }, usage, peer),
-      mayBegin: (peer) => options.mayBegin?.(peer) ?? policy.channel(peer),
+      mayBegin: (peer) => options.mayBegin?.(peer) ?? policy.begin(peer),
       policy,
       versions: options.versions,
       nameOf: options.nameOf,
       isGoverned: options.isGoverned,
+      health: loopHealth(systemTimers.clock),
       ...(options.children === undefined ? {} : { children: options.children }),
       ...(options.admission === undefined ? {} : { admission: options.admission }),
       log: options.log,

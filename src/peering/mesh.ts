@@ -2,6 +2,7 @@
 import type { NodeIdentity } from '../base/ids.ts';
 import type { FlowKind, TrafficClass } from '../channel/classes.ts';
 import type { GovernorFacts } from '../channel/governor.ts';
+import type { PeerView } from '../channel/heartbeat.ts';
 import type { ChannelState } from '../channel/states.ts';
 import type { FlowHandle } from '../transport/flow-handle.ts';
 import type { TransportName } from '../transport/session.ts';
@@ -51,6 +52,8 @@ export interface ChannelStatus {
   /** Last failure: its code and message. */
   readonly last_error: { readonly code: string; readonly message: string } | null;
   readonly governor: GovernorFacts | null;
+  /** What the peer said last of the path and of itself; null: nothing yet. */
+  readonly peer_view?: PeerView | null;
 }
 
 export interface Mesh {

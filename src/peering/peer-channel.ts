@@ -39,6 +39,9 @@ export class PeerChannel {
   #chain: readonly Uint8Array[] = [];
   readonly #context: RoomContext;
   #cancelRevalidation: () => void = () => {};
+  /** When the peer is to be revoked, and this end of the channel drains until then. */
+  #leaves_ms: number | null = null;
+  #cancelLeaving: () => void = () => {};
 
   constructor(context: RoomContext, side: 'dialer' | 'acceptor', identity: NodeIdentity, owner: PeerChannelOwner, rememberedRate?: number) {
     this.identity = identity;
@@ -50,6 +53,10 @@ export class PeerChannel {
       random: context.random,
       now: context.timers.clock.now(),
       isGoverned: context.isGoverned,
+      facts: () => {
+        const { directory, routes = 0 } = context.versions();
+        return { health: context.health?.() ?? 'well', configVersion: directory, routeEpoch: routes };
+      },
       ...(rememberedRate === undefined ? {} : { rememberedRate }),
       authorize: (cls, _kind, service, isOwn) =>
         context.policy.flow(identity, { opener: isOwn ? 'self' : 'peer', class: cls, service, offered: this.#offered }),
@@ -62,6 +69,7 @@ export class PeerChannel {
       suspended: (error) => owner.suspended(this, error),
       ended: (error) => {
         this.#cancelRevalidation();
+        this.#cancelLeaving();
         owner.ended(this, error);
       },
     });
@@ -98,6 +106,7 @@ export class PeerChannel {
     this.channel.secret = new Uint8Array(ids.secret);
     this.#offered = offered.classes;
     this.channel.move('authorized');
+    this.#degradeIfSo();
     this.channel.peerDrains(offered.draining);
     this.#revalidateLater();
     this.carry(session, relay, 'new', verified, why);
@@ -112,14 +121,34 @@ export class PeerChannel {
     try {
       const objection = this.#context.policy.channel(this.identity);
       if (objection !== null) throw objection;
+      this.#leaveIfSo();
       this.#context.judgeAgain(this.identity, this.#chain, side === 'dialer' ? 'server' : 'client');
-      if (isMoving) this.channel.move('revalidated');
+      if (this.channel.state === 'revalidating') this.channel.move(this.#context.policy.isDegraded(this.identity) ? 'degrade' : 'revalidated');
       this.carrier.judgeFlows();
     } catch (error) {
       const refusal = asSelvedgeError(error, 'certificate_invalid', { peer: this.identity.node });
       this.#context.log('channel revalidation failed', { peer: this.#context.nameOf(this.identity.node), code: refusal.code, reason: refusal.message });
       this.fail(refusal);
     }
+  }
+
+  /** A peer that is to be revoked (spec 9.4): the channel drains until then, and fails at that time, whether or not the tower is there to say so. */
+  #leaveIfSo(): void {
+    const { policy, timers } = this.#context;
+    const leaves_ms = policy.leavesAt(this.identity);
+    if (leaves_ms === null) return;
+    const left_ms = leaves_ms - timers.clock.wall();
+    if (left_ms <= 0) throw new SelvedgeError('certificate_revoked', { peer: this.identity.node, why: 'its time to finish is over' });
+    if (this.#leaves_ms === leaves_ms) return;
+    this.#leaves_ms = leaves_ms;
+    this.#cancelLeaving();
+    this.#cancelLeaving = timers.after(left_ms, () => this.revalidate());
+    this.drain(timers.clock.now() + left_ms);
+  }
+
+  /** A channel that comes to be, or is taken back into service, while the tower is away. */
+  #degradeIfSo(): void {
+    if (this.channel.state === 'established' && this.#context.policy.isDegraded(this.identity)) this.channel.move('degrade');
   }
 
   #revalidateLater(): void {
@@ -147,7 +176,9 @@ export class PeerChannel {
   }
 
   undrain(): void {
+    if (this.#leaves_ms !== null) return;
     this.channel.undrain();
+    this.#degradeIfSo();
     this.carrier.schedulePump();
   }
 
@@ -186,6 +217,7 @@ export class PeerChannel {
       certificate_days: this.verified === null ? null : Math.floor((this.verified.notAfter_ms - wall_ms) / DAY_MS),
       reconnects: Math.max(0, this.attached - 1),
       last_error: null,
+      peer_view: this.channel.peerView,
       governor: this.channel.governor?.snapshot() ?? null,
     };
   }

@@ -58,6 +58,11 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
 
   undrain(): void {
     this.#drain.end();
+    this.hurry();
+  }
+
+  /** What kept links from dialing is over. */
+  hurry(): void {
     for (const link of this.#links.values()) link.hurry();
   }
 
@@ -223,6 +228,12 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
     const accepted = this.#accepted.get(node) ?? [...this.#accepted.values()].find((channel) => this.#context.nameOf(channel.identity.node) === node);
     if (accepted) return accepted;
     return link ? null : 'unknown';
+  }
+
+  /** Whether a session carries a channel with this node now. */
+  reaches(node: string): boolean {
+    const channel = (this.#links.get(node)?.channel ?? this.#accepted.get(node))?.channel;
+    return channel !== undefined && channel.currentKey !== null && !channel.hasEnded;
   }
 
   handle(service: string, accept: (flow: FlowHandle) => void): void {

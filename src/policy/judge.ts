@@ -3,7 +3,7 @@
  * known; the bound is on how many. Pure.
  */
 import { SelvedgeError } from '../base/errors.ts';
-import type { NodeIdentity } from '../base/ids.ts';
+import { type NodeIdentity, TOWER_ID } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import { authorize, type Decision, type End, type Request } from './authorize.ts';
 import { noRules, type Rules } from './rules.ts';
@@ -15,7 +15,12 @@ export interface View {
   /** The route epoch that a peer should have by now, as far as this host knows: 0 for any. */
   readonly epochOf: (identity: NodeIdentity) => number;
   readonly rules: Rules;
+  /** The tower is away (spec 9.5): policies count that say so. */
   readonly degraded: boolean;
+  /** When the revocation of a peer takes effect, milliseconds since the epoch; absent, or null: it is not being revoked. */
+  readonly leavesAt?: (peer: NodeIdentity) => number | null;
+  /** What time alone decides, so that it is asked at each look; absent, or null: nothing against it. */
+  readonly objection?: (peer: NodeIdentity) => SelvedgeError | null;
 }
 
 export interface AskedFlow {
@@ -45,6 +50,8 @@ export class Judge {
 
   /** Whether there may be a channel; null: there may. */
   channel(peer: NodeIdentity): SelvedgeError | null {
+    const objection = this.#view.objection?.(peer) ?? null;
+    if (objection !== null) return objection;
     return this.#answer(`${peer.node}/${peer.site}`, peer, (self, other) => ({ from: self, to: other, flow: null, classes: this.#classes }));
   }
 
@@ -55,6 +62,21 @@ export class Judge {
       const [from, to] = opener === 'self' ? [self, other] : [other, self];
       return { from, to, flow: { class: cls, service }, classes: isOffered ? this.#classes : [] };
     });
+  }
+
+  /** When this peer is to be revoked, milliseconds since the epoch; null: it is not. */
+  leavesAt(peer: NodeIdentity): number | null {
+    return this.#view.leavesAt?.(peer) ?? null;
+  }
+
+  /** Whether a new channel may begin, which needs more than that there may be one; null: it may. */
+  begin(peer: NodeIdentity): SelvedgeError | null {
+    return this.leavesAt(peer) === null ? this.channel(peer) : new SelvedgeError('peer_draining', { peer: peer.node });
+  }
+
+  /** Whether what goes on with this peer goes on without the tower. */
+  isDegraded({ node }: NodeIdentity): boolean {
+    return this.#view.degraded && node !== TOWER_ID;
   }
 
   /** Whether a peer that has come so far may begin a channel, or has to hear from the tower first; null: it may. */

@@ -109,6 +109,10 @@ export async function adminApi(tower: Tower, socketPath: string, { register, ...
 function towerRoutes(tower: Tower, begunBy: Beginner, register: TowerApiOptions['register']): ApiOptions['routes'] {
   return (scope) => {
     const api = scope.withTypeProvider<TypeBoxTypeProvider>();
+    api.addHook('preHandler', async ({ routeOptions, caller }) => {
+      const { view } = routeOptions.config;
+      if (view !== undefined) await tower.views.read(view, caller.actor);
+    });
     strangerRoutes(api, tower);
     adminRoutes(api, tower);
     nodeRoutes(api, tower);

@@ -1,6 +1,6 @@
 /** The API's routes of app networks: checked by schema, passed on to app-networks.ts. */
 import { Type } from 'typebox';
-import { management } from '../api/access.ts';
+import { management, platformView } from '../api/access.ts';
 import { type Api, ErrorSchema } from '../api/http.ts';
 import { PageQuery, pageOf, readPage } from '../api/pages.ts';
 import { limits } from '../base/limits.ts';
@@ -45,15 +45,18 @@ export function appRoutes(api: Api, { app }: Tower): void {
   api.post('/v1/app/networks', { ...management, schema: { body: NewNetworkSchema, response: { 200: NetworkSchema, ...errors } } }, async ({ body, caller }) =>
     networkJson(await app.create(body, caller.actor)),
   );
-  api.get('/v1/app/networks', { ...management, schema: { querystring: PageQuery, response: { 200: pageOf(ListedSchema), ...errors } } }, async ({ query }) =>
-    readPage(
-      query,
-      (request) => app.list(request),
-      (row) => row.name,
-      (row) => ({ ...networkJson(row), members: row.members, attachments: row.attachments }),
-    ),
+  api.get(
+    '/v1/app/networks',
+    { ...platformView('app networks'), schema: { querystring: PageQuery, response: { 200: pageOf(ListedSchema), ...errors } } },
+    async ({ query }) =>
+      readPage(
+        query,
+        (request) => app.list(request),
+        (row) => row.name,
+        (row) => ({ ...networkJson(row), members: row.members, attachments: row.attachments }),
+      ),
   );
-  api.get('/v1/app/networks/:name', { ...management, schema: { ...one, response: { 200: ShownSchema, ...errors } } }, async ({ params }) =>
+  api.get('/v1/app/networks/:name', { ...platformView('app networks'), schema: { ...one, response: { 200: ShownSchema, ...errors } } }, async ({ params }) =>
     shownJson(await app.show(params.name)),
   );
   api.delete('/v1/app/networks/:name', { ...management, schema: { ...one, response: { 200: NetworkSchema, ...errors } } }, async ({ params, caller }) =>

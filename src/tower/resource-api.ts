@@ -1,6 +1,6 @@
 /** The API's routes of the simple resources, the same five for each kind: checked by its schema, passed on to resources.ts. */
 import { Type } from 'typebox';
-import { management } from '../api/access.ts';
+import { management, platformView } from '../api/access.ts';
 import { etagOf, IfMatch, matchOf } from '../api/etag.ts';
 import { type Api, ErrorSchema } from '../api/http.ts';
 import { PageQuery, pageOf, readPage } from '../api/pages.ts';
@@ -25,10 +25,12 @@ function routesOf(api: Api, { resources }: Tower, name: KindName): void {
   const params = Type.Object({ name: Label });
   const base = { tags: [kind.plural], response: { 200: Shown, ...errors } };
   const path = `/v1/${kind.plural}`;
+  // How the cluster is laid out; the rest says what is allowed.
+  const reading = name === 'site' || name === 'route' ? platformView(kind.plural) : management;
 
   api.get(
     path,
-    { ...management, schema: { ...base, summary: kind.what, querystring: PageQuery, response: { 200: pageOf(Shown), ...errors } } },
+    { ...reading, schema: { ...base, summary: kind.what, querystring: PageQuery, response: { 200: pageOf(Shown), ...errors } } },
     async ({ query }) =>
       readPage(
         query,
@@ -41,7 +43,7 @@ function routesOf(api: Api, { resources }: Tower, name: KindName): void {
     const { name: called, ...said } = request.body as { name: string } & Said<KindName>;
     return answer(await resources.create(name, called, said, request.caller.actor), reply);
   });
-  api.get(`${path}/:name`, { ...management, schema: { ...base, params } }, async ({ params: { name: called } }, reply) =>
+  api.get(`${path}/:name`, { ...reading, schema: { ...base, params } }, async ({ params: { name: called } }, reply) =>
     answer(await resources.get(name, called), reply),
   );
   api.put(`${path}/:name`, { ...management, schema: { ...base, params, headers: IfMatch, body: Given } }, async (request, reply) =>

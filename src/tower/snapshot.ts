@@ -60,10 +60,10 @@ function nearest(site: string, nodes: readonly NodeRow[]): readonly NodeRow[] {
     .slice(0, limits.site_nodes_max);
 }
 
-function peerOf({ id, name, site, fingerprint, renewal, endpoints, ...labelled }: NodeRow, boots: SnapshotInput['boots']): Snapshot['peers'] {
+function peerOf({ id, name, site, fingerprint, renewal, leaving_ms, endpoints, ...labelled }: NodeRow, boots: SnapshotInput['boots']): Snapshot['peers'] {
   if (fingerprint === null) return [];
   const [also, boot] = [otherLeaves(renewal), boots.get(id)];
-  const followed = { ...(also.length > 0 && { also }), ...(boot !== undefined && { boot: [...boot] }) };
+  const followed = { ...(leaving_ms !== null && { leaving_ms }), ...(also.length > 0 && { also }), ...(boot !== undefined && { boot: [...boot] }) };
   return [{ id, name, site, fingerprint, endpoints: [...endpoints], ...labelsOf(labelled), ...followed }];
 }
 

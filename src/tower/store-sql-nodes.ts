@@ -40,6 +40,7 @@ export async function insertNode(tx: Transaction<Tables>, node: NodeRow): Promis
     roles: JSON.stringify(roles),
     revision,
     renewal: null,
+    leaving_ms: null,
   };
   const done = await tx
     .insertInto('nodes')
@@ -75,6 +76,15 @@ export async function changeNode(tx: Transaction<Tables>, id: string, said: Part
     .execute();
   await setUses(tx, { kind: 'node', name: id }, usesOfNode(row));
   return { ...row, revision };
+}
+
+/** @throws not_found */
+export async function setLeaving(tx: Transaction<Tables>, id: string, leaving_ms: number, { actor, at_ms }: By): Promise<NodeRow> {
+  const found = await mustFind(tx, id);
+  if (found.fingerprint === null || (found.leaving_ms !== null && found.leaving_ms <= leaving_ms)) return found;
+  const revision = await recordChange(tx, { at_ms, actor, action: 'node.drain', subject: id, detail: { leaving_ms }, scopes: await scopesOf(tx, found) });
+  await tx.updateTable('nodes').set({ leaving_ms, revision }).where('id', '=', id).execute();
+  return { ...found, leaving_ms, revision };
 }
 
 /** The settings of a site, also of one that nobody has made yet. */
@@ -115,6 +125,7 @@ export function nodeRow(row: Selectable<Tables['nodes']>): NodeRow {
     renewal: row.renewal === null ? null : (JSON.parse(row.renewal) as Renewal),
     endpoints: JSON.parse(row.endpoints) as Endpoint[],
     disabled: row.disabled !== 0,
+    leaving_ms: row.leaving_ms === null ? null : Number(row.leaving_ms),
     created_ms: Number(row.created_ms),
     seen_ms: row.seen_ms === null ? null : Number(row.seen_ms),
     tenant: row.tenant,

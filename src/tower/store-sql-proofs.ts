@@ -194,7 +194,17 @@ async function make(tx: Tx, grant: Grant, { node, subject }: { node: NewNode; su
   const tenant = grant.tenant ?? (await siteSettingsOf(tx, node.site)).tenant;
   const detail = { name: node.name, site: node.site, tenant, fingerprint: node.fingerprint, peer, ...(subject !== null && { subject }), ...bootDetail(boot) };
   const revision = await recordChange(tx, { at_ms, actor, action: 'node.enroll', subject: node.id, detail, scopes: [scopeOfSite(node.site)] });
-  const made: NodeRow = { ...rest, tenant, roles: node.roles ?? [], revision, renewal: null, disabled: false, created_ms: at_ms, seen_ms: null };
+  const made: NodeRow = {
+    ...rest,
+    tenant,
+    roles: node.roles ?? [],
+    revision,
+    renewal: null,
+    disabled: false,
+    leaving_ms: null,
+    created_ms: at_ms,
+    seen_ms: null,
+  };
   await insertNode(tx, made);
   return made;
 }

@@ -10,7 +10,7 @@ import type { AccessStore } from './access/access-store.ts';
 import { sqlAccessStore } from './access/store-sql.ts';
 import { auditBreak } from './audit.ts';
 import type { Tables } from './schema/tables.ts';
-import { changeNode, mustFind, nodeRow, scopesOf } from './store-sql-nodes.ts';
+import { changeNode, mustFind, nodeRow, scopesOf, setLeaving } from './store-sql-nodes.ts';
 import { offerLeaf, retireLeaves, useLeaf } from './store-sql-renewal.ts';
 import { recordChange, SCOPE_ALL, SCOPE_EVERYBODY, versionOf } from './store-sql-change.ts';
 import { GroupCommit } from './store-group.ts';
@@ -23,8 +23,8 @@ import { sqlResourceStores } from './store-sql-resources.ts';
 import { countOf } from './store-sql-grants.ts';
 import { SqlViews } from './store-sql-view.ts';
 import type { NodeView, RuleSet, Seen, Selectable as Selected } from './rules-snapshot.ts';
-import type { By, Match, PageRequest, ResourceStores } from './resources/resource-store.ts';
-import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store, StoreEvent } from './store.ts';
+import type { By, Match, ResourceStores } from './resources/resource-store.ts';
+import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store, StoreEvent, NodePageRequest } from './store.ts';
 
 const AUDIT_PAGE_ROWS = 1_000;
 
@@ -125,11 +125,12 @@ export class SqlStore implements Store {
     });
   }
 
-  nodePage({ after, limit, site }: PageRequest & { readonly site?: string }): Promise<readonly NodeRow[]> {
+  nodePage({ after, limit, site, tenant }: NodePageRequest): Promise<readonly NodeRow[]> {
     return this.#read(async (db) => {
       const all = db.selectFrom('nodes').selectAll().orderBy('id').limit(limit);
       const ofSite = site === undefined ? all : all.where('site', '=', site);
-      return (await (after === null ? ofSite : ofSite.where('id', '>', after)).execute()).map(nodeRow);
+      const ofTenant = tenant === undefined ? ofSite : ofSite.where('tenant', '=', tenant);
+      return (await (after === null ? ofTenant : ofTenant.where('id', '>', after)).execute()).map(nodeRow);
     });
   }
 
@@ -172,11 +173,15 @@ export class SqlStore implements Store {
       const revision = await recordChange(tx, { at_ms, actor, action, subject: id, detail, scopes: await scopesOf(tx, found) });
       await tx
         .updateTable('nodes')
-        .set({ ...columns, renewal: null, revision })
+        .set({ ...columns, renewal: null, leaving_ms: null, revision })
         .where('id', '=', id)
         .execute();
-      return { ...found, ...columns, renewal: null, revision };
+      return { ...found, ...columns, renewal: null, leaving_ms: null, revision };
     });
+  }
+
+  setLeaving(id: string, leaving_ms: number, by: By): Promise<NodeRow> {
+    return this.#write((tx) => setLeaving(tx, id, leaving_ms, by));
   }
 
   setNode(id: string, settings: Partial<NodeSettings>, match: Match, by: By): Promise<NodeRow> {

@@ -44,6 +44,8 @@ export interface NodeRow {
   readonly renewal: Renewal | null;
   readonly endpoints: readonly Endpoint[];
   readonly disabled: boolean;
+  /** When it is to be revoked, milliseconds since the epoch; null: it is not. */
+  readonly leaving_ms: number | null;
   readonly created_ms: number;
   readonly seen_ms: number | null;
   /** Null: the platform's own. */
@@ -77,6 +79,12 @@ export interface StoreEvent {
   readonly version_min?: number;
 }
 
+/** Of one site, or one tenant, or all. */
+export interface NodePageRequest extends PageRequest {
+  readonly site?: string;
+  readonly tenant?: string;
+}
+
 export interface Store {
   readonly path: string;
   readonly app: AppStore;
@@ -104,7 +112,7 @@ export interface Store {
   nodeNamed(name: string): Promise<NodeRow | null>;
   nodes(filter?: { site: string }): Promise<readonly NodeRow[]>;
   /** In the order of their ids. */
-  nodePage(request: PageRequest & { readonly site?: string }): Promise<readonly NodeRow[]>;
+  nodePage(request: NodePageRequest): Promise<readonly NodeRow[]>;
   counts(): Promise<{ readonly nodes: number; readonly tokens: number }>;
   /** Nothing happens, no version moves, where they are the same. @throws not_found */
   setEndpoints(id: string, endpoints: readonly Endpoint[], at_ms: number): Promise<boolean>;
@@ -118,6 +126,8 @@ export interface Store {
   retireLeaves(at_ms: number): Promise<readonly NodeRow[]>;
   /** Records another leaf, or none: with none the node is revoked. @throws not_found */
   setLeaf(id: string, leaf: { fingerprint: string; leaf: string } | null, at_ms: number, actor?: string): Promise<NodeRow>;
+  /** It is to be revoked then; an earlier time that was said before stays. @throws not_found */
+  setLeaving(id: string, leaving_ms: number, by: By): Promise<NodeRow>;
   /** What is not said stays. @throws not_found (also of a role or tenant), changed_meanwhile */
   setNode(id: string, settings: Partial<NodeSettings>, match: Match, by: By): Promise<NodeRow>;
   /** An observation, not a change: no version, no audit row. */

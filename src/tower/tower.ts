@@ -43,12 +43,14 @@ import { Hosts } from './hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import type { RuleSet, Seen } from './rules-snapshot.ts';
 import { buildSnapshot } from './snapshot.ts';
+import { Leaving } from './leaving.ts';
 import { LeafRenewals } from './leaf-renewals.ts';
 import { Unsealing } from './unseal/unsealing.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
 import { stateFiles } from './state-files.ts';
 import { Resources } from './resources/resources.ts';
-import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store } from './store.ts';
+import { ViewAudit } from './view-audit.ts';
+import type { AuditRow, ClusterRow, NodePageRequest, NodeRow, NodeSettings, Store } from './store.ts';
 
 /** Grows when roots can be rotated. */
 const TRUST_VERSION = 1;
@@ -102,9 +104,12 @@ export class Tower {
   /** Of nodes' leaves. */
   readonly renewals: LeafRenewals;
   readonly unsealing: Unsealing;
+  /** Nodes that are being revoked. */
+  readonly leaving = new Leaving();
   readonly access: TowerAccess;
   readonly hosts: Hosts;
   readonly resources: Resources;
+  readonly views: ViewAudit;
   #row: ClusterRow;
   readonly #state: string;
   readonly #store: Store;
@@ -149,6 +154,7 @@ export class Tower {
       changed: (row) => this.#changed(row),
     });
     this.hosts = new Hosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
+    this.views = new ViewAudit(parts);
     this.resources = new Resources({ stores: parts.store.resources, clock: parts.clock, tell: (told) => this.#tell({ site: null, ...told }) });
     const { clock, random } = parts;
     this.#granting = { cluster: this.cluster, store: parts.store.proofs, authority: () => this.own, clock, random };
@@ -168,7 +174,10 @@ export class Tower {
   static async start(parts: TowerParts): Promise<Tower> {
     const tower = new Tower(parts);
     try {
-      for (const row of await parts.store.nodes()) tower.#recorded.set(row);
+      for (const row of await parts.store.nodes()) {
+        tower.#recorded.set(row);
+        tower.leaving.set(row);
+      }
       return tower;
     } catch (error) {
       await tower.close();
@@ -315,7 +324,7 @@ export class Tower {
     return await this.#store.nodes();
   }
 
-  nodePage(request: PageRequest & { readonly site?: string }): Promise<readonly NodeRow[]> {
+  nodePage(request: NodePageRequest): Promise<readonly NodeRow[]> {
     return this.#store.nodePage(request);
   }
 
@@ -348,6 +357,12 @@ export class Tower {
     // The node knew the token; what it knew is to open nothing for ever.
     await this.unsealing.renewToken(row.site);
     return row;
+  }
+
+  /** The same in so many milliseconds: until then what is there drains, and nothing begins (leaving.ts). @throws not_found */
+  async drainNode(id: string, drain_ms: number, actor = 'admin'): Promise<NodeRow> {
+    const at_ms = this.#clock.wall();
+    return await this.#changed(await this.#store.setLeaving(id, Math.round(at_ms + drain_ms), { actor, at_ms }));
   }
 
   /** Records another leaf (DER) in the place of the node's. @throws not_found */
@@ -418,6 +433,7 @@ export class Tower {
   /** Puts a committed row into the directory, then tells its site and whoever shares an app network with the node. */
   async #changed(row: NodeRow): Promise<NodeRow> {
     this.#recorded.set(row);
+    this.leaving.set(row);
     if (row.fingerprint === null || row.disabled) {
       for (const listener of this.#revocationListeners) listener(row.id);
       this.access.live.cut([`node:${row.id}`]);

@@ -3,6 +3,9 @@ import type { Test } from 'tap';
 import type { NodeIdentity } from '../../src/base/ids.ts';
 import type { RecordedFingerprint } from '../../src/identity/verify.ts';
 import { Host } from '../../src/peering/host.ts';
+import { endOf, Judge, type View } from '../../src/policy/judge.ts';
+import { noRules, type PolicyRule } from '../../src/policy/rules.ts';
+import { trafficClassNames } from '../../src/channel/classes.ts';
 import type { ChannelStatus } from '../../src/peering/mesh.ts';
 import { serveEcho } from '../../src/services/echo.ts';
 import type { Credentials } from '../../src/transport/session.ts';
@@ -34,10 +37,26 @@ export interface HostSetting {
   readonly credentials?: Credentials;
   readonly recorded?: (identity: NodeIdentity) => RecordedFingerprint;
   readonly transport: ScenarioTransport;
+  /** What rules say; those of a site without any, unless told. */
+  readonly policy?: Judge;
 }
 
+/** What a host of the site knows by these policies. */
+export const viewWith = (self: NodeIdentity, policies: readonly PolicyRule[]): View => ({
+  self: endOf(self),
+  peer: endOf,
+  epochOf: () => 0,
+  rules: { ...noRules, policies },
+  degraded: false,
+});
+
+export const judgeOf = (self: NodeIdentity, policies: readonly PolicyRule[] = []): Judge => new Judge(trafficClassNames, viewWith(self, policies));
+
 /** A host that listens on loopback and is closed when the test ends. */
-export async function startHost(t: Test, { self, authority, leaf, credentials, recorded = () => 'any', transport }: HostSetting): Promise<ScenarioHost> {
+export async function startHost(
+  t: Test,
+  { self, authority, leaf, credentials, recorded = () => 'any', transport, policy }: HostSetting,
+): Promise<ScenarioHost> {
   const own = credentials ?? (await authority.issue({ node: self.node, site: self.site, ...leaf }));
   const logs: Log[] = [];
   const waiting = new Set<() => void>();
@@ -49,6 +68,7 @@ export async function startHost(t: Test, { self, authority, leaf, credentials, r
     credentials: () => own,
     roots: () => [authority.root],
     recordedFingerprint: recorded,
+    ...(policy !== undefined && { policy }),
     versions: () => ({ directory: 1, trust: 1 }),
     nameOf: (node) => node,
     listen: { host: '127.0.0.1', tcpPort: 0, udpPort: transport === 'quic' ? 0 : null },

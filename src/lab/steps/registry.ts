@@ -2,10 +2,13 @@
 import type { StepSchemas } from '../topology.ts';
 import { appNetwork } from './app-network.ts';
 import { connect } from './connect.ts';
+import { degraded } from './degraded.ts';
+import { drain } from './drain.ts';
 import { enroll } from './enroll.ts';
 import { fallback } from './fallback.ts';
 import { membership } from './membership.ts';
 import { peers } from './peers.ts';
+import { policy } from './policy.ts';
 import { link, ping, run, udp } from './plain.ts';
 import { qosQuic, qosTcp } from './qos.ts';
 import { refuse } from './refuse.ts';
@@ -25,10 +28,13 @@ export const steps: ReadonlyMap<string, Step> = new Map(
     qosTcp,
     fallback,
     restartTower,
+    degraded,
+    drain,
     refuse,
     appNetwork,
     restartDaemon,
     membership,
+    policy,
     rotate,
     unseal,
     revoke,

@@ -113,7 +113,9 @@ export class PublicAccess implements Access {
     const { id, actor, scopes, operator, node, issuer, expires_ms } = await this.#tower.access.sessions.find(text);
     if (issuer !== null && this.#options.logins?.has(issuer) !== true)
       throw new SelvedgeError('session_invalid', { why: `its issuer ${issuer} is not configured any more` });
-    const caller: Caller = { actor, scopes: new Set(scopes), session: id, ...(operator !== null && { operator }), ...(node !== null && { node }) };
+    const tenant = issuer === null ? undefined : this.#options.logins?.tenantOf(issuer);
+    const owned = { ...(operator !== null && { operator }), ...(node !== null && { node }), ...(tenant !== undefined && { tenant }) };
+    const caller: Caller = { actor, scopes: new Set(scopes), session: id, ...owned };
     const owner = operator !== null ? [`operator:${operator}`] : node !== null ? [`node:${node}`] : [];
     return { caller, until_ms: expires_ms, names: [`session:${id}`, ...owner], isConnection: false };
   }

@@ -19,6 +19,8 @@ export interface Login {
   readonly verifier: JwtVerifier;
   readonly audience: string;
   readonly scopes: readonly Scope[];
+  /** Its sessions see what is this tenant's, and no more; of scope client alone. */
+  readonly tenant?: string;
   /** Who may log in; absent: whoever the issuer gives a token for this audience. */
   readonly subjects?: readonly string[];
 }
@@ -26,8 +28,16 @@ export interface Login {
 export class Logins {
   readonly #logins: readonly Login[];
 
+  /** @throws argument_invalid where a tenant's login allows more than a tenant may see */
   constructor(logins: readonly Login[]) {
+    const wide = logins.find(({ tenant, scopes }) => tenant !== undefined && scopes.some((scope) => scope !== 'client'));
+    if (wide !== undefined) throw new SelvedgeError('argument_invalid', { name: `login ${wide.name}`, why: 'of a tenant: its scopes may be client alone' });
     this.#logins = logins;
+  }
+
+  /** Whose view the sessions of an issuer have. */
+  tenantOf(name: string): string | undefined {
+    return this.#logins.find((login) => login.name === name)?.tenant;
   }
 
   has(name: string): boolean {

@@ -9,6 +9,7 @@ import { appNetworks } from './app-networks.ts';
 import { first } from './first.ts';
 import { grants } from './grants.ts';
 import { leafRenewals } from './leaf-renewals.ts';
+import { leaving } from './leaving.ts';
 import { operatorRenewal } from './operator-renewal.ts';
 import { resources } from './resources.ts';
 import type { Tables } from './tables.ts';
@@ -26,6 +27,7 @@ const migrations: readonly Migration[] = [
   unseal,
   (db) => leafRenewals(db as unknown as Parameters<typeof leafRenewals>[0]),
   (db) => operatorRenewal(db as unknown as Parameters<typeof operatorRenewal>[0]),
+  (db) => leaving(db as unknown as Parameters<typeof leaving>[0]),
 ];
 
 /** Brings the schema to what this program knows, in one transaction. @throws store_damaged on a schema of a newer program */

@@ -4,6 +4,7 @@ import type { AppNetworkTables } from './app-networks.ts';
 import type { FirstTables } from './first.ts';
 import type { GrantTables } from './grants.ts';
 import type { LeafRenewalTables } from './leaf-renewals.ts';
+import type { LeavingTables } from './leaving.ts';
 import type { OperatorRenewalTables } from './operator-renewal.ts';
 import type { ResourceTables } from './resources.ts';
 import type { UnsealTables } from './unseal.ts';
@@ -17,6 +18,7 @@ export type Tables = Joined<
     AccessTables &
     UnsealTables &
     LeafRenewalTables &
+    LeavingTables &
     OperatorRenewalTables
 >;
 

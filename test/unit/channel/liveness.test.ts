@@ -1,6 +1,7 @@
 /** When a path is suspected, when it is dead, and when a channel gives up: each on the tick, and not one before. */
 import t from 'tap';
 import { limits } from '../../../src/base/limits.ts';
+import { frameTypes } from '../../../src/channel/frames.ts';
 import { Liveness } from '../../../src/channel/liveness.ts';
 import { Pair } from './pair.ts';
 
@@ -134,3 +135,44 @@ for (const [code, how] of [
     t.same(pair.leftovers(), []);
   });
 }
+
+t.test('heartbeats come as often as the most pressing live flow wants, from the moment it is opened, and say all that spec 7.1 asks', async (t) => {
+  const pair = new Pair();
+  pair.attach('new');
+  /** Milliseconds between heartbeats of one end over a while. */
+  const pauses = (ms: number): number[] => {
+    const at: number[] = [];
+    pair.a.onTransmit = (frame) => void (frame.head[0] === frameTypes.heartbeat && at.push(pair.world.now));
+    pair.world.run(ms);
+    return at.slice(1).map((time, index) => time - (at[index] ?? 0));
+  };
+  const within = (name: string, between: readonly number[], cadence_ms: number): void => {
+    t.ok(between.length >= 3, name);
+    for (const ms of between) t.ok(ms >= 0.8 * cadence_ms - 1 && ms <= 1.2 * cadence_ms + 1, `${name}: ${ms} ms`);
+  };
+  within('none', pauses(60_000), limits.heartbeat_ms_active);
+  const storage = pair.a.open('storage_fetch', 'stream', 'x');
+  pair.world.run(30_000);
+  within('storage', pauses(120_000), limits.heartbeat_ms_storage);
+  const control = pair.a.open('fabric_control', 'messages', 'x');
+  const opened = pair.world.now;
+  pair.a.onTransmit = (frame) => {
+    if (frame.head[0] === frameTypes.heartbeat) t.ok(pair.world.now - opened <= 1.2 * limits.heartbeat_ms_active + 1, 'the shorter cadence counts at once');
+    pair.a.onTransmit = () => {};
+  };
+  pair.world.run(10_000);
+  within('control', pauses(60_000), limits.heartbeat_ms_active);
+  const input = pair.a.open('input', 'stream', 'x');
+  pair.world.run(10_000);
+  within('input', pauses(60_000), limits.heartbeat_ms_realtime);
+  pair.a.do(() => {
+    input.reset('session_closed', 'done');
+    control.reset('session_closed', 'done');
+    storage.reset('session_closed', 'done');
+  });
+  pair.world.run(10_000);
+  within('none again', pauses(60_000), limits.heartbeat_ms_active);
+  const view = pair.b.channel.peerView;
+  t.match(view, { loss_part: 0, health: 'well', configVersion: 0, routeEpoch: 0 });
+  t.ok(view !== null && view.latency_ms >= 20 && view.latency_ms < 25, `measured by its echo: ${view?.latency_ms} ms`);
+});

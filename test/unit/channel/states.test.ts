@@ -1,8 +1,13 @@
 /** The one table of a channel's states (spec 5.3). */
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { SelvedgeError } from '../../../src/base/errors.ts';
 import { type Cause, type ChannelState, channelStates, StateMachine, transitions } from '../../../src/channel/states.ts';
 import { Pair } from './pair.ts';
+
+const root = fileURLToPath(new URL('../../..', import.meta.url));
 
 const causes: readonly Cause[] = [
   'dial',
@@ -46,6 +51,47 @@ t.test('every state can be reached, and from each only the edges of the table le
     }
   }
 });
+
+t.test('every walk of eight causes from idle keeps to the table, and what has ended stays so', async (t) => {
+  const DEPTH = 8;
+  let walks = 0;
+  const wrong: string[] = [];
+  const walk = (path: readonly Cause[], state: ChannelState): void => {
+    walks++;
+    if (path.length === DEPTH) return;
+    for (const cause of causes) {
+      const machine = new StateMachine();
+      for (const before of path) machine.move(before);
+      const next = transitions[state][cause];
+      if (machine.state !== state || machine.allows(cause) !== (next !== undefined)) wrong.push([...path, cause].join(' '));
+      if (next === undefined) continue;
+      const isBackwards = (machine.hasEnded && next !== undefined) || (machine.isCarrying && !carryingOrOver.has(next));
+      machine.move(cause);
+      if (isBackwards || machine.state !== next) wrong.push([...path, cause].join(' '));
+      walk([...path, cause], next);
+    }
+  };
+  walk([], 'idle');
+  t.same(wrong, []);
+  t.ok(walks > 200, `${walks} walks`);
+});
+
+/** Once traffic has passed, no state leads back to before authorization. */
+const carryingOrOver = new Set<ChannelState>(['established', 'revalidating', 'degraded', 'draining', 'closing', 'closed', 'failed']);
+
+t.test('each cause is somebody’s to bring about', async (t) => {
+  const source = globSync('src/{channel,peering}/*.ts', { cwd: root })
+    .map((file) => readFileSync(join(root, file), 'utf8'))
+    .join('\n');
+  for (const cause of causes) {
+    // Named where a state is moved, but not in the table itself.
+    const isUsed = source.split(`'${cause}'`).length - 1 > readFileSync(join(root, 'src/channel/states.ts'), 'utf8').split(`'${cause}'`).length - 1;
+    t.equal(isUsed, !awaited.has(cause), cause);
+  }
+});
+
+/** What leads into degraded mode and out of it is nobody's yet: its room in the table is kept. */
+const awaited: ReadonlySet<Cause> = new Set(['degrade', 'restore']);
 
 t.test('closed and failed are never left', async (t) => {
   for (const state of ['closed', 'failed'] as const) {

@@ -57,8 +57,22 @@ t.test('edge-site is what the documentation says: two uplinks of 50 Mbit/s, and 
     [['depot-gw', true]],
   );
   const names = topology.steps.map((step) => step.name);
-  const before = ['enroll', 'connect', 'peers', 'qos_quic', 'qos_tcp', 'fallback', 'restart_tower', 'refuse', 'app_network', 'restart_daemon', 'membership'];
-  t.same(names, [...before, 'rotate', 'unseal', 'revoke']);
+  const before = [
+    'enroll',
+    'connect',
+    'peers',
+    'qos_quic',
+    'qos_tcp',
+    'fallback',
+    'restart_tower',
+    'degraded',
+    'drain',
+    'refuse',
+    'app_network',
+    'restart_daemon',
+    'membership',
+  ];
+  t.same(names, [...before, 'policy', 'rotate', 'unseal', 'revoke']);
   t.ok((await listLabs()).some((lab) => lab.name === 'edge-site' && lab.about !== ''));
 });
 

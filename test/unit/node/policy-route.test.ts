@@ -18,6 +18,7 @@ const row = (id: string, name: string, more: Partial<NodeRow> = {}): NodeRow => 
   renewal: null,
   endpoints: [],
   disabled: false,
+  leaving_ms: null,
   created_ms: 0,
   seen_ms: null,
   tenant: null,

@@ -13,23 +13,26 @@ function node(left_ms: number) {
   const timers = new VirtualTimers();
   const state = { snapshotExpires_ms: timers.clock.wall() + left_ms, snapshot: { version: 7 } as Snapshot };
   const log: string[] = [];
-  const expiry = new SnapshotExpiry({ state, timers, log: (message, { version }) => void log.push(`${message} (${version})`) });
+  const told = { changes: 0 };
+  const onChange = (): void => void told.changes++;
+  const expiry = new SnapshotExpiry({ state, timers, onChange, log: (message, { version }) => void log.push(`${message} (${version})`) });
   expiry.follow();
-  return { timers, state, log, expiry };
+  return { timers, state, log, expiry, told };
 }
 
-t.test('one tick before its time to live is over a snapshot holds, at that tick it has expired: said once, and no new peer from then on', async (t) => {
-  const { timers, log, expiry, state } = node(DAY_MS);
+t.test('one tick before its time to live is over a snapshot holds, at that tick it has expired: said once, and no peer from then on', async (t) => {
+  const { timers, log, expiry, state, told } = node(DAY_MS);
   await timers.advance(DAY_MS - 1);
   t.equal(expiry.objection(peer), null);
-  t.same(log, []);
+  t.same([log, told.changes], [[], 0]);
   t.match(expiry.facts, { snapshot_is_expired: false, snapshot_expires_ms: state.snapshotExpires_ms });
   await timers.advance(1);
   t.match(expiry.objection(peer), { code: 'policy_denied', message: /the snapshot of this node expired at 20.*the tower has to be reached/ });
   t.equal(expiry.objection(tower), null, 'the tower is what ends it');
   t.match(expiry.facts, { snapshot_is_expired: true });
   await timers.advance(DAY_MS);
-  t.same(log, ['snapshot expired: no new channel with a peer until the tower is reached (7)']);
+  t.same(log, ['snapshot expired: no channel with a peer until the tower is reached (7)']);
+  t.equal(told.changes, 1, 'channels are judged again');
   expiry.close();
   t.equal(timers.waiting, 0);
 });

@@ -101,7 +101,7 @@ export class Hosts {
       dialer,
       judge: (session) => this.#judged(this.#twins.get(session) ?? this.identities.dialer),
       judgeAgain: (peer) => void this.#judged(peer),
-      mayBegin: (peer) => (this.isClosedToNew.has(self.node) ? new SelvedgeError('policy_denied', { why: 'test' }) : this.policyOf(self).channel(peer)),
+      mayBegin: (peer) => (this.isClosedToNew.has(self.node) ? new SelvedgeError('policy_denied', { why: 'test' }) : this.policyOf(self).begin(peer)),
       policy: this.policyOf(self),
       versions: () => ({ directory: 1, trust: 1, routes: this.epochs.of.get(self.node) ?? 0 }),
       nameOf: (node) => (node === A.node ? 'alpha' : 'beta'),

@@ -27,6 +27,7 @@ const node = {
   spkiHash: hex,
   endpoints,
   disabled: false,
+  leaving_ms: big,
   created_ms: 0,
   seen_ms: null,
   renewal: {

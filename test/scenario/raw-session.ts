@@ -1,0 +1,66 @@
+/** The wire in a test's own hands: a session on which it writes whatever frames it likes, in whatever order. */
+import type { Test } from 'tap';
+import type { SelvedgeError } from '../../src/base/errors.ts';
+import { FrameDecoder } from '../../src/channel/frame-decoder.ts';
+import { QuicTransport } from '../../src/transport/quic.ts';
+import type { Session } from '../../src/transport/session.ts';
+import { TcpTransport } from '../../src/transport/tcp.ts';
+import { alpha, type ScenarioHost, type ScenarioTransport } from './hosts.ts';
+
+export const hello = {
+  version: 1,
+  mode: 'new',
+  channel: new Uint8Array(16),
+  secret: new Uint8Array(32),
+  cluster: 'test',
+  node: alpha.node,
+  classes: [],
+  transports: ['quic', 'tcp'],
+  configVersion: 0,
+  directoryVersion: 0,
+  trustVersion: 0,
+  routeEpoch: 0,
+  draining: false,
+  return_ms: 0,
+} as const;
+
+/** A session that was dialed with a certificate of the cluster, and of which every octet is the test's. */
+export async function hostileSession(
+  t: Test,
+  transport: ScenarioTransport,
+  b: ScenarioHost,
+  credentials: Parameters<QuicTransport['dial']>[1],
+): Promise<{ session: Session }> {
+  const dialer = transport === 'quic' ? new QuicTransport() : new TcpTransport();
+  t.teardown(() => dialer.close());
+  const { listener } = b.host;
+  const port = transport === 'quic' ? listener?.udp?.port : listener?.tcp.port;
+  if (port === undefined) throw new Error('the host does not listen');
+  return { session: await dialer.dial({ host: '127.0.0.1', port }, credentials, new AbortController().signal) };
+}
+
+/** Approves a session and hears what comes: the first reset, and the end. */
+export function speak(session: Session): { error: Promise<SelvedgeError>; firstReset: Promise<unknown> } {
+  const error = Promise.withResolvers<SelvedgeError>();
+  const firstReset = Promise.withResolvers<unknown>();
+  const decoder = new FrameDecoder({
+    data: () => {},
+    latest: () => {},
+    datagram: () => {},
+    hello: () => {},
+    control: (frame) => {
+      if (frame.type === 'reset') firstReset.resolve(frame);
+    },
+  });
+  session.approve({
+    // All that is awaited comes on the control source.
+    data: (_source, bytes) => decoder.push(bytes),
+    sourceEnd: () => {},
+    ready: () => {},
+    writable: () => {},
+    datagram: () => {},
+    finished: () => {},
+    closed: (why) => error.resolve(why),
+  });
+  return { error: error.promise, firstReset: firstReset.promise };
+}
