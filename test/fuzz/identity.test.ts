@@ -78,7 +78,7 @@ async function refusesLater(run: Promise<unknown>): Promise<boolean> {
 /** Returns or refuses, and does nothing else. */
 const survives = (run: () => unknown): boolean => refuses(run) || true;
 
-t.test('a request is refused unless it is exactly what its sender signed', async (t) => {
+t.test('a request is refused unless it is exactly what its sender signed', async () => {
   const csr = createCsr(keys.privateKey, 'hint');
   await fc.assert(fc.asyncProperty(garbage, (bytes) => refusesLater(parseCsr(bytes))));
   await fc.assert(fc.asyncProperty(altered(csr), (bytes) => refusesLater(parseCsr(bytes))));
