@@ -37,6 +37,15 @@ const shared = {
   certificate_file: Type.Optional(Text),
   certificate_key_file: Type.Optional(Text),
   insecure_development: Type.Optional(Type.Boolean({ description: 'true or false' })),
+  metrics: Type.Optional(
+    Type.Object(
+      {
+        port: Port,
+        address: Type.Optional(Type.String({ pattern: '^(127(\\.[0-9]{1,3}){3}|::1)$', description: 'an address of this host alone: 127.0.0.1 or ::1' })),
+      },
+      { additionalProperties: false, description: 'port, address' },
+    ),
+  ),
   drain: Type.Optional(
     Type.Object(
       {
@@ -104,6 +113,7 @@ export type AdmissionConfig = NonNullable<Static<typeof NodeConfig>['admission']
 export function drainSettings({ force = false, deadline_s, stop_ms = limits.drain_stop_ms_default }: DrainConfig = {}): Required<DrainPolicy> {
   return { force, deadline_ms: deadline_s === undefined ? limits.drain_ms_default : deadline_s * 1_000, stop_ms };
 }
+export type MetricsConfig = NonNullable<Static<typeof NodeConfig>['metrics']>;
 export type DrainConfig = NonNullable<Static<typeof NodeConfig>['drain']>;
 
 interface DrainPolicy {

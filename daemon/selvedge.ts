@@ -11,6 +11,7 @@ import { drainCommand, undrainCommand } from './cli/drain.ts';
 import { hostCommand } from './cli/host.ts';
 import { joinCommand, preflightCommand } from './cli/join.ts';
 import { labCommand } from './cli/lab.ts';
+import { channelCommand, eventsCommand, metricsCommand } from './cli/observe.ts';
 import { Interrupted, peersCommand, pingCommand, sendCommand, statusCommand } from './cli/mesh.ts';
 import { nodeCommand } from './cli/node.ts';
 import { renewCommand } from './cli/renew.ts';
@@ -46,6 +47,7 @@ async function main(argv: readonly string[]): Promise<number> {
 async function makeProgram([first]: readonly string[]): Promise<Command> {
   const program = new Command('selvedge').description('overlay mesh for edge operators').addHelpText('after', exitHelp);
   program.addCommand(statusCommand()).addCommand(peersCommand()).addCommand(pingCommand()).addCommand(sendCommand());
+  program.addCommand(channelCommand()).addCommand(eventsCommand()).addCommand(metricsCommand());
   program.addCommand(drainCommand()).addCommand(undrainCommand());
   program.addCommand(operatorCommand()).addCommand(sessionCommand());
   program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(renewCommand()).addCommand(appCommand());

@@ -10,6 +10,7 @@ import { callHome } from '../src/enroll/call-home.ts';
 import { hostFacts } from '../src/enroll/host-facts.ts';
 import { CALL_HOME_FILE, callHomeBy } from '../src/enroll/preflight.ts';
 import { readIdentity } from '../src/enroll/state.ts';
+import { lifetimeOf } from '../src/identity/lifetime.ts';
 import { DEFAULT_KEY_FILE } from '../src/identity/unseal.ts';
 import { Agent } from '../src/node/agent.ts';
 import type { AppConfig } from '../src/node/app.ts';
@@ -20,7 +21,8 @@ import { keepSecrets } from '../src/native.ts';
 import { startKey } from '../src/node/start-key.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
 import { descriptor, unsealOption, type UnsealFlags, willBeSiteSealed } from './cli/arguments.ts';
-import { type AdmissionConfig, admissionRate, applyConfig, type DrainConfig, drainSettings, NodeConfig } from './config.ts';
+import { type AdmissionConfig, admissionRate, applyConfig, type DrainConfig, drainSettings, type MetricsConfig, NodeConfig } from './config.ts';
+import { makeObservatory, observe } from './observe.ts';
 import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
 import { abortOn, Closers, endSoon, isStop, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
@@ -35,13 +37,15 @@ interface Flags extends UnsealFlags, AppConfig, ServerCertificateFlags {
   readonly governor: boolean;
   /** Of the configuration file alone. */
   readonly drain?: DrainConfig;
+  readonly metrics?: MetricsConfig;
   readonly admission?: AdmissionConfig;
 }
 
-async function run({ state, listen, port, advertise, governor, drain, admission, ...rest }: Flags): Promise<void> {
+async function run({ state, listen, port, advertise, governor, drain, metrics, admission, ...rest }: Flags): Promise<void> {
   keepSecrets();
   const closers = new Closers();
-  const log = makeLog();
+  const seen = makeObservatory();
+  const log = seen.listen(makeLog());
   const settings = drainSettings(drain);
   // From the first moment: what was opened so far is closed in any case.
   const stopped = untilStopped();
@@ -54,10 +58,23 @@ async function run({ state, listen, port, advertise, governor, drain, admission,
     const at = listen === undefined ? null : { host: listen, port, advertise: advertise ?? [listen] };
     const server = await openServerCertificate(rest, log);
     closers.add(() => server?.close());
-    const agent = await Agent.start({ state, unseal, listen: at, server, isGoverned: governor, admission: admissionRate(admission), app: rest, log });
+    const given = { state, unseal, listen: at, server, isGoverned: governor, admission: admissionRate(admission), app: rest };
+    const agent = await Agent.start({ ...given, log, observer: seen });
     closers.add(() => agent.close());
     const { cluster, site, node, name } = agent.state.identity;
+    const observed = await observe(
+      seen,
+      agent.mesh,
+      {
+        versions: () => agent.versions,
+        certificateEnds_ms: () => lifetimeOf(agent.state.credentials.chain[0]).notAfter_ms,
+        snapshot: () => ({ issued_ms: agent.state.snapshot.issued_ms, expires_ms: agent.state.snapshotExpires_ms }),
+      },
+      metrics,
+      closers,
+    );
     const control = await controlServer(socket, {
+      observed,
       mesh: agent.mesh,
       timers: systemTimers,
       apps: agent.apps,

@@ -15,6 +15,8 @@ import { lifetimeOf } from '../src/identity/lifetime.ts';
 import { loadStoreKey } from '../src/identity/store-key.ts';
 import { DEFAULT_KEY_FILE, loadOrCreateUnsealKey, type UnsealKey, type UnsealSource } from '../src/identity/unseal.ts';
 import { registerControl, registerSend } from '../src/node/control-routes.ts';
+import { registerObserved } from '../src/node/observe-routes.ts';
+import type { Observatory } from '../src/observe/observatory.ts';
 import { type Explainer, registerExplain } from '../src/node/policy-route.ts';
 import { TowerPolicy } from '../src/tower/tower-policy.ts';
 import { Host } from '../src/peering/host.ts';
@@ -31,6 +33,8 @@ import { keepAuditHead } from '../src/tower/audit-keeper.ts';
 import { serveCarry } from '../src/tower/carry.ts';
 import { keepRevocations } from '../src/tower/leaving.ts';
 import { serveRenewals } from '../src/tower/renew-fabric.ts';
+import { registerHealth } from '../src/tower/health-api.ts';
+import { HealthReports } from '../src/tower/health-reports.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
 import { serveSite } from '../src/tower/unseal/site-service.ts';
 import { checkMade, DEFAULT_VTEP_RANGE, initTower, openTower } from '../src/tower/init.ts';
@@ -39,9 +43,19 @@ import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
 import { backup } from './cli/backup.ts';
 import { descriptor } from './cli/arguments.ts';
-import { type AdmissionConfig, admissionRate, applyConfig, type DrainConfig, drainSettings, type LoginConfig, TowerConfig } from './config.ts';
+import {
+  type AdmissionConfig,
+  admissionRate,
+  applyConfig,
+  type DrainConfig,
+  drainSettings,
+  type LoginConfig,
+  type MetricsConfig,
+  TowerConfig,
+} from './config.ts';
+import { makeObservatory, observe } from './observe.ts';
 import { openServerCertificate, type ServerCertificateFlags, withServerCertificate } from './server-certificate.ts';
-import { Closers, endSoon, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
+import { Closers, endSoon, type Log, makeLog, parsePort, runProgram, untilStopped } from './run.ts';
 
 const DEFAULT_STATE = '/var/lib/selvedge/tower';
 const DEFAULT_PORT = 443;
@@ -71,6 +85,8 @@ interface RunFlags extends UnsealSource, ServerCertificateFlags {
   /** Of the configuration file alone. */
   readonly drain?: DrainConfig;
   readonly admission?: AdmissionConfig;
+  /** Of the configuration file alone. */
+  readonly metrics?: MetricsConfig;
   /** Of the configuration file alone. */
   readonly logins?: readonly LoginConfig[];
   /** From the configuration file alone. */
@@ -107,11 +123,12 @@ async function restore(file: string, { state, json, ...source }: RestoreFlags): 
 async function run(flags: RunFlags): Promise<void> {
   keepSecrets();
   const closers = new Closers();
-  const log = makeLog();
+  const seen = makeObservatory();
+  const log = seen.listen(makeLog());
   // From the first moment: what was opened so far is closed in any case.
   const stopped = untilStopped();
   try {
-    const { tower, mesh } = await start(flags, closers, log);
+    const { tower, mesh } = await start(flags, closers, log, seen);
     log('tower runs', { cluster: tower.cluster, fingerprint: `sha256:${toHex(tower.rootFingerprint)}`, listen: flags.listen, port: flags.port });
     const signal = await stopped;
     log('tower stops', { signal });
@@ -122,8 +139,8 @@ async function run(flags: RunFlags): Promise<void> {
   }
 }
 
-async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof makeLog>): Promise<{ tower: Tower; mesh: PeerMesh }> {
-  const { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, drain, admission, ...source } = flags;
+async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observatory): Promise<{ tower: Tower; mesh: PeerMesh }> {
+  const { state, listen, port, udpPort = port, advertise, governor, serviceTokens, logins = [], platforms = {}, drain, metrics, admission, ...source } = flags;
   // Before its key: where no cluster was made, neither is there, and `init` makes both.
   await checkMade(state);
   const unseal = await towerKey(state, source);
@@ -140,6 +157,7 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
   closers.add(() => server?.close());
   const names = await followNames(tower);
   const policy = await TowerPolicy.open(tower);
+  const versions = () => ({ directory: 0, trust: 1 });
   const host = await Host.start({
     self: { cluster: tower.cluster, site: TOWER_SITE, node: TOWER_ID },
     credentials: () => tower.credentials,
@@ -147,7 +165,7 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
     recordedFingerprint: tower.recordedFingerprint,
     policy: policy.judge,
     knownPast: () => ({ name: "the tower's certificate", at_ms: lifetimeOf(tower.credentials.chain[0]).notBefore_ms }),
-    versions: () => ({ directory: 0, trust: 1 }),
+    versions,
     nameOf: (node) => names.get(node) ?? node,
     listen: { host: listen, tcpPort: port, udpPort },
     onPeer: ({ identity, fingerprint }) =>
@@ -161,11 +179,18 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
     children: () => names.size,
     admission: admissionRate(admission),
     log,
+    observer: seen,
     onChange: () => undefined,
   });
   closers.add(() => host.close());
+  const reports = new HealthReports(host.mesh, systemTimers, (error, node) =>
+    log('health report not taken', { node, code: error.code, reason: error.message }),
+  );
+  closers.add(() => reports.close());
   closers.add(
     tower.onRevoked((node) => {
+      log('node revoked', { node });
+      reports.forget(node);
       policy.nodesChanged();
       host.mesh.revalidate((peer) => peer.node === node);
     }),
@@ -203,6 +228,7 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
   const keeper = new CertificateKeeper({ tower, timers: systemTimers, onRenewed: () => void host.renewed(), others: () => server?.watched ?? [], log });
   keeper.start();
   closers.add(() => keeper.close());
+  const observed = await observe(seen, host.mesh, { versions, certificateEnds_ms: () => lifetimeOf(tower.credentials.chain[0]).notAfter_ms }, metrics, closers);
   const program = programFacts({ host: listen, tcp: port, udp: udpPort });
   const facts = () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning, ...program });
   const control = { mesh: host.mesh, timers: systemTimers, facts, drain: { host: host.mesh, settings: drainSettings(drain) } };
@@ -214,6 +240,7 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
     register: (routes) => {
       registerControl(routes, control);
       registerExplain(routes, explainer);
+      registerHealth(routes, tower, reports);
     },
   });
   closers.add(() => open.close());
@@ -227,6 +254,8 @@ async function start(flags: RunFlags, closers: Closers, log: ReturnType<typeof m
     register: (routes) => {
       registerControl(routes, control);
       registerExplain(routes, explainer);
+      registerObserved(routes, observed);
+      registerHealth(routes, tower, reports);
       routes.post('/v1/renew', management, () => keeper.renewNow());
       registerSend(routes, control);
     },

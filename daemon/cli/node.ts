@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { facts, flag, list, maybe, number, shape, text, whole } from './answers.ts';
 import { duration, nodeWord, withTower } from './arguments.ts';
+import { healthInWords, readHealth } from './node-health.ts';
 import { printable, printJson, printLine, printTable } from './output.ts';
 import { askTower, listTower, type TowerFlags } from './tower-call.ts';
 
@@ -41,7 +42,13 @@ export function nodeCommand(): Command {
     });
   withTower(one(command.command('show').description('all that the tower knows of a node')))
     .addHelpText('after', '\nExample:\n  selvedge node show till-1')
-    .action(async (name: string, flags: TowerFlags) => print(flags, readNode(await askTower(flags, 'GET', pathOf(name)))));
+    .action(async (name: string, flags: TowerFlags) => {
+      const shown = readNode(await askTower(flags, 'GET', pathOf(name)));
+      const { health } = readHealth(await askTower(flags, 'GET', `${pathOf(name)}/health`));
+      if (flags.json) return printJson({ ...shown, health });
+      print(flags, shown);
+      for (const line of healthInWords(health)) printLine(printable(line));
+    });
   withTower(one(command.command('set').description('what a node is for, and whose it is; what is not named stays')))
     .option('--roles <names>', 'its roles, with commas between; `none`: none')
     .option('--tenant <name>', 'its tenant; `none`: the platform’s own')

@@ -190,6 +190,8 @@ export const errorTable = {
 
 export type ErrorCode = keyof typeof errorTable;
 
+export const errorCodes = Object.keys(errorTable) as ErrorCode[];
+
 /** The failure reasons of spec 13.1: what a channel may end with, in metrics and reports. */
 export const failureReasons = [
   'tls_handshake_failed', 'certificate_invalid', 'certificate_revoked', 'wrong_cluster', 'wrong_node', 'policy_denied', 'channel_class_denied', 'route_epoch_stale',

@@ -398,6 +398,21 @@ export const limits = {
   carry_turn_bytes_max: 128 * KIB,
   carry_look_ms: 4,
 
+  // What is seen.
+  events_kept_max: 2_048,
+  event_field_chars_max: 512,
+  event_followers_max: 16,
+  channel_detail_flows_max: 64,
+  channel_detail_failures_max: 8,
+  /** A node's reports to its tower: at this interval, shortened by up to this part, and on change not closer than that. */
+  report_ms: 60_000,
+  report_jitter_part: 0.2,
+  report_ms_min: 5_000,
+  report_bytes_max: 16 * KIB,
+  report_unwell_max: 16,
+  report_failures_max: 64,
+  reports_per_minute_max: 30,
+
   // The lab.
   lab_parts_max: 64,
   lab_command_ms_max: 20_000,

@@ -22,6 +22,7 @@ import { encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead } f
 import type { ControlFrame, DataHead, HeartbeatFrame, LatestHead, ResumeEntry } from './frames.ts';
 import { type EndFacts, encodeHeartbeat, noFacts, type PeerView, viewOf } from './heartbeat.ts';
 import { Governor, type PathView, stampOf } from './governor.ts';
+import type { Liveness } from './liveness.ts';
 import { Scheduler } from './scheduler.ts';
 import { type Cause, type ChannelState, StateMachine } from './states.ts';
 
@@ -40,6 +41,8 @@ export interface ChannelOptions {
   readonly facts?: () => EndFacts;
   /** What the path to this peer carried last time, octets per second. */
   readonly rememberedRate?: number;
+  /** Told at once of each change of the state; it must not call back. */
+  readonly onState?: (before: ChannelState, state: ChannelState, error: SelvedgeError | null) => void;
 }
 
 /** One frame that leaves now, on the session `key`. */
@@ -104,6 +107,8 @@ export class Channel implements FlowOwner {
   #current: Attached | null = null;
   #lazyAckAt: number | null = null;
   #openedWhileSuspended = 0;
+  /** Of flows that have ended. */
+  #staleDropped = 0;
   #carrierLostAt: number | null = null;
   #carrierError: SelvedgeError | null = null;
   #governor: Governor | null = null;
@@ -153,6 +158,18 @@ export class Channel implements FlowOwner {
     return this.#current?.liveness.rtt_ms ?? null;
   }
 
+  /** What heartbeats have measured on the session in use. */
+  get heartbeat(): Pick<Liveness, 'rtt_ms' | 'jitter_ms' | 'loss_part'> | null {
+    return this.#current?.liveness ?? null;
+  }
+
+  /** Frames of `latest` flows that newer ones took the place of, at this end, since the channel began. */
+  get staleDropped(): number {
+    let count = this.#staleDropped;
+    for (const flow of this.#flows.values()) count += flow.staleDropped;
+    return count;
+  }
+
   get governor(): Governor | null {
     return this.#governor;
   }
@@ -176,7 +193,9 @@ export class Channel implements FlowOwner {
   }
 
   move(cause: Cause, error: SelvedgeError | null = null): void {
+    const before = this.#states.state;
     const state = this.#states.move(cause);
+    this.#options.onState?.(before, state, error);
     this.#events.push({ type: 'state', state, error });
     if (cause === 'authorized') this.#drainingChanged();
   }
@@ -656,6 +675,7 @@ export class Channel implements FlowOwner {
     flow.isEnded = true;
     flow.error = error;
     this.#flows.delete(flow.id);
+    this.#staleDropped += flow.staleDropped;
     this.#scheduler.remove(flow);
     this.#cadence.ended(flow.class);
     this.#current?.liveness.setCadence(this.#now, this.#cadence.ms);

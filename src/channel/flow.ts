@@ -73,6 +73,11 @@ export class Flow {
     return this.mustOpen || (this.send?.isReady ?? this.latestOut?.isReady ?? this.datagramsOut?.isEmpty === false);
   }
 
+  /** Frames of a `latest` flow that newer ones took the place of, at this end. */
+  get staleDropped(): number {
+    return (this.latestOut?.dropped ?? 0) + (this.latestIn?.dropped ?? 0);
+  }
+
   // ---- the application's side
 
   /** Queues octets of a `stream`. False: wait until told `drained`. The array belongs to the flow from here on. */

@@ -8,7 +8,7 @@ import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
 import { SealedStore } from '../identity/sealed-store.ts';
-import { decodeTrustBundle, type TrustBundle } from '../identity/trust-bundle.ts';
+import { decodeTrustBundle, encodeTrustBundle, type TrustBundle, trustBundleFromJson } from '../identity/trust-bundle.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
 import type { Credentials } from '../transport/session.ts';
 import { isNewer, openSnapshot } from './snapshot.ts';
@@ -36,11 +36,13 @@ export interface NodeParts {
 export class NodeState {
   readonly path: string;
   readonly identity: IdentityFile;
-  readonly trust: TrustBundle;
   /** What else this node must keep to itself. */
   readonly secrets: SealedStore;
   #credentials: Credentials;
   #snapshot: Snapshot;
+  #trust: TrustBundle;
+  /** The bundle that is sealed is another. */
+  #isTrustUnkept = false;
   /** What was taken and is not on disk. */
   #unkept: Uint8Array | null = null;
   #keeping: Promise<void> = Promise.resolve();
@@ -50,8 +52,9 @@ export class NodeState {
     this.secrets = secrets;
     this.identity = identity;
     this.#credentials = credentials;
-    this.trust = trust;
     this.#snapshot = snapshot;
+    this.#trust = trust;
+    this.#followTrust(snapshot);
   }
 
   /**
@@ -110,6 +113,18 @@ export class NodeState {
     this.#credentials = credentials;
   }
 
+  /** The roots that count. */
+  get trust(): TrustBundle {
+    return this.#trust;
+  }
+
+  /** A bundle of a higher version came with a snapshot that the one before vouched for. @throws document_invalid */
+  #followTrust({ trust }: Snapshot): void {
+    if (trust.version <= this.#trust.version) return;
+    this.#trust = trustBundleFromJson(trust);
+    this.#isTrustUnkept = true;
+  }
+
   get snapshot(): Snapshot {
     return this.#snapshot;
   }
@@ -122,13 +137,16 @@ export class NodeState {
   /**
    * Takes what the tower sent on the flow of service `snapshot`, once found good and newer: it holds from now on, whether or not there is room
    * for it on the disk (`keepSnapshot`), since it may be what says that a peer is revoked. False: it was not newer, nothing happened.
+   * A newer trust bundle in it counts from then on. It has to vouch for the snapshot too: a tower does not take away the root that it signs under.
    * @throws document_invalid, request_invalid, wrong_node, wrong_cluster
    */
   takeSnapshot(message: Uint8Array, now_ms: number): boolean {
     const { cluster, node } = this.identity;
     const envelope = readJson(message, limits.snapshot_envelope_bytes_max, checkEnvelope);
-    const next = openSnapshot(envelope, { roots: this.trust.roots, cluster, node, now_ms });
+    const next = openSnapshot(envelope, { roots: this.#trust.roots, cluster, node, now_ms });
     if (!isNewer(next, this.#snapshot)) return false;
+    if (next.trust.version > this.#trust.version) openSnapshot(envelope, { roots: trustBundleFromJson(next.trust).roots, cluster, node, now_ms });
+    this.#followTrust(next);
     this.#snapshot = next;
     this.#unkept = message;
     return true;
@@ -139,9 +157,12 @@ export class NodeState {
     // One after the other: an older one must not be the last to get the name.
     const kept = this.#keeping.then(async () => {
       const message = this.#unkept;
-      if (message === null) return;
-      await writeFileAtomic(join(this.path, stateFiles.snapshot), message);
+      if (message !== null) await writeFileAtomic(join(this.path, stateFiles.snapshot), message);
       if (this.#unkept === message) this.#unkept = null;
+      // Behind the snapshot, which the bundle before vouches for too: a kill in between leaves a node that opens it, and follows the bundle in it again.
+      const trust = this.#trust;
+      if (this.#isTrustUnkept) await this.secrets.update({ [nodeSecrets.trust]: encodeTrustBundle(trust) });
+      if (this.#trust === trust) this.#isTrustUnkept = false;
     });
     this.#keeping = kept.catch(() => undefined);
     return kept;

@@ -9,10 +9,13 @@ import { NodeState, stateFiles } from '../enroll/state.ts';
 import type { Endpoint, Snapshot } from '../enroll/wire.ts';
 import { trafficClassNames } from '../channel/classes.ts';
 import type { RecordedFingerprint } from '../identity/verify.ts';
+import { lifetimeOf } from '../identity/lifetime.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
 import type { AdmissionRate } from '../peering/admission.ts';
 import { Host } from '../peering/host.ts';
 import type { Candidate } from '../peering/mesh.ts';
+import { makeReport, type Report } from '../observe/report.ts';
+import type { Observatory } from '../observe/observatory.ts';
 import type { PeerMesh } from '../peering/peer-mesh.ts';
 import { Judge, type View } from '../policy/judge.ts';
 import { serveEcho } from '../services/echo.ts';
@@ -21,6 +24,7 @@ import type { AppNetworks } from '../overlay/app-networks.ts';
 import type { ServerCertificate } from '../transport/listener.ts';
 import { systemRandom, systemTimers } from '../transport/system.ts';
 import { type AppConfig, openApps } from './app.ts';
+import { HealthReporter } from './health-reporter.ts';
 import { LeafRenewal, type Renewed } from './leaf-renewal.ts';
 import { viewOf } from './node-view.ts';
 import { SnapshotExpiry } from './snapshot-expiry.ts';
@@ -40,6 +44,8 @@ export interface AgentOptions {
   /** How many new channels begin here in a second; as usual, unless told. */
   readonly admission?: AdmissionRate;
   readonly app: AppConfig;
+  /** Who watches its channels. */
+  readonly observer?: Observatory;
   /** Without a session with the tower, until degraded mode begins; absent: `limits.tower_away_ms`. */
   readonly towerAway_ms?: number;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
@@ -59,6 +65,7 @@ export class Agent {
   #boot: BootFile | null = null;
   #api: Api | null = null;
   #renewal: LeafRenewal | null = null;
+  #reporter: HealthReporter | null = null;
 
   private constructor(state: NodeState, options: AgentOptions) {
     this.state = state;
@@ -90,7 +97,7 @@ export class Agent {
 
   async #start(): Promise<void> {
     const { identity } = this.state;
-    const { listen, server = null, log, isGoverned, app, admission } = this.#options;
+    const { listen, server = null, log, isGoverned, app, admission, observer } = this.#options;
     const boot = await BootFile.open(this.#options.state, identity);
     this.#boot = boot;
     const api = listen === null ? null : await unsealApi({ state: this.state, expiry: this.#expiry, clock: systemTimers.clock, log });
@@ -103,7 +110,7 @@ export class Agent {
       policy: this.#policy,
       knownPast: () => ({ name: 'its snapshot', at_ms: this.state.snapshot.issued_ms }),
       mayBegin: (peer) => this.#away.objection(peer),
-      versions: () => ({ directory: this.state.snapshot.version, trust: this.state.trust.version, routes: this.state.snapshot.node.epoch ?? 0 }),
+      versions: () => this.versions,
       nameOf: (node) => nameIn(this.state.snapshot, node),
       listen: listen && { host: listen.host, tcpPort: listen.port, udpPort: listen.port },
       server,
@@ -112,11 +119,13 @@ export class Agent {
       children: () => this.state.snapshot.peers.length,
       ...(admission === undefined ? {} : { admission }),
       log,
+      ...(observer !== undefined && { observer }),
       onChange: () => {
         this.#away.channelsChanged();
         this.#follower?.poke();
         this.#site?.poke();
         this.#apps?.channelsChanged();
+        this.#reporter?.poke();
       },
     });
     this.#host = host;
@@ -148,6 +157,20 @@ export class Agent {
     });
     this.#renewal.start();
     this.#away.channelsChanged();
+    if (observer !== undefined) {
+      const report = () => this.#report(observer, host.mesh);
+      this.#reporter = new HealthReporter({ mesh: host.mesh, timers: systemTimers, random: systemRandom, report });
+    }
+  }
+
+  #report(seen: Observatory, mesh: PeerMesh): Report {
+    const { snapshot, snapshotExpires_ms, credentials } = this.state;
+    const facts = () => ({
+      snapshot_version: snapshot.version,
+      snapshot_expires_ms: snapshotExpires_ms,
+      certificate_ends_ms: lifetimeOf(credentials.chain[0]).notAfter_ms,
+    });
+    return makeReport(seen, { channels: () => mesh.status(), drain: () => mesh.drainStatus, facts });
   }
 
   /** Renews this node's certificate now. @throws as LeafRenewal.renewNow */
@@ -177,6 +200,11 @@ export class Agent {
   get listening(): { readonly host: string; readonly tcp: number; readonly udp: number | null } | null {
     const [listen, listener] = [this.#options.listen, this.#host?.listener];
     return listen && listener ? { host: listen.host, tcp: listener.tcp.port, udp: listener.udp?.port ?? null } : null;
+  }
+
+  /** Of what this node was told. */
+  get versions(): { readonly directory: number; readonly trust: number; readonly routes: number } {
+    return { directory: this.state.snapshot.version, trust: this.state.trust.version, routes: this.state.snapshot.node.epoch ?? 0 };
   }
 
   /** For status: who this node is, and until when what it knows may be followed. */
@@ -220,6 +248,7 @@ export class Agent {
 
   /** In reverse order of start. */
   async close(): Promise<void> {
+    this.#reporter?.close();
     this.#renewal?.close();
     this.#site?.close();
     this.#follower?.close();

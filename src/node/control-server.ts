@@ -5,11 +5,14 @@ import type { AppNetworks } from '../overlay/app-networks.ts';
 import { registerApps } from './app-routes.ts';
 import type { Renewed } from './leaf-renewal.ts';
 import { type Explainer, registerExplain } from './policy-route.ts';
+import { type Observed, registerObserved } from './observe-routes.ts';
 import { type Control, registerControl, registerSend } from './control-routes.ts';
 
 export interface NodeControl extends Control {
   readonly apps?: AppNetworks;
   readonly explain?: Explainer;
+  /** What this daemon sees of itself. */
+  readonly observed?: Observed;
   /** Renews this node's certificate now. */
   readonly renew?: () => Promise<Renewed>;
 }
@@ -21,6 +24,7 @@ export async function controlServer(socketPath: string, control: NodeControl): P
     routes: (scope) => {
       scope.get('/v1/status', async () => control.facts());
       registerControl(scope, control);
+      if (control.observed) registerObserved(scope, control.observed);
       if (control.explain) registerExplain(scope, control.explain);
       if (control.renew) {
         const { renew } = control;

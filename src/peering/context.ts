@@ -10,6 +10,7 @@ import type { Session, TransportName } from '../transport/session.ts';
 import type { Timers } from '../transport/system.ts';
 import type { AdmissionRate } from './admission.ts';
 import type { Candidate } from './mesh.ts';
+import type { ChannelObserver } from './observer.ts';
 
 /** How sessions to a candidate come about; `transport/dialer.ts` behind this host's credentials and verification. */
 export interface MeshDialer {
@@ -48,6 +49,8 @@ export interface MeshContext {
   readonly children?: () => number;
   /** How many new channels begin here in a second; as usual, unless told. */
   readonly admission?: AdmissionRate;
+  /** Who watches channels; absent: nobody. */
+  readonly observer?: ChannelObserver;
   /** The set or state of channels changed. */
   readonly onChange: () => void;
 }

@@ -19,6 +19,7 @@ import type { AdmissionRate } from './admission.ts';
 import { loopHealth } from './health.ts';
 import type { MeshContext } from './context.ts';
 import type { Candidate } from './mesh.ts';
+import type { ChannelObserver } from './observer.ts';
 import { PeerMesh } from './peer-mesh.ts';
 
 export interface HostOptions {
@@ -49,6 +50,7 @@ export interface HostOptions {
   /** How many new channels begin here in a second; as usual, unless told. */
   readonly admission?: AdmissionRate;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
+  readonly observer?: ChannelObserver;
   readonly onChange: () => void;
 }
 
@@ -96,6 +98,7 @@ export class Host {
       ...(options.children === undefined ? {} : { children: options.children }),
       ...(options.admission === undefined ? {} : { admission: options.admission }),
       log: options.log,
+      ...(options.observer !== undefined && { observer: options.observer }),
       onChange: options.onChange,
     });
     const host = new Host(options, mesh, quic, tcp);

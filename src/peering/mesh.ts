@@ -33,6 +33,8 @@ export interface ChannelStatus {
   readonly site: string;
   readonly side: 'dialer' | 'acceptor';
   readonly state: ChannelState;
+  /** Since when, milliseconds of the wall clock; null: there is no channel. */
+  readonly since_ms: number | null;
   /** A session is missing or silent at the moment, while the state holds. */
   readonly suspect: boolean;
   readonly transport: TransportName | null;
@@ -42,6 +44,10 @@ export interface ChannelStatus {
   readonly rtt_ms: number | null;
   readonly rtt_min_ms: number | null;
   readonly loss_part: number | null;
+  /** What heartbeats and their echoes measured on the session in use; `loss_part` from 0 to 1. */
+  readonly heartbeat_rtt_ms: number | null;
+  readonly heartbeat_jitter_ms: number | null;
+  readonly heartbeat_loss_part: number | null;
   readonly mtu_bytes: number | null;
   readonly classes: readonly TrafficClass[];
   readonly bytes_sent: number;

@@ -34,6 +34,8 @@ export class PeerChannel {
   /** Why the session in use is of its transport. */
   why = '';
   attached = 0;
+  /** When the state became what it is, milliseconds of the wall clock. */
+  since_ms: number;
   #offered: readonly TrafficClass[] = trafficClassNames;
   /** What the peer showed for the session in use. */
   #chain: readonly Uint8Array[] = [];
@@ -46,6 +48,7 @@ export class PeerChannel {
   constructor(context: RoomContext, side: 'dialer' | 'acceptor', identity: NodeIdentity, owner: PeerChannelOwner, rememberedRate?: number) {
     this.identity = identity;
     this.#context = context;
+    this.since_ms = context.timers.clock.wall();
     this.channel = new Channel({
       side,
       self: context.self.node,
@@ -58,6 +61,10 @@ export class PeerChannel {
         return { health: context.health?.() ?? 'well', configVersion: directory, routeEpoch: routes };
       },
       ...(rememberedRate === undefined ? {} : { rememberedRate }),
+      onState: (before, now, error) => {
+        this.since_ms = context.timers.clock.wall();
+        context.observer?.moved(this, { before, now, error });
+      },
       authorize: (cls, _kind, service, isOwn) =>
         context.policy.flow(identity, { opener: isOwn ? 'self' : 'peer', class: cls, service, offered: this.#offered }),
     });
@@ -73,6 +80,11 @@ export class PeerChannel {
         owner.ended(this, error);
       },
     });
+  }
+
+  /** Of the peer, as far as this host knows one; else its id. */
+  get name(): string {
+    return this.#context.nameOf(this.identity.node);
   }
 
   get isUsable(): boolean {
@@ -167,6 +179,7 @@ export class PeerChannel {
     this.why = why;
     this.attached++;
     this.carrier.attach(session, relay, mode);
+    this.#context.observer?.carried(this, session.transport, mode);
   }
 
   /** This host drains; `deadline`: when what is left may be ended. */
@@ -203,6 +216,7 @@ export class PeerChannel {
       site: this.identity.site,
       side: this.channel.side,
       state: this.channel.state,
+      since_ms: this.since_ms,
       suspect: this.channel.isSuspended || this.channel.isSuspect,
       transport: session?.transport ?? null,
       why: this.why,
@@ -210,6 +224,9 @@ export class PeerChannel {
       rtt_ms: facts?.rtt_ms ?? this.channel.rtt_ms,
       rtt_min_ms: facts?.rtt_min_ms ?? null,
       loss_part: facts?.loss_part ?? null,
+      heartbeat_rtt_ms: this.channel.heartbeat?.rtt_ms ?? null,
+      heartbeat_jitter_ms: this.channel.heartbeat?.jitter_ms ?? null,
+      heartbeat_loss_part: this.channel.heartbeat?.loss_part ?? null,
       mtu_bytes: facts?.mtu_bytes ?? null,
       classes: this.channel.classesInUse,
       bytes_sent: totals.sent,

@@ -62,6 +62,11 @@ export class PeerLink implements PeerChannelOwner {
     return `${this.#lastError?.message ?? 'waiting to dial'}${next}`;
   }
 
+  /** Milliseconds until the next attempt; null: it waits for none. */
+  get next_ms(): number | null {
+    return this.#redialing.left_ms;
+  }
+
   start(): void {
     this.#redial();
   }

@@ -9,6 +9,7 @@ import { hearHello } from '../transport/greeting.ts';
 import { reasonOf } from '../transport/reason.ts';
 import type { Session } from '../transport/session.ts';
 import { Admission } from './admission.ts';
+import { type ChannelDetail, detailOf, noChannel } from './channel-detail.ts';
 import type { MeshContext, RoomContext } from './context.ts';
 import { type Drainable, type DrainRequest, type DrainStatus, HostDrain } from './drain.ts';
 import type { Candidate, ChannelStatus, FlowHandle, Mesh } from './mesh.ts';
@@ -247,6 +248,17 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
     return [...dialed, ...accepted].sort((left, right) => (left.name < right.name ? -1 : 1));
   }
 
+  /** All of the channel with a node, by id or name. @throws not_found */
+  show(node: string): ChannelDetail {
+    const channel = this.#find(node);
+    const link = this.#linkOf(node);
+    const status = this.status().find(({ peer, name }) => peer === node || name === node);
+    if (channel === 'unknown' || status === undefined) throw new SelvedgeError('not_found', { what: 'channel with node', name: node });
+    const { directory, trust, routes = 0 } = this.#context.versions();
+    const backoff = link === undefined || link.attempts === 0 ? null : { attempts: link.attempts, next_ms: link.next_ms };
+    return { ...status, ...(channel === null ? noChannel : detailOf(channel)), versions: { directory, trust, routes }, backoff };
+  }
+
   #linkStatus(link: PeerLink, wall: number): ChannelStatus {
     const { candidate, lastError } = link;
     const last_error = lastError === null ? null : { code: lastError.code, message: lastError.message };
@@ -257,6 +269,7 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
       site: candidate.identity.site,
       side: 'dialer',
       state: lastError ? 'failed' : 'idle',
+      since_ms: null,
       suspect: false,
       transport: null,
       why: link.why,
@@ -264,6 +277,9 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
       rtt_ms: null,
       rtt_min_ms: null,
       loss_part: null,
+      heartbeat_rtt_ms: null,
+      heartbeat_jitter_ms: null,
+      heartbeat_loss_part: null,
       mtu_bytes: null,
       classes: [],
       bytes_sent: 0,

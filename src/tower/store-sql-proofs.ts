@@ -216,11 +216,11 @@ async function renew(tx: Tx, node: NewNode, { actor, at_ms }: By): Promise<NodeR
   const rival = await tx.selectFrom('nodes').select('id').where('spki_hash', '=', node.spkiHash).where('id', '!=', node.id).executeTakeFirst();
   if (rival !== undefined) throw keyTaken(rival.id);
   const { fingerprint, leaf, csrHash, spkiHash, endpoints } = node;
-  const columns = { fingerprint, leaf, csr_hash: csrHash, spki_hash: spkiHash, endpoints: JSON.stringify(endpoints), renewal: null };
-  await tx.updateTable('nodes').set(columns).where('id', '=', node.id).execute();
   const detail = { before: found.fingerprint, now: fingerprint, isNewKey: found.spkiHash !== spkiHash, peer: node.peer, ...bootDetail(node.boot) };
-  await recordChange(tx, { at_ms, actor, action: 'node.return', subject: node.id, detail, scopes: await scopesOf(tx, found) });
-  return { ...found, fingerprint, leaf, csrHash, spkiHash, endpoints, renewal: null };
+  const revision = await recordChange(tx, { at_ms, actor, action: 'node.return', subject: node.id, detail, scopes: await scopesOf(tx, found) });
+  const columns = { fingerprint, leaf, csr_hash: csrHash, spki_hash: spkiHash, endpoints: JSON.stringify(endpoints), renewal: null, revision };
+  await tx.updateTable('nodes').set(columns).where('id', '=', node.id).execute();
+  return { ...found, fingerprint, leaf, csrHash, spkiHash, endpoints, renewal: null, revision };
 }
 
 /** A node in the middle of its renewal may hold either key. */

@@ -151,7 +151,7 @@ export class Tower {
       clock: parts.clock,
       random: parts.random,
       isNext: (identity, leaf) => this.#recorded.isNext(identity, leaf),
-      changed: (row) => this.#changed(row),
+      changed: (rows) => this.#allChanged(rows),
     });
     this.hosts = new Hosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
     this.views = new ViewAudit(parts);
@@ -426,14 +426,22 @@ export class Tower {
 
   /** Puts a committed row into the directory, then tells its site and whoever shares an app network with the node. */
   async #changed(row: NodeRow): Promise<NodeRow> {
-    this.#recorded.set(row);
-    this.leaving.set(row);
-    if (row.fingerprint === null || row.disabled) {
-      for (const listener of this.#revocationListeners) listener(row.id);
-      this.access.live.cut([`node:${row.id}`]);
-    }
-    this.#tell({ site: row.site, nodes: await this.#store.app.sharers(row.id) });
+    await this.#allChanged([row]);
     return row;
+  }
+
+  /** The same for rows of one transaction. The directory follows all of them before anything is waited for: none is to be the older one by then. */
+  async #allChanged(rows: readonly NodeRow[]): Promise<void> {
+    for (const row of rows) this.#record(row);
+    for (const { id, site } of rows) this.#tell({ site, nodes: await this.#store.app.sharers(id) });
+  }
+
+  #record(row: NodeRow): void {
+    if (!this.#recorded.set(row)) return;
+    this.leaving.set(row);
+    if (row.fingerprint !== null && !row.disabled) return;
+    for (const listener of this.#revocationListeners) listener(row.id);
+    this.access.live.cut([`node:${row.id}`]);
   }
 
   /** A listener that throws is its owner's bug, and stops no other. */

@@ -258,7 +258,9 @@ t.test('a host that returns has its node’s id back; a new key only where the s
   const one = await known(tower, 'one', facts('a'), { newKeys: false });
   const back = async (host: HostFacts, key: KeyPair, peer = PEER) =>
     await tower.enroll((await requestOf(tower, fingerprintMaker(host), { key, name: 'other' })).request, peer);
+  const before = await tower.findNode(one.id);
   const same = await back(facts('a'), one.key);
+  t.ok((await tower.findNode(one.id)).revision > before.revision, 'a return is a newer row than the one before');
   t.match(same, { node: one.id, name: 'one', site: SITE });
   t.equal(judge(tower, same).identity.node, one.id);
   const error = await back(facts('a'), generateKeyPair()).catch((error: unknown) => error);

@@ -13,6 +13,7 @@ import { joinCommand, preflightCommand } from '../../daemon/cli/join.ts';
 import { platformCommand } from '../../daemon/cli/platform.ts';
 import { labCommand } from '../../daemon/cli/lab.ts';
 import { peersCommand, pingCommand, sendCommand, statusCommand } from '../../daemon/cli/mesh.ts';
+import { channelCommand, eventsCommand, metricsCommand } from '../../daemon/cli/observe.ts';
 import { renewCommand } from '../../daemon/cli/renew.ts';
 import { operatorCommand } from '../../daemon/cli/operator.ts';
 import { sessionCommand } from '../../daemon/cli/session.ts';
@@ -75,6 +76,9 @@ t.test('docs/cli.md tells, where it tells of a command, each of its options, and
     netcheckCommand(),
     renewCommand(),
     drainCommand(),
+    channelCommand(),
+    eventsCommand(),
+    metricsCommand(),
     undrainCommand(),
   )) {
     const name = new RegExp(`\`selvedge ${nameOf(command)}[ \`]`);

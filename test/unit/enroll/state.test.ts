@@ -1,16 +1,23 @@
 /** A node's state: which snapshots it takes. */
-import { mkdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
 import { limits } from '../../../src/base/limits.ts';
 import { callHome } from '../../../src/enroll/call-home.ts';
 import { tokenMaker } from '../../../src/enroll/proofs/token.ts';
+import { packSnapshot } from '../../../src/enroll/snapshot.ts';
 import { NodeState } from '../../../src/enroll/state.ts';
+import { toBase64 } from '../../../src/identity/base64.ts';
+import { signDocument } from '../../../src/identity/signed-document.ts';
 import { openTower } from '../../../src/tower/init.ts';
 import { systemClock, systemTimers } from '../../../src/transport/system.ts';
+import { makeAuthority } from '../../fixtures/certs.ts';
 import { freshDirectory, rejectsWith } from '../../compliance/store.ts';
 import { HOUR_MS, makeTower, random, serve, shiftedClock, unseal } from '../tower/support.ts';
+
+// Each commit waits for the disk, which others may be using.
+t.setTimeout(120_000);
 
 async function take(node: NodeState, message: Uint8Array, now_ms: number): Promise<boolean> {
   const isTaken = node.takeSnapshot(message, now_ms);
@@ -143,3 +150,59 @@ t.test('a snapshot that finds no room on the disk holds all the same, and is kep
   await node.keepSnapshot();
   t.strictSame((await NodeState.load(node.path, unseal, systemClock.wall())).snapshot, node.snapshot);
 });
+
+t.test(
+  'a newer trust bundle counts from its snapshot on, also after a restart and a kill; an older or another one, and one without the signer’s root, do not',
+  async (t) => {
+    const clock = shiftedClock();
+    const tower = await makeTower(t, { clock });
+    const served = await serve(t, tower);
+    const { text } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
+    const node = await callHome({
+      state: join(freshDirectory(t), 'a'),
+      unseal,
+      tower: served,
+      fingerprint: tower.rootFingerprint,
+      proof: tokenMaker(text),
+      cluster: 'alpha',
+      name: 'a',
+      listen: [],
+      timers: systemTimers,
+      random,
+      attempts_max: 1,
+    });
+    t.teardown(() => node.secrets.close());
+    const now = () => systemClock.wall();
+    const [own] = tower.roots;
+    if (own === undefined) throw new Error('a tower has a root');
+    const second = new Uint8Array((await makeAuthority('alpha')).root);
+    const third = new Uint8Array((await makeAuthority('alpha')).root);
+    const say = async (version: number, roots: readonly Uint8Array[]): Promise<Uint8Array> => {
+      clock.offset_ms += 1_000;
+      const known = await tower.known(node.identity.node);
+      const { payload, signature, chain } = await signDocument(
+        'snapshot',
+        await packSnapshot({ ...known, trust: { version, roots: roots.map(toBase64) } }),
+        tower.own,
+      );
+      return bytesOf({ payload, signature, chain });
+    };
+    const trusted = ({ trust }: NodeState) => [trust.version, ...trust.roots.map(toBase64)];
+    const both = [2, toBase64(own), toBase64(second)];
+
+    t.equal(node.takeSnapshot(await say(2, [own, second]), now()), true);
+    t.strictSame(trusted(node), both);
+    await node.keepSnapshot();
+    t.strictSame(trusted(await NodeState.load(node.path, unseal, now())), both, 'after a restart');
+    t.equal(await take(node, await say(1, [own]), now()), true, 'the snapshot is newer, its bundle is not');
+    t.equal(await take(node, await say(2, [own, third]), now()), true);
+    t.strictSame(trusted(node), both);
+    await rejectsWith(t, (async () => node.takeSnapshot(await say(3, [third]), now()))(), 'document_invalid');
+    t.strictSame(trusted(node), both);
+    // Killed between the snapshot and the bundle.
+    const last = await say(4, [own, third]);
+    t.equal(node.takeSnapshot(last, now()), true);
+    writeFileSync(join(node.path, 'snapshot.json'), last);
+    t.strictSame(trusted(await NodeState.load(node.path, unseal, now())), [4, toBase64(own), toBase64(third)], 'after a kill');
+  },
+);

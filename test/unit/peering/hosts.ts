@@ -6,6 +6,7 @@ import type { MeshDialer } from '../../../src/peering/context.ts';
 import { trafficClassNames } from '../../../src/channel/classes.ts';
 import { endOf, type Judge, judgeWithoutRules } from '../../../src/policy/judge.ts';
 import { noRules, type PolicyRule, type Rules } from '../../../src/policy/rules.ts';
+import type { Observatory } from '../../../src/observe/observatory.ts';
 import type { Candidate, FlowHandle } from '../../../src/peering/mesh.ts';
 import { PeerMesh } from '../../../src/peering/peer-mesh.ts';
 import type { Dialed } from '../../../src/transport/dialer.ts';
@@ -64,6 +65,8 @@ export class Hosts {
   readonly epochs = { of: new Map<string, number>(), expected: 0 };
   /** How a certificate is judged that was not revoked, at each look. */
   certificateOf: (identity: NodeIdentity) => VerifiedPeer = verified;
+  /** Who watches A. */
+  #seen: Observatory | null = null;
   /** Hosts that begin no new channel. */
   readonly isClosedToNew = new Set<string>();
 
@@ -107,9 +110,21 @@ export class Hosts {
       nameOf: (node) => (node === A.node ? 'alpha' : 'beta'),
       isGoverned: false,
       ...this.#options,
-      log: (message, facts) => void this.log.push(`${self.node[0]}: ${message} ${JSON.stringify(facts)}`),
+      log: (message, facts) => {
+        this.log.push(`${self.node[0]}: ${message} ${JSON.stringify(facts)}`);
+        if (self === A) this.#seen?.listen(() => {})(message, facts);
+      },
+      observer: {
+        moved: (channel, move) => void (self === A && this.#seen?.moved(channel, move)),
+        carried: (channel, transport, mode) => void (self === A && this.#seen?.carried(channel, transport, mode)),
+      },
       onChange: () => {},
     });
+  }
+
+  /** A's log and channels are heard from now on. */
+  watch(seen: Observatory): void {
+    this.#seen = seen;
   }
 
   policyOf(self: NodeIdentity): Judge {
