@@ -3,7 +3,7 @@
  * one transaction that takes the use and makes the node. The leaf is made before the use is taken, so that no kill can leave a use without a node; a leaf
  * whose use was refused never leaves here.
  */
-import { createHash } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
 import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { TOWER_SITE, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
@@ -49,6 +49,8 @@ export interface Enrolled {
   readonly node: NodeRow;
   /** False: the answer of before, once more. */
   readonly isNew: boolean;
+  /** Of the leaf: SubjectPublicKeyInfo DER. */
+  readonly publicKey: Uint8Array;
 }
 
 export class Enrollment {
@@ -71,8 +73,8 @@ export class Enrollment {
   async enroll(request: EnrollRequest, peer: string): Promise<Enrolled> {
     checkRequest(request);
     const csr = bytesOf(request.csr, limits.csr_bytes_max, '/csr');
-    const { publicKey } = parseCsr(csr);
-    const boot = request.boot === undefined ? null : checkBootRequest(request.boot, csr, publicKey);
+    const { publicKey } = await parseCsr(csr);
+    const boot = request.boot === undefined ? null : await checkBootRequest(request.boot, csr, publicKey);
     const site = request.site ?? null;
     const claim = await this.#judge(request, { csr, publicKey, peer, site });
     try {
@@ -87,11 +89,11 @@ export class Enrollment {
     const { store, clock } = this.#parts;
     if ('grant' in claim) checkGrant(claim.grant, 'enroll', asked.peer);
     const admission = await store.admit(claim, asked.csrHash, asked.site, clock.wall());
-    if (admission.answered !== null) return { node: admission.answered, isNew: false };
+    if (admission.answered !== null) return { node: admission.answered, isNew: false, publicKey: publicKeyOf(admission.answered.leaf ?? '') };
     const site = admission.site ?? DEFAULT_SITE;
     await this.#checkSwitch(switchOf(claim), site);
     const leaf = await this.#issue(claim, { ...asked, site });
-    return { node: await store.enroll(claim, leaf, clock.wall()), isNew: true };
+    return { node: await store.enroll(claim, leaf, clock.wall()), isNew: true, publicKey: asked.publicKey };
   }
 
   async close(): Promise<void> {
@@ -213,4 +215,9 @@ export function checkGrant({ kind, purpose, sources }: Grant, needed: Grant['pur
 
 export function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
+}
+
+/** Of a certificate (DER in base64), which may have another key by now than the request had. */
+function publicKeyOf(leaf: string): Uint8Array {
+  return new Uint8Array(new X509Certificate(Buffer.from(leaf, 'base64')).publicKey.export({ type: 'spki', format: 'der' }));
 }
