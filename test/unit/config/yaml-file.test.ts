@@ -25,7 +25,7 @@ t.test('every fault of a file is told, in its order, with what is allowed', asyn
   t.strictSame(
     [error, ...error.also].map(({ message }) => message),
     [
-      'node.yaml:2: lisen: this key is not allowed; allowed: state, key_file, passphrase_file, listen, port, advertise, governor, wireguard_engine, wireguard_port, wireguard_fwmark, wireguard_key_days, underlay_ipv4_only, tunnel_socket',
+      'node.yaml:2: lisen: this key is not allowed; allowed: state, key_file, passphrase_file, listen, port, advertise, governor, admission, certificate_file, certificate_key_file, insecure_development, metrics, drain, wireguard_engine, wireguard_port, wireguard_fwmark, wireguard_key_days, underlay_ipv4_only, tunnel_socket, unseal',
       "node.yaml:3: port: '443' is not allowed; allowed: a whole number from 1 to 65535",
       "node.yaml:4: advertise.0: 'a b' is not allowed; allowed: an IP address or host name",
       'node.yaml:4: advertise.1: 3 is not allowed; allowed: an IP address or host name',
