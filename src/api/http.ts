@@ -106,6 +106,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   token_exhausted: 403,
   token_revoked: 403,
   certificate_revoked: 403,
+  peer_disabled: 403,
   proof_disabled: 403,
   proof_invalid: 403,
   proof_expired: 403,

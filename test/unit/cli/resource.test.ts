@@ -64,6 +64,7 @@ t.test('an operator makes, shows, changes, lists and deletes resources, and give
     stdout:
       'till-1 to tower, class file_transfer: denied [channel_class_denied]\nbecause role till does not use it\ndecided by role till, as the tower sees it\n',
   });
+  t.match(await json('policy', 'explain', 'till-1', 'tower', 'render', '--degraded'), { degraded: true, allowed: true });
   t.match(await selvedge('policy', 'explain', 'till-1', 'nobody', 'render'), { status: 1, stderr: /\[not_found\]/ });
   t.match(await json('node', 'list', '--site', 'harbor'), { nodes: [{ id: node }] });
 
