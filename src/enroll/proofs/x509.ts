@@ -39,7 +39,8 @@ async function judge(evidence: Static<typeof Evidence>, context: ProofContext): 
   const claim = (await ofTower(chain, context)) ?? (await ofSystem(chain, context));
   checkSignature(chain, signedText(context.challenge, evidence.host), signature);
   const { grant } = claim;
-  if (grant.detail.host !== undefined && grant.detail.host !== evidence.host?.toLowerCase()) throw refused('the certificate is bound to another host id');
+  if (grant.detail.host !== undefined && grant.detail.host !== evidence.host?.toLowerCase())
+    throw refused('the certificate is bound to another host id: give the one that it was issued for (--host-id)');
   await checkBinding(grant, context);
   return claim;
 }
