@@ -143,7 +143,7 @@ function* linesOf(detail: Detail): Generator<readonly [string, string]> {
   yield ['peer', `${detail.name}.${detail.site} (${detail.peer}), ${detail.side === 'dialer' ? 'dialed from here' : 'dialed from there'}`];
   const lasting = since_ms === null ? '' : ` since ${new Date(since_ms).toISOString()} (${formatSeconds(Math.max(0, Date.now() - since_ms) / 1_000)})`;
   yield ['state', `${detail.state}${detail.suspect ? ', suspect' : ''}${lasting}`];
-  yield ['path', transport === null ? `none: ${detail.why}` : `${transport} to ${detail.remote ?? '-'}, since: ${detail.why}`];
+  yield ['path', transport === null ? `none: ${detail.why}` : `${transport} to ${detail.remote ?? '-'}, because: ${detail.why}`];
   yield [
     'session',
     `round trip ${formatMs(detail.rtt_ms)}, least ${formatMs(detail.rtt_min_ms)}, loss ${percent(detail.loss_part)}, MTU ${detail.mtu_bytes ?? '-'}`,

@@ -26,7 +26,7 @@ export const metricTable = {
   selvedge_draining: gauge('1 while this host drains, 0 otherwise.'),
   selvedge_drain_flows: gauge('Flows that are not essential and still live.'),
   selvedge_revalidations_total: counter('Channels that were judged again, by outcome.', 'outcome'),
-  selvedge_revocations_total: counter('Nodes that were revoked (tower), and channels that ended since their peer was.'),
+  selvedge_revocations_total: counter('What revoking has done: nodes revoked here (tower), and channels that ended since their peer was.', 'action'),
   selvedge_directory_version: gauge('Version of the directory that this host goes by.'),
   selvedge_trust_version: gauge('Version of the trust bundle.'),
   selvedge_policy_epoch: gauge('Version of the last change of rules that concerns this host.'),

@@ -129,7 +129,7 @@ export class Metrics {
     this.#set('selvedge_reconnects_total', reconnects);
     for (const { labels, count } of seen.failures.rows()) this.#set('selvedge_failures_total', count, { stage: labels[0], code: labels[1] });
     for (const outcome of ['passed', 'failed'] as const) this.#set('selvedge_revalidations_total', seen.revalidations.get([outcome]), { outcome });
-    this.#set('selvedge_revocations_total', seen.revocations);
+    for (const action of ['node', 'channel'] as const) this.#set('selvedge_revocations_total', seen.revocations.get([action]), { action });
     this.#set('selvedge_stale_frames_dropped_total', seen.staleDropped);
     for (const { labels, count } of seen.kinds.rows()) this.#set('selvedge_events_total', count, { kind: labels[0] });
     this.#set('selvedge_event_followers', seen.events.following);

@@ -28,7 +28,8 @@ export class Observatory implements ChannelObserver {
   readonly sessions = new Tally<readonly [TransportName, HelloMode]>();
   readonly revalidations = new Tally<readonly ['passed' | 'failed']>();
   readonly kinds = new Tally<readonly [EventKind]>();
-  #revocations = 0;
+  /** Nodes that were revoked here (tower), and channels that ended since their peer was. */
+  readonly revocations = new Tally<readonly ['node' | 'channel']>();
   /** Of channels that have ended. */
   readonly #past = new Tally<readonly [TrafficClass, Direction]>();
   #pastStale = 0;
@@ -55,8 +56,8 @@ export class Observatory implements ChannelObserver {
     this.kinds.add([kind]);
     const { code } = facts;
     if (typeof code === 'string' && isErrorCode(code)) this.failures.add([rowOf(message).stage ?? 'other', code]);
-    const isRevocation = message === 'node revoked' || (message === 'channel revalidation failed' && code === 'certificate_revoked');
-    if (isRevocation) this.#revocations++;
+    if (message === 'node revoked') this.revocations.add(['node']);
+    if (message === 'channel revalidation failed' && code === 'certificate_revoked') this.revocations.add(['channel']);
   }
 
   // ---- of the channel table
@@ -98,11 +99,6 @@ export class Observatory implements ChannelObserver {
     let count = this.#pastStale;
     for (const { channel } of this.#live) count += channel.staleDropped;
     return count;
-  }
-
-  /** Nodes that were revoked here (tower), and channels that ended since their peer was. */
-  get revocations(): number {
-    return this.#revocations;
   }
 }
 

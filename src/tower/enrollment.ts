@@ -3,8 +3,8 @@
  * one transaction that takes the use and makes the node. The leaf is made before the use is taken, so that no kill can leave a use without a node; a leaf
  * whose use was refused never leaves here.
  */
-import { createHash } from 'node:crypto';
-import { SelvedgeError } from '../base/errors.ts';
+import { createHash, X509Certificate } from 'node:crypto';
+import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { TOWER_SITE, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock, Random } from '../base/seam.ts';
@@ -49,6 +49,8 @@ export interface Enrolled {
   readonly node: NodeRow;
   /** False: the answer of before, once more. */
   readonly isNew: boolean;
+  /** Of the leaf: SubjectPublicKeyInfo DER. */
+  readonly publicKey: Uint8Array;
 }
 
 export class Enrollment {
@@ -69,21 +71,29 @@ export class Enrollment {
    * @throws proof_…, token_…, host_refused, nonce_invalid, wrong_cluster, csr_invalid, name_taken, request_invalid, limit_reached, source_denied
    */
   async enroll(request: EnrollRequest, peer: string): Promise<Enrolled> {
-    const { store, clock } = this.#parts;
     checkRequest(request);
     const csr = bytesOf(request.csr, limits.csr_bytes_max, '/csr');
-    const { publicKey } = parseCsr(csr);
-    const boot = request.boot === undefined ? null : checkBootRequest(request.boot, csr, publicKey);
+    const { publicKey } = await parseCsr(csr);
+    const boot = request.boot === undefined ? null : await checkBootRequest(request.boot, csr, publicKey);
     const site = request.site ?? null;
     const claim = await this.#judge(request, { csr, publicKey, peer, site });
-    if ('grant' in claim) checkGrant(claim.grant, 'enroll', peer);
-    const csrHash = sha256(csr);
-    const admission = await store.admit(claim, csrHash, site, clock.wall());
-    if (admission.answered !== null) return { node: admission.answered, isNew: false };
-    const home = admission.site ?? DEFAULT_SITE;
-    await this.#checkSwitch(switchOf(claim), home);
-    const leaf = await this.#issue(claim, { request, publicKey, csrHash, site: home, peer, boot });
-    return { node: await store.enroll(claim, leaf, clock.wall()), isNew: true };
+    try {
+      return await this.#admit(claim, { request, publicKey, csrHash: sha256(csr), site, peer, boot });
+    } catch (error) {
+      throw request.proof.kind === 'host-id' ? untold(error) : error;
+    }
+  }
+
+  /** Of evidence that is good: whether it may be used now, here and from there; then the node. */
+  async #admit(claim: Claim, asked: Omit<Asked, 'site'> & { readonly site: string | null }): Promise<Enrolled> {
+    const { store, clock } = this.#parts;
+    if ('grant' in claim) checkGrant(claim.grant, 'enroll', asked.peer);
+    const admission = await store.admit(claim, asked.csrHash, asked.site, clock.wall());
+    if (admission.answered !== null) return { node: admission.answered, isNew: false, publicKey: publicKeyOf(admission.answered.leaf ?? '') };
+    const site = admission.site ?? DEFAULT_SITE;
+    await this.#checkSwitch(switchOf(claim), site);
+    const leaf = await this.#issue(claim, { ...asked, site });
+    return { node: await store.enroll(claim, leaf, clock.wall()), isNew: true, publicKey: asked.publicKey };
   }
 
   async close(): Promise<void> {
@@ -160,6 +170,23 @@ interface Asked {
   readonly boot: Uint8Array | null;
 }
 
+/** What would tell of a host id that it is registered, and where. */
+const telling: ReadonlySet<ErrorCode> = new Set([
+  'proof_disabled',
+  'proof_invalid',
+  'proof_expired',
+  'proof_revoked',
+  'proof_exhausted',
+  'source_denied',
+  'name_taken',
+  'csr_invalid',
+] as const);
+
+/** An id is no secret, and can be tried: whoever only tries learns nothing from how he is refused. The reason goes to the tower's log, as the cause. */
+function untold(error: unknown): unknown {
+  return error instanceof SelvedgeError && telling.has(error.code) ? new SelvedgeError('host_refused', {}, { cause: error }) : error;
+}
+
 function checkRequest({ site, listen }: EnrollRequest): void {
   if (site === TOWER_SITE) throw new SelvedgeError('request_invalid', { path: '/site', why: `'${TOWER_SITE}' is the tower's own` });
   checkEndpointsSize(listen);
@@ -188,4 +215,9 @@ export function checkGrant({ kind, purpose, sources }: Grant, needed: Grant['pur
 
 export function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
+}
+
+/** Of a certificate (DER in base64), which may have another key by now than the request had. */
+function publicKeyOf(leaf: string): Uint8Array {
+  return new Uint8Array(new X509Certificate(Buffer.from(leaf, 'base64')).publicKey.export({ type: 'spki', format: 'der' }));
 }

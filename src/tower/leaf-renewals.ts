@@ -22,8 +22,8 @@ export interface LeafRenewalsParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly isNext: (identity: NodeIdentity, fingerprint: string) => boolean;
-  /** Puts a committed row into the directory and tells whom it concerns. */
-  readonly changed: (row: NodeRow) => Promise<NodeRow>;
+  /** Puts committed rows into the directory, all of them at once, and tells whom they concern. */
+  readonly changed: (rows: readonly NodeRow[]) => Promise<void>;
 }
 
 export interface RenewalRequest {
@@ -50,11 +50,11 @@ export class LeafRenewals {
     const again = before?.csrHash === csrHash && row.fingerprint === holding ? leafOf(before.leaf) : null;
     // Not where the intermediate was renewed since.
     if (again !== null && isIssuedBy(again, authority.intermediate)) return [again, authority.intermediate];
-    const { publicKey } = parseCsr(csr);
+    const { publicKey } = await parseCsr(csr);
     const [leaf] = await issueChain(authority, { identity: { cluster, site: row.site, node: id }, publicKey, now_ms: clock.wall(), random });
     if (leaf === undefined) throw new Error('an issued chain begins with its leaf');
     const next = { fingerprint: toHex(fingerprint(leaf)), leaf: toBase64(leaf), csrHash, spkiHash: sha256(publicKey) };
-    await changed(await store.offerLeaf(id, next, holding, clock.wall()));
+    await changed([await store.offerLeaf(id, next, holding, clock.wall())]);
     return [leaf, authority.intermediate];
   }
 
@@ -63,12 +63,13 @@ export class LeafRenewals {
     const leaf = toHex(shown);
     if (identity.node === TOWER_ID || !this.#parts.isNext(identity, leaf)) return;
     const { store, clock, changed } = this.#parts;
-    await changed(await store.useLeaf(identity.node, leaf, clock.wall()));
+    await changed([await store.useLeaf(identity.node, leaf, clock.wall())]);
   }
 
   /** Old leaves whose time is over are accepted no more. Called now and then. */
   async retire(): Promise<void> {
-    for (const row of await this.#parts.store.retireLeaves(this.#parts.clock.wall())) await this.#parts.changed(row);
+    const { store, clock, changed } = this.#parts;
+    await changed(await store.retireLeaves(clock.wall()));
   }
 }
 

@@ -4,11 +4,11 @@
  */
 import { fromHex, type NodeIdentity, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
 import type { RecordedFingerprint } from '../identity/verify.ts';
-import { otherLeaves } from './renewal.ts';
 import type { End } from '../policy/authorize.ts';
+import { otherLeaves } from './renewal.ts';
 import type { NodeRow } from './store.ts';
 
-type Recorded = Pick<NodeRow, 'id' | 'site' | 'fingerprint' | 'disabled' | 'renewal' | 'tenant' | 'roles'>;
+type Recorded = Pick<NodeRow, 'id' | 'site' | 'fingerprint' | 'disabled' | 'renewal' | 'tenant' | 'roles' | 'revision'>;
 
 export class RecordedFingerprints {
   readonly #cluster: string;
@@ -24,8 +24,15 @@ export class RecordedFingerprints {
     this.#tower = fingerprint;
   }
 
-  set({ id, site, fingerprint, disabled, renewal, tenant, roles }: NodeRow): void {
-    this.#nodes.set(id, { id, site, fingerprint, disabled, renewal, tenant, roles });
+  /**
+   * False, and nothing changes, for a row that is older than the one that is here: whoever committed a change may come to say so after whoever committed
+   * the next one, and what was revoked since is to stay revoked.
+   */
+  set({ id, site, fingerprint, disabled, renewal, tenant, roles, revision }: NodeRow): boolean {
+    const known = this.#nodes.get(id);
+    if (known !== undefined && known.revision > revision) return false;
+    this.#nodes.set(id, { id, site, fingerprint, disabled, renewal, tenant, roles, revision });
+    return true;
   }
 
   /** As rules see it; null for whoever is not, or not there, in this cluster. */

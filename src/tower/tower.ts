@@ -151,7 +151,7 @@ export class Tower {
       clock: parts.clock,
       random: parts.random,
       isNext: (identity, leaf) => this.#recorded.isNext(identity, leaf),
-      changed: (row) => this.#changed(row),
+      changed: (rows) => this.#allChanged(rows),
     });
     this.hosts = new Hosts({ store: parts.store.proofs, clock: parts.clock, random: parts.random });
     this.views = new ViewAudit(parts);
@@ -265,16 +265,16 @@ export class Tower {
 
   /** Call-home, the tower's end (enrollment.ts). `peer`: the IP address of whoever asks. @throws as `Enrollment.enroll` */
   async enroll(request: EnrollRequest, peer: string): Promise<EnrollAnswer> {
-    const { node, isNew } = await this.#enrollment.enroll(request, peer);
-    return await this.#answer(isNew ? await this.#changed(node) : node, request.boot);
+    const { node, isNew, publicKey } = await this.#enrollment.enroll(request, peer);
+    return await this.#answer(isNew ? await this.#changed(node) : node, publicKey, request.boot);
   }
 
-  async #answer(node: NodeRow, boot: EnrollRequest['boot']): Promise<EnrollAnswer> {
+  async #answer(node: NodeRow, publicKey: Uint8Array, boot: EnrollRequest['boot']): Promise<EnrollAnswer> {
     if (node.leaf === null) throw new SelvedgeError('certificate_revoked', { peer: node.id, why: 'the node was revoked' });
-    const { envelope } = await this.snapshot(node.id);
+    const { envelope } = await this.#signed(await this.#known(node));
     const chain = [node.leaf, toBase64(this.own.intermediate)];
     const { id, name, site, tenant } = node;
-    const secrets = boot === undefined ? {} : { site_secrets: await this.unsealing.first(node, boot) };
+    const secrets = boot === undefined ? {} : { site_secrets: await this.unsealing.first(node, publicKey, boot) };
     return { node: id, name, site, tenant, cluster: this.cluster, chain, trust: this.#trust, snapshot: envelope, ...secrets };
   }
 
@@ -285,22 +285,28 @@ export class Tower {
 
   /** What this node may know now, signed. @throws not_found, certificate_revoked */
   async snapshot(id: string): Promise<{ version: number; envelope: Envelope }> {
-    const snapshot = await this.known(id);
+    return await this.#signed(await this.known(id));
+  }
+
+  async #signed(snapshot: Snapshot): Promise<{ version: number; envelope: Envelope }> {
     const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.own);
     return { version: snapshot.version, envelope: { payload, signature, chain: [...chain] } };
   }
 
   /** The same for whoever asks over the API. @throws not_found, certificate_revoked */
   async known(id: string): Promise<Snapshot> {
-    const node = await this.#mustFind(id);
+    return await this.#known(await this.#mustFind(id));
+  }
+
+  async #known(node: NodeRow): Promise<Snapshot> {
     checkLive(node);
     // The version first: what changes in between is then told again, never missed.
     const { version, nodes, rules, epochOf } = await this.#store.view(node);
     const boots = await this.#store.unseal.boots(node.site);
-    const view = await this.#store.app.view(id);
+    const view = await this.#store.app.view(node.id);
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
-    const app = view === null ? null : appPart(id, view);
+    const app = view === null ? null : appPart(node.id, view);
     return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, nodes, boots, trust: this.#trust, app, rules, epochOf });
   }
 
@@ -426,14 +432,22 @@ export class Tower {
 
   /** Puts a committed row into the directory, then tells its site and whoever shares an app network with the node. */
   async #changed(row: NodeRow): Promise<NodeRow> {
-    this.#recorded.set(row);
-    this.leaving.set(row);
-    if (row.fingerprint === null || row.disabled) {
-      for (const listener of this.#revocationListeners) listener(row.id);
-      this.access.live.cut([`node:${row.id}`]);
-    }
-    this.#tell({ site: row.site, nodes: await this.#store.app.sharers(row.id) });
+    await this.#allChanged([row]);
     return row;
+  }
+
+  /** The same for rows of one transaction. The directory follows all of them before anything is waited for: none is to be the older one by then. */
+  async #allChanged(rows: readonly NodeRow[]): Promise<void> {
+    for (const row of rows) this.#record(row);
+    for (const { id, site } of rows) this.#tell({ site, nodes: await this.#store.app.sharers(id) });
+  }
+
+  #record(row: NodeRow): void {
+    if (!this.#recorded.set(row)) return;
+    this.leaving.set(row);
+    if (row.fingerprint !== null && !row.disabled) return;
+    for (const listener of this.#revocationListeners) listener(row.id);
+    this.access.live.cut([`node:${row.id}`]);
   }
 
   /** A listener that throws is its owner's bug, and stops no other. */

@@ -2,7 +2,7 @@
  * What the tower does so that nodes come back after a restart: it hands out site tokens and boot identities to nodes with a channel, and to a node without one, that shows
  * its boot identity, the key of its own store; each in a box for whom it is meant.
  */
-import { createHash, X509Certificate } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { asSelvedgeError, SelvedgeError } from '../../base/errors.ts';
 import { fromHex, type NodeIdentity, toHex } from '../../base/ids.ts';
 import { limits } from '../../base/limits.ts';
@@ -90,18 +90,18 @@ export class Unsealing {
   /** A boot identity for whoever holds the key of this request; it counts once it is recorded. @throws csr_invalid, signer_unavailable */
   async newBoot({ node, site }: { node: string; site: string }, csr: Uint8Array): Promise<Omit<BootRow, 'previous'>> {
     const { authority, clock, random, cluster } = this.#parts;
-    const { publicKey } = parseCsr(csr);
+    const { publicKey } = await parseCsr(csr);
     const { intermediate, signer } = authority;
     const leaf = await issueBootLeaf({ identity: { cluster, site, node }, publicKey, issuer: intermediate, signer, now_ms: clock.wall(), random });
     return { fingerprint: toHex(fingerprint(leaf)), csrHash: hashOf(csr), chain: [toBase64(leaf), toBase64(intermediate)] };
   }
 
-  /** With its first certificate: what a node needs to come back after a restart, signed; secrets are in boxes for the key of that certificate. @throws as `report` */
-  async first(node: NodeRow, { csr, sealed }: BootRequest): Promise<Envelope> {
+  /** With its first certificate, for `publicKey`: what a node needs to come back after a restart, signed; secrets are in boxes for the key of that certificate. @throws as `report` */
+  async first(node: NodeRow, publicKey: Uint8Array, { csr, sealed }: BootRequest): Promise<Envelope> {
     const { store, authority, clock } = this.#parts;
     checkLive(node);
     const boot = await this.#issueBoot(node, bytesOf(csr, limits.csr_bytes_max, '/body/boot/csr'));
-    const tokens = await this.tokensFor(node.site, publicKeyOf(node.leaf ?? ''));
+    const tokens = await this.tokensFor(node.site, publicKey);
     const newest = tokens[0]?.generation ?? 0;
     // Kept from being forgotten until the node says by itself what its store is sealed with.
     if (sealed) await store.unseal.report(node.id, { have: newest, sealed: newest, boot: null }, clock.wall());
@@ -153,9 +153,4 @@ export class Unsealing {
 
 function hashOf(csr: Uint8Array): string {
   return createHash('sha256').update(csr).digest('hex');
-}
-
-/** Of a certificate (DER in base64): SubjectPublicKeyInfo DER. */
-function publicKeyOf(leaf: string): Uint8Array {
-  return new Uint8Array(new X509Certificate(Buffer.from(leaf, 'base64')).publicKey.export({ type: 'spki', format: 'der' }));
 }

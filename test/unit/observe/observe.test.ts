@@ -54,7 +54,7 @@ t.test('each change of a channel is an event, with its state and why it ended', 
   hosts.revoked.add('bbbbbbbbbbbb');
   hosts.a.revalidate();
   t.match(states().at(-1), { state: 'failed', before: 'revalidating', code: 'certificate_revoked', remedy: /enroll/ });
-  t.equal(seen.revocations, 1);
+  t.equal(seen.revocations.get(['channel']), 1);
   t.equal(seen.revalidations.get(['failed']), 1);
   t.same(await hosts.close(), []);
 });
@@ -100,6 +100,7 @@ t.test('every label has a value of a closed set, whatever peers are called and w
     code: errorCodes,
     peer: ['tower', 'node'],
     stat: ['min', 'median', 'max'],
+    action: ['node', 'channel'],
     outcome: ['passed', 'failed'],
     kind: eventKinds,
   };
