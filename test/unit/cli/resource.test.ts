@@ -9,6 +9,7 @@ import { generateKeyPair } from '../../../src/identity/keys.ts';
 import { adminApi } from '../../../src/tower/api.ts';
 import { freshDirectory } from '../../compliance/store.ts';
 import { registerExplain } from '../../../src/node/policy-route.ts';
+import { registerHealth } from '../../../src/tower/health-api.ts';
 import { TowerPolicy } from '../../../src/tower/tower-policy.ts';
 import { HOUR_MS, makeTower } from '../tower/support.ts';
 
@@ -20,7 +21,12 @@ t.test('an operator makes, shows, changes, lists and deletes resources, and give
   const tower = await makeTower(t);
   const socket = join(freshDirectory(t), 'tower.sock');
   const policy = await TowerPolicy.open(tower);
-  const api = await adminApi(tower, socket, { register: (routes) => registerExplain(routes, (from, to, asked) => policy.explain(from, to, asked)) });
+  const api = await adminApi(tower, socket, {
+    register: (routes) => {
+      registerExplain(routes, (from, to, asked) => policy.explain(from, to, asked));
+      registerHealth(routes, tower, { of: () => null });
+    },
+  });
   t.teardown(() => api.close());
   const { text } = await tower.createToken({ uses: 1, life_ms: HOUR_MS });
   const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
