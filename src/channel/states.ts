@@ -31,7 +31,6 @@ export type Cause =
   | 'revalidate'
   | 'revalidated'
   | 'degrade'
-  | 'restore'
   | 'drain'
   | 'undrain'
   | 'close'
@@ -47,7 +46,7 @@ export const transitions: Record<ChannelState, Partial<Record<Cause, ChannelStat
   authorizing: { authorized: 'established', failure: 'failed', close: 'closed' },
   established: { revalidate: 'revalidating', degrade: 'degraded', drain: 'draining', close: 'closing', failure: 'failed' },
   revalidating: { revalidated: 'established', degrade: 'degraded', drain: 'draining', close: 'closing', failure: 'failed' },
-  degraded: { restore: 'established', revalidate: 'revalidating', drain: 'draining', close: 'closing', failure: 'failed' },
+  degraded: { revalidate: 'revalidating', drain: 'draining', close: 'closing', failure: 'failed' },
   draining: { undrain: 'established', close: 'closing', failure: 'failed' },
   closing: { closed: 'closed', failure: 'failed' },
   closed: {},

@@ -67,7 +67,7 @@ class Simulation {
   readonly #digest = createHash('sha256');
   readonly #transcript: string[] = [];
   readonly #violations: string[] = [];
-  readonly #counts: Workload = { begun: 0, done: 0, failed: 0 };
+  readonly #counts: Workload = { begun: 0, done: 0, failed: 0, open: new Set() };
   /** Sessions of which the acceptor has said that it accepts. */
   readonly #accepted = new WeakSet<MemoryPair>();
   /** When a host learned that another is revoked. */
@@ -154,7 +154,7 @@ class Simulation {
     if (!mesh) return;
     const peers = mesh.status().filter(({ state }) => state === 'established');
     const peer = peers[random.below(Math.max(1, peers.length))];
-    if (peer !== undefined) converse(mesh, peer.peer, this.#agenda, this.#counts, this.#violated);
+    if (peer !== undefined) converse(mesh, peer.peer, this.#agenda, this.#counts, this.#violated, () => host.mesh === mesh);
   }
 
   // ---- what must hold at every step
@@ -191,9 +191,10 @@ class Simulation {
     await this.#runUntil(began + HEAL_MS_MAX, () => this.#missing().length === 0);
     for (const pair of this.#missing()) this.#violated(`${HEAL_MS_MAX} ms after the last fault ${pair}`);
     this.#note('network', `healed within ${Math.round(this.#agenda.now - began)} ms`);
-    const isSilent = (): boolean => this.#counts.begun === this.#counts.done + this.#counts.failed;
+    const unended = (): number => [...this.#counts.open].filter((isAlive) => isAlive()).length;
+    const isSilent = (): boolean => unended() === 0;
     await this.#runUntil(this.#agenda.now + HEAL_MS_MAX, isSilent);
-    if (!isSilent()) this.#violated(`${this.#counts.begun - this.#counts.done - this.#counts.failed} conversations do not end, long after the last fault`);
+    if (!isSilent()) this.#violated(`${unended()} conversations do not end, long after the last fault`);
   }
 
   /** Pairs that should have a channel and have not. */

@@ -24,6 +24,8 @@ export interface Workload {
   /** Flows that ended well, and those that ended with a reason. */
   done: number;
   failed: number;
+  /** Those that have not ended: whether the program that began each is still there. With a program that crashes, what it was saying is over. */
+  readonly open: Set<() => boolean>;
 }
 
 /** The services of one program. */
@@ -36,13 +38,18 @@ export function serveWorkload(mesh: Mesh, agenda: Agenda, slowReader_ms: () => n
 }
 
 /** One conversation of a kind that chance chooses; ends by itself. */
-export function converse(mesh: Mesh, peer: string, agenda: Agenda, counts: Workload, violated: Violated): void {
+export function converse(mesh: Mesh, peer: string, agenda: Agenda, counts: Workload, violated: Violated, isAlive: () => boolean): void {
   const { random } = agenda;
   const work = [sayStream, sayMessages, sayLatest, sayDatagrams][random.below(4)] ?? sayStream;
   counts.begun++;
+  counts.open.add(isAlive);
   work(mesh, peer, agenda, violated).then(
-    () => void counts.done++,
+    () => {
+      counts.open.delete(isAlive);
+      counts.done++;
+    },
     (error: unknown) => {
+      counts.open.delete(isAlive);
       counts.failed++;
       if (!(error instanceof SelvedgeError) || error.code === 'internal_error') violated(`a flow to ${peer} failed without a reason: ${String(error)}`);
     },
