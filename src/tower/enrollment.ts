@@ -16,7 +16,7 @@ import { toBase64 } from '../identity/base64.ts';
 import { parseCsr } from '../identity/csr.ts';
 import { fingerprint } from '../identity/fingerprint.ts';
 import type { Nonces } from './nonces.ts';
-import type { NewNode, ProofStore } from './proof-store.ts';
+import type { NewNode, ProofStore, Requested } from './proof-store.ts';
 import { liesIn } from './subnet.ts';
 import type { NodeRow } from './store.ts';
 import type { Unsealing } from './unseal/unsealing.ts';
@@ -47,6 +47,8 @@ interface Judge {
 /** What a request amounts to: the node that it made or made before. */
 export interface Enrolled {
   readonly node: NodeRow;
+  /** SPKI (DER) of the key that it asked with. */
+  readonly publicKey: Uint8Array;
   /** False: the answer of before, once more. */
   readonly isNew: boolean;
 }
@@ -77,13 +79,13 @@ export class Enrollment {
     const site = request.site ?? null;
     const claim = await this.#judge(request, { csr, publicKey, peer, site });
     if ('grant' in claim) checkGrant(claim.grant, 'enroll', peer);
-    const csrHash = sha256(csr);
-    const admission = await store.admit(claim, csrHash, site, clock.wall());
-    if (admission.answered !== null) return { node: admission.answered, isNew: false };
+    const hashes = { csrHash: sha256(csr), spkiHash: sha256(publicKey) };
+    const admission = await store.admit(claim, hashes, site, clock.wall());
+    if (admission.answered !== null) return { node: admission.answered, publicKey, isNew: false };
     const home = admission.site ?? DEFAULT_SITE;
     await this.#checkSwitch(switchOf(claim), home);
-    const leaf = await this.#issue(claim, { request, publicKey, csrHash, site: home, peer, boot });
-    return { node: await store.enroll(claim, leaf, clock.wall()), isNew: true };
+    const leaf = await this.#issue(claim, { request, publicKey, hashes, site: home, peer, boot });
+    return { node: await store.enroll(claim, leaf, clock.wall()), publicKey, isNew: true };
   }
 
   async close(): Promise<void> {
@@ -127,7 +129,7 @@ export class Enrollment {
     if (!allowed.includes(kind) && !allowed.includes(or)) throw new SelvedgeError('proof_disabled', { kind, site });
   }
 
-  async #issue(claim: Claim, { request, publicKey, csrHash, site, peer, boot }: Asked): Promise<NewNode> {
+  async #issue(claim: Claim, { request, publicKey, hashes, site, peer, boot }: Asked): Promise<NewNode> {
     const { cluster, random, clock, authority, newBoot } = this.#parts;
     const settled = 'returning' in claim ? { node: claim.returning.id, name: null } : claim.grant;
     const id = settled.node ?? toHex(random.bytes(NODE_ID_BYTES));
@@ -139,8 +141,7 @@ export class Enrollment {
       site,
       fingerprint: toHex(fingerprint(leaf)),
       leaf: toBase64(leaf),
-      csrHash,
-      spkiHash: sha256(publicKey),
+      ...hashes,
       endpoints: request.listen,
       facts: request.facts ?? null,
       peer,
@@ -153,7 +154,7 @@ export class Enrollment {
 interface Asked {
   readonly request: EnrollRequest;
   readonly publicKey: Uint8Array;
-  readonly csrHash: string;
+  readonly hashes: Requested;
   readonly site: string;
   readonly peer: string;
   /** The request for a boot identity; null: none. */

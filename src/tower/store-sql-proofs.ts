@@ -5,7 +5,7 @@ import { limits } from '../base/limits.ts';
 import type { Claim, Grant, HostFacts, KnownNode, ProofKind, SiteProofs } from '../enroll/proof.ts';
 import type { Tables } from './schema/tables.ts';
 import type { By, Match, PageRequest } from './resources/resource-store.ts';
-import type { Admission, NewGrant, NewNode, ProofStore } from './proof-store.ts';
+import type { Admission, NewGrant, NewNode, ProofStore, Requested } from './proof-store.ts';
 import type { Renewal } from './renewal.ts';
 import type { NodeRow } from './store.ts';
 import { recordChange, scopeOfSite } from './store-sql-change.ts';
@@ -154,11 +154,11 @@ export class SqlProofStore implements ProofStore {
     });
   }
 
-  admit(claim: Claim, csrHash: string, site: string | null, at_ms: number): Promise<Admission> {
+  admit(claim: Claim, request: Requested, site: string | null, at_ms: number): Promise<Admission> {
     return this.#read(async (db) => {
       // The grant first: whoever uses it up in between with the same request is then found as its answer.
       const grant = 'grant' in claim ? await findGrant(db, claim.grant.kind, claim.grant.id) : null;
-      const answered = await answeredBefore(db, claim, csrHash);
+      const answered = await answeredBefore(db, claim, request);
       if ('returning' in claim) return { answered, site: claim.returning.site };
       if (answered === null) mustBeUsable(grant, claim.grant.kind, site, at_ms);
       return { answered, site: site ?? claim.grant.site };
@@ -167,7 +167,7 @@ export class SqlProofStore implements ProofStore {
 
   enroll(claim: Claim, node: NewNode, at_ms: number): Promise<NodeRow> {
     return this.#write(async (tx) => {
-      const answered = await answeredBefore(tx, claim, node.csrHash);
+      const answered = await answeredBefore(tx, claim, node);
       if (answered !== null) return answered;
       const { kind, id, subject } = usedBy(claim);
       const by = { at_ms, actor: `${kind}:${id}` };

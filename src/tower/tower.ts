@@ -265,16 +265,16 @@ export class Tower {
 
   /** Call-home, the tower's end (enrollment.ts). `peer`: the IP address of whoever asks. @throws as `Enrollment.enroll` */
   async enroll(request: EnrollRequest, peer: string): Promise<EnrollAnswer> {
-    const { node, isNew } = await this.#enrollment.enroll(request, peer);
-    return await this.#answer(isNew ? await this.#changed(node) : node, request.boot);
+    const { node, publicKey, isNew } = await this.#enrollment.enroll(request, peer);
+    return await this.#answer(isNew ? await this.#changed(node) : node, publicKey, request.boot);
   }
 
-  async #answer(node: NodeRow, boot: EnrollRequest['boot']): Promise<EnrollAnswer> {
+  async #answer(node: NodeRow, publicKey: Uint8Array, boot: EnrollRequest['boot']): Promise<EnrollAnswer> {
     if (node.leaf === null) throw new SelvedgeError('certificate_revoked', { peer: node.id, why: 'the node was revoked' });
     const { envelope } = await this.snapshot(node.id);
     const chain = [node.leaf, toBase64(this.own.intermediate)];
     const { id, name, site, tenant } = node;
-    const secrets = boot === undefined ? {} : { site_secrets: await this.unsealing.first(node, boot) };
+    const secrets = boot === undefined ? {} : { site_secrets: await this.unsealing.first(node, publicKey, boot) };
     return { node: id, name, site, tenant, cluster: this.cluster, chain, trust: this.#trust, snapshot: envelope, ...secrets };
   }
 
