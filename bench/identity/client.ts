@@ -2,14 +2,29 @@
 import { once } from 'node:events';
 import { Agent, request } from 'node:https';
 import { text } from 'node:stream/consumers';
+import { bootRequest } from '../../src/enroll/boot-request.ts';
 import { createCsr } from '../../src/identity/csr.ts';
 import { generateKeyPair } from '../../src/identity/keys.ts';
 
-const [port = '', token = '', count = '0', connections = '1', prefix = 'n'] = process.argv.slice(2);
+const [port = '', token = '', count = '0', connections = '1', prefix = 'n', extent = 'whole'] = process.argv.slice(2);
+
+/** A key and its request. */
+function makeRequest(): { key: Uint8Array; csr: Uint8Array } {
+  const { privateKey: key } = generateKeyPair();
+  return { key, csr: createCsr(key) };
+}
 
 const bodies = Array.from({ length: Number(count) }, (_, index) => {
-  const csr = Buffer.from(createCsr(generateKeyPair().privateKey)).toString('base64');
-  return JSON.stringify({ proof: { kind: 'token', token }, csr, name: `${prefix}-${index}`, site: `site-${Math.floor(index / 100)}`, listen: [] });
+  const [own, boot] = [makeRequest(), makeRequest()];
+  const csr = Buffer.from(own.csr).toString('base64');
+  return JSON.stringify({
+    proof: { kind: 'token', token },
+    csr,
+    ...(extent === 'whole' && { boot: bootRequest(own, boot, false) }),
+    name: `${prefix}-${index}`,
+    site: `${prefix}-${Math.floor(index / 100)}`,
+    listen: [],
+  });
 });
 
 const agent = new Agent({ keepAlive: true, maxSockets: Number(connections), rejectUnauthorized: false, ALPNProtocols: ['http/1.1'] });

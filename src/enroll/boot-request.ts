@@ -3,10 +3,11 @@
  * tokens, in boxes for the node's own key. So whatever ends TLS on the way reads none of it; and since the request is signed by the node's key and the
  * answer by the cluster's, it can neither ask for an identity of its own nor lay another token under the node.
  */
-import { createHash, createPublicKey, sign, verify } from 'node:crypto';
+import { createHash, createPublicKey, sign } from 'node:crypto';
 import { SelvedgeError } from '../base/errors.ts';
 import { equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
+import { verifyAside } from '../identity/aside.ts';
 import { fromBase64, toBase64 } from '../identity/base64.ts';
 import { fingerprint } from '../identity/fingerprint.ts';
 import { importPrivateKey } from '../identity/keys.ts';
@@ -34,11 +35,11 @@ export function bootRequest(own: PendingRequest, boot: PendingRequest, isSealed:
 }
 
 /** `csr` and its public key: of the node's own request. @throws csr_invalid, request_invalid */
-export function checkBootRequest({ csr: text, sealed, signature: signed }: BootRequest, csr: Uint8Array, publicKey: Uint8Array): Uint8Array {
+export async function checkBootRequest({ csr: text, sealed, signature: signed }: BootRequest, csr: Uint8Array, publicKey: Uint8Array): Promise<Uint8Array> {
   const boot = bytesOf(text, limits.csr_bytes_max, '/body/boot/csr');
   const signature = fromBase64(signed, SIGNATURE_BYTES_MAX);
   const key = createPublicKey({ key: Buffer.from(publicKey), format: 'der', type: 'spki' });
-  if (signature === null || !verify('sha256', signedBytes(csr, boot, sealed), { key, dsaEncoding: 'der' }, signature))
+  if (signature === null || !(await verifyAside(signedBytes(csr, boot, sealed), key, signature)))
     throw new SelvedgeError('csr_invalid', { why: 'the request for a boot identity is not signed by the key of the node' });
   return boot;
 }

@@ -2,12 +2,13 @@
  * Certificate signing requests (PKCS#10, RFC 2986): how a node shows its public key and that it has the private one. The names in a
  * request mean nothing here: the tower assigns them.
  */
-import { createPublicKey, sign, verify } from 'node:crypto';
+import { createPublicKey, sign } from 'node:crypto';
 import { Attributes, CertificationRequest, CertificationRequestInfo } from '@peculiar/asn1-csr';
 import { AlgorithmIdentifier, Name, SubjectPublicKeyInfo } from '@peculiar/asn1-x509';
 import { SelvedgeError } from '../base/errors.ts';
 import { equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
+import { verifyAside } from './aside.ts';
 import { decodeDer, ECDSA_WITH_SHA256, encodeDer, toArrayBuffer } from './der.ts';
 import { importPrivateKey, p256Objection } from './keys.ts';
 import { commonName } from './names.ts';
@@ -37,7 +38,7 @@ export function createCsr(privateKey: Uint8Array, hint = ''): Uint8Array {
 }
 
 /** The names and attributes in it are not looked at, but are DER. @throws csr_invalid */
-export function parseCsr(der: Uint8Array): CertificateRequest {
+export async function parseCsr(der: Uint8Array): Promise<CertificateRequest> {
   if (der.length > limits.csr_bytes_max) throw refused(`${der.length} bytes long, at most ${limits.csr_bytes_max} allowed`);
   const [info, algorithm, signature] = partsOf(der, 3);
   const [version, , publicKey] = partsOf(info, 4);
@@ -45,7 +46,7 @@ export function parseCsr(der: Uint8Array): CertificateRequest {
   const objection = p256Objection(publicKey);
   if (objection !== null) throw refused(objection);
   if (algorithm === undefined || !equalBytes(algorithm, ECDSA_WITH_SHA256_DER)) throw refused('its signature is not ECDSA with SHA-256');
-  if (!hasSigned(publicKey, info, signature ?? NOTHING))
+  if (!(await hasSigned(publicKey, info, signature ?? NOTHING)))
     throw refused('its signature does not match its key: the sender has not shown that it holds the private key');
   return { publicKey: publicKey.slice() };
 }
@@ -63,10 +64,10 @@ function partsOf(der: Uint8Array | undefined, count: number): readonly Uint8Arra
   return parts;
 }
 
-function hasSigned(publicKey: Uint8Array, info: Uint8Array, signature: Uint8Array): boolean {
+async function hasSigned(publicKey: Uint8Array, info: Uint8Array, signature: Uint8Array): Promise<boolean> {
   if (signature[0] !== BIT_STRING || signature[2] !== 0) return false;
   const key = createPublicKey({ key: Buffer.from(publicKey), format: 'der', type: 'spki' });
-  return verify('sha256', info, { key, dsaEncoding: 'der' }, signature.subarray(BIT_STRING_HEAD_BYTES));
+  return await verifyAside(info, key, signature.subarray(BIT_STRING_HEAD_BYTES));
 }
 
 const BIT_STRING = 0x03;

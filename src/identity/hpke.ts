@@ -2,8 +2,8 @@
  * Hybrid public key encryption (RFC 9180), the one suite and mode that we need: DHKEM(P-256, HKDF-SHA256), HKDF-SHA256, AES-256-GCM, mode
  * base, one message for each encapsulated key. What may be sealed to whom, and its form on the wire, is sealed-box.ts's.
  */
-import { createCipheriv, createDecipheriv, createHmac, createPublicKey, diffieHellman, type KeyObject } from 'node:crypto';
-import { generateKeyPair, importPrivateKey, pointOf, publicKeyOf } from './keys.ts';
+import { createCipheriv, createDecipheriv, createECDH, createHmac, createPublicKey, diffieHellman, type KeyObject } from 'node:crypto';
+import { importPrivateKey, pointOf, publicKeyOf } from './keys.ts';
 
 /** Octets of an encapsulated key: an uncompressed point. */
 export const ENCAPSULATED_BYTES = 65;
@@ -25,10 +25,11 @@ export interface Sealed {
 
 /** For whoever holds the private half of `publicKey` (SubjectPublicKeyInfo, P-256, already checked). */
 export function hpkeSeal(publicKey: Uint8Array, { info, aad }: Context, plain: Uint8Array): Sealed {
-  const oneTime = generateKeyPair();
-  const encapsulated = pointOf(oneTime.publicKey);
-  const shared = agree(importPrivateKey(oneTime.privateKey).key, publicKey, encapsulated, pointOf(publicKey));
-  oneTime.privateKey.fill(0);
+  // Its private half is made and used inside, and never exported.
+  const oneTime = createECDH('prime256v1');
+  const encapsulated = new Uint8Array(oneTime.generateKeys());
+  const recipient = pointOf(publicKey);
+  const shared = sharedSecret(oneTime.computeSecret(recipient), encapsulated, recipient);
   const { key, nonce } = schedule(shared, info);
   const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(aad);
   return { encapsulated, ciphertext: Buffer.concat([cipher.update(plain), cipher.final(), cipher.getAuthTag()]) };
@@ -38,7 +39,7 @@ export function hpkeSeal(publicKey: Uint8Array, { info, aad }: Context, plain: U
 export function hpkeOpen(privateKey: Uint8Array, { info, aad }: Context, { encapsulated, ciphertext }: Sealed): Uint8Array {
   if (ciphertext.length < TAG_BYTES) throw new Error('too short');
   const own = importPrivateKey(privateKey);
-  const shared = agree(own.key, publicKeyOf(encapsulated), encapsulated, pointOf(own.publicKey));
+  const shared = sharedSecret(agree(own.key, publicKeyOf(encapsulated)), encapsulated, pointOf(own.publicKey));
   const { key, nonce } = schedule(shared, info);
   const end = ciphertext.length - TAG_BYTES;
   const decipher = createDecipheriv('aes-256-gcm', key, nonce).setAAD(aad).setAuthTag(ciphertext.subarray(end));
@@ -55,9 +56,13 @@ const NOTHING = new Uint8Array();
 const HASH_BYTES = 32;
 const NONCE_BYTES = 12;
 
-/** Section 4.1: what both ends come to. Importing the other's key checks that it is a point of the curve. */
-function agree(privateKey: KeyObject, publicKey: Uint8Array, encapsulated: Uint8Array, recipient: Uint8Array): Uint8Array {
-  const secret = diffieHellman({ privateKey, publicKey: createPublicKey({ key: Buffer.from(publicKey), format: 'der', type: 'spki' }) });
+/** Importing the other's key checks that it is a point of the curve. */
+function agree(privateKey: KeyObject, publicKey: Uint8Array): Uint8Array {
+  return diffieHellman({ privateKey, publicKey: createPublicKey({ key: Buffer.from(publicKey), format: 'der', type: 'spki' }) });
+}
+
+/** Section 4.1: what both ends come to. */
+function sharedSecret(secret: Uint8Array, encapsulated: Uint8Array, recipient: Uint8Array): Uint8Array {
   const extracted = labeledExtract(KEM_SUITE, NOTHING, 'eae_prk', secret);
   return labeledExpand(KEM_SUITE, extracted, 'shared_secret', Buffer.concat([encapsulated, recipient]), HASH_BYTES);
 }

@@ -2,8 +2,8 @@
  * `Signer`: who signs, without saying where the key is (spec 1.1). Issuing needs nothing else of a key, so that a token or a cloud
  * key service can stand here as well as the sealed local key.
  */
-import { type KeyObject, sign } from 'node:crypto';
 import { SelvedgeError } from '../base/errors.ts';
+import { signAside } from './aside.ts';
 import { generateKeyPair, importPrivateKey } from './keys.ts';
 
 export interface Signer {
@@ -38,16 +38,6 @@ export function localSigner(privateKey: Uint8Array): Signer {
       key = null;
     },
   };
-}
-
-/** In a thread of the pool: whoever enrolls many nodes at once has other work for this one. */
-function signAside(data: Uint8Array, key: KeyObject): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => {
-    sign('sha256', data, { key, dsaEncoding: 'der' }, (error, signature) => {
-      if (error) reject(error);
-      else resolve(new Uint8Array(signature));
-    });
-  });
 }
 
 /** Signs with the key sealed under `name`. @throws not_found */

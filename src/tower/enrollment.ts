@@ -74,8 +74,8 @@ export class Enrollment {
     const { store, clock } = this.#parts;
     checkRequest(request);
     const csr = bytesOf(request.csr, limits.csr_bytes_max, '/csr');
-    const { publicKey } = parseCsr(csr);
-    const boot = request.boot === undefined ? null : checkBootRequest(request.boot, csr, publicKey);
+    const { publicKey } = await parseCsr(csr);
+    const boot = request.boot === undefined ? null : await checkBootRequest(request.boot, csr, publicKey);
     const site = request.site ?? null;
     const claim = await this.#judge(request, { csr, publicKey, peer, site });
     if ('grant' in claim) checkGrant(claim.grant, 'enroll', peer);

@@ -68,7 +68,7 @@ export async function issueCallHomeChain(
   { cluster, authority, clock, random }: Omit<GrantsParts, 'store'>,
   { id, csr, days }: { readonly id: string; readonly csr: Uint8Array; readonly days: number },
 ): Promise<{ chain: readonly Uint8Array[]; expires_ms: number }> {
-  const { publicKey } = parseCsr(csr);
+  const { publicKey } = await parseCsr(csr);
   const { intermediate, signer } = authority();
   const name = { cluster, grant: id };
   const leaf = await issueCallHomeLeaf({ name, publicKey, issuer: intermediate, signer, days, now_ms: clock.wall(), random });

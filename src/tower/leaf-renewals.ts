@@ -50,7 +50,7 @@ export class LeafRenewals {
     const again = before?.csrHash === csrHash && row.fingerprint === holding ? leafOf(before.leaf) : null;
     // Not where the intermediate was renewed since.
     if (again !== null && isIssuedBy(again, authority.intermediate)) return [again, authority.intermediate];
-    const { publicKey } = parseCsr(csr);
+    const { publicKey } = await parseCsr(csr);
     const [leaf] = await issueChain(authority, { identity: { cluster, site: row.site, node: id }, publicKey, now_ms: clock.wall(), random });
     if (leaf === undefined) throw new Error('an issued chain begins with its leaf');
     const next = { fingerprint: toHex(fingerprint(leaf)), leaf: toBase64(leaf), csrHash, spkiHash: sha256(publicKey) };

@@ -15,6 +15,7 @@ export interface GroupCommitOptions<Database> {
 }
 
 interface Waiting<Database> {
+  readonly isReading: boolean;
   readonly change: (tx: Transaction<Database>) => Promise<unknown>;
   readonly resolve: (result: never) => void;
   readonly reject: (error: unknown) => void;
@@ -33,8 +34,17 @@ export class GroupCommit<Database> {
 
   /** Resolves or rejects as the change does, once it is on disk. */
   write<Result>(change: (tx: Transaction<Database>) => Promise<Result>): Promise<Result> {
+    return this.#queue(change, false);
+  }
+
+  /** Reads at one moment, and what it reads is on disk when it resolves. */
+  read<Result>(query: (tx: Transaction<Database>) => Promise<Result>): Promise<Result> {
+    return this.#queue(query, true);
+  }
+
+  #queue<Result>(change: (tx: Transaction<Database>) => Promise<Result>, isReading: boolean): Promise<Result> {
     return new Promise<Result>((resolve, reject) => {
-      this.#waiting.push({ change, resolve, reject });
+      this.#waiting.push({ change, isReading, resolve, reject });
       if (!this.#isRunning) void this.#run();
     });
   }
@@ -58,7 +68,7 @@ export class GroupCommit<Database> {
       tx = await this.#options.db.startTransaction().execute();
       for (let next = this.#waiting.shift(); next !== undefined; next = members.length < limits.store_group_changes_max ? this.#waiting.shift() : undefined) {
         members.push(next);
-        settle.push(await this.#attempt(tx, next));
+        settle.push(next.isReading ? await look(tx, next) : await this.#attempt(tx, next));
       }
       await tx.commit().execute();
     } catch (error) {
@@ -95,4 +105,10 @@ export class GroupCommit<Database> {
     await within.releaseSavepoint(SAVEPOINT).execute();
     return say;
   }
+}
+
+/** There is nothing to take back. */
+async function look<Database>(tx: Transaction<Database>, { change, resolve, reject }: Waiting<Database>): Promise<() => void> {
+  const [outcome] = await Promise.allSettled([change(tx)]);
+  return () => (outcome.status === 'fulfilled' ? resolve(outcome.value as never) : reject(outcome.reason));
 }

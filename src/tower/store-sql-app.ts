@@ -8,7 +8,7 @@ import type { By, PageRequest } from './resources/resource-store.ts';
 import type { Tables } from './schema/tables.ts';
 import { assignVni, assignVtep, clusterOf, forgetCursors, insertEndpoint } from './store-sql-app-assign.ts';
 import { checkRoomForEndpoint, checkRoomForNetwork, membersOf, networksOf, sharersOf } from './store-sql-app-room.ts';
-import { recordChange, scopeOfApp, scopeOfNode } from './store-sql-change.ts';
+import { type Given, recordChange, scopeOfApp, scopeOfNode } from './store-sql-change.ts';
 import { mustFind, nodeRow } from './store-sql-nodes.ts';
 import { overlaps, readSubnet } from './subnet.ts';
 import { VersionCache } from './version-cache.ts';
@@ -17,10 +17,12 @@ type Tx = Transaction<Tables>;
 
 export class SqlAppStore implements AppStore {
   readonly #cache = new VersionCache<AppEndpoint>(limits.app_cache_endpoints_max);
-  readonly #transact: <Result>(work: (tx: Tx) => Promise<Result>) => Promise<Result>;
+  readonly #transact: Given['write'];
+  readonly #look: Given['look'];
 
-  constructor(transact: <Result>(work: (tx: Tx) => Promise<Result>) => Promise<Result>) {
-    this.#transact = transact;
+  constructor({ write, look }: Given) {
+    this.#transact = write;
+    this.#look = look;
   }
 
   /** What was remembered of a transaction that was lost may never have been. */
@@ -157,11 +159,11 @@ export class SqlAppStore implements AppStore {
   }
 
   sharers(node: string): Promise<readonly string[]> {
-    return this.#transact((tx) => sharersOf(tx, node));
+    return this.#look((tx) => sharersOf(tx, node));
   }
 
   view(node: string): Promise<AppView | null> {
-    return this.#transact(async (tx) => {
+    return this.#look(async (tx) => {
       const names = await networksOf(tx, node);
       if (names.length === 0) return null;
       const hosts = (await hostsOf(tx, await sharersOf(tx, node))).filter((host) => host.isLive);

@@ -23,6 +23,12 @@ export const scopeOfTenant = (tenant: string) => `tenant:${tenant}`;
 export const epochPrefix = 'epoch:';
 export const epochOf = (scope: string) => `${epochPrefix}${scope}`;
 
+/** How a part of the store reaches the database: to change something in one transaction, and to read by several queries at one moment. */
+export interface Given {
+  readonly write: <Result>(change: (tx: Transaction<Tables>) => Promise<Result>) => Promise<Result>;
+  readonly look: <Result>(query: (tx: Transaction<Tables>) => Promise<Result>) => Promise<Result>;
+}
+
 interface Change {
   readonly at_ms: number;
   readonly actor: string;

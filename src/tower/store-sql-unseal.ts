@@ -4,30 +4,30 @@ import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { checkLive } from './live.ts';
 import type { Tables } from './schema/tables.ts';
-import { recordChange, scopeOfSite } from './store-sql-change.ts';
+import { type Given, recordChange, scopeOfSite } from './store-sql-change.ts';
 import { mustFind } from './store-sql-nodes.ts';
 import type { NodeRow } from './store.ts';
 import type { BootRow, SiteTokenRow, UnsealStore } from './unseal/unseal-store.ts';
 
-type Write = <Result>(work: (tx: Transaction<Tables>) => Promise<Result>) => Promise<Result>;
-
 export class SqlUnsealStore implements UnsealStore {
-  readonly #write: Write;
+  readonly #write: Given['write'];
+  readonly #look: Given['look'];
 
-  constructor(write: Write) {
+  constructor({ write, look }: Given) {
     this.#write = write;
+    this.#look = look;
   }
 
   siteTokens(site: string): Promise<readonly SiteTokenRow[]> {
-    return this.#write((tx) => tokensOf(tx, site));
+    return this.#look((tx) => tokensOf(tx, site));
   }
 
   siteTokensFor(node: string, spkiHash?: string): Promise<readonly SiteTokenRow[]> {
-    return this.#write(async (tx) => tokensOf(tx, (await mustFindLive(tx, node, spkiHash)).site));
+    return this.#look(async (tx) => tokensOf(tx, (await mustFindLive(tx, node, spkiHash)).site));
   }
 
   siteToken(site: string, generation: number): Promise<SiteTokenRow | null> {
-    return this.#write(async (tx) => {
+    return this.#look(async (tx) => {
       const row = await tx.selectFrom('site_tokens').selectAll().where('site', '=', site).where('generation', '=', generation).executeTakeFirst();
       return row === undefined ? null : tokenRow(row);
     });
@@ -67,7 +67,7 @@ export class SqlUnsealStore implements UnsealStore {
   }
 
   boot(node: string): Promise<BootRow | null> {
-    return this.#write(async (tx) => {
+    return this.#look(async (tx) => {
       const row = await tx.selectFrom('node_boot').selectAll().where('node_id', '=', node).executeTakeFirst();
       if (row === undefined) return null;
       return { fingerprint: row.fingerprint, previous: row.previous, csrHash: row.csr_hash, chain: JSON.parse(row.chain) as string[] };
@@ -75,7 +75,7 @@ export class SqlUnsealStore implements UnsealStore {
   }
 
   boots(site: string): Promise<ReadonlyMap<string, readonly string[]>> {
-    return this.#write(async (tx) => {
+    return this.#look(async (tx) => {
       const rows = await tx
         .selectFrom('node_boot')
         .innerJoin('nodes', 'nodes.id', 'node_boot.node_id')

@@ -61,8 +61,8 @@ export class SqlStore implements Store {
     this.#group = given.isGrouped ? new GroupCommit({ db: given.db, onLost }) : null;
     this.#rule = given.rule;
     this.#copy = given.copy;
-    this.app = new SqlAppStore((work) => this.#write(work));
-    this.unseal = new SqlUnsealStore((work) => this.#write(work));
+    this.app = new SqlAppStore({ write: (work) => this.#write(work), look: (query) => this.#look(query) });
+    this.unseal = new SqlUnsealStore({ write: (work) => this.#write(work), look: (query) => this.#look(query) });
     this.access = sqlAccessStore({ read: (query) => this.#read(query), write: (change) => this.#write(change) });
     this.proofs = new SqlProofStore({ read: (query) => this.#read(query), write: (work) => this.#write(work) });
     this.resources = sqlResourceStores((work) => this.#write(work));
@@ -99,15 +99,15 @@ export class SqlStore implements Store {
   }
 
   seenBy(node: Selected): Promise<Seen> {
-    return this.#write((tx) => this.#views.seen(tx, node));
+    return this.#look((tx) => this.#views.seen(tx, node));
   }
 
   rules(): Promise<RuleSet> {
-    return this.#write((tx) => this.#views.rules(tx));
+    return this.#look((tx) => this.#views.rules(tx));
   }
 
   view(node: Selected): Promise<NodeView> {
-    return this.#write((tx) => this.#views.view(tx, node));
+    return this.#look((tx) => this.#views.view(tx, node));
   }
 
   node(id: string): Promise<NodeRow | null> {
@@ -253,6 +253,11 @@ export class SqlStore implements Store {
     } catch (error) {
       throw this.#rule(error);
     }
+  }
+
+  /** Several queries at one moment. */
+  #look<Result>(query: (tx: Transaction<Tables>) => Promise<Result>): Promise<Result> {
+    return this.#read((db) => this.#group?.read(query) ?? db.transaction().execute(query));
   }
 
   #write<Result>(change: (tx: Transaction<Tables>) => Promise<Result>): Promise<Result> {

@@ -271,7 +271,7 @@ export class Tower {
 
   async #answer(node: NodeRow, publicKey: Uint8Array, boot: EnrollRequest['boot']): Promise<EnrollAnswer> {
     if (node.leaf === null) throw new SelvedgeError('certificate_revoked', { peer: node.id, why: 'the node was revoked' });
-    const { envelope } = await this.snapshot(node.id);
+    const { envelope } = await this.#signed(await this.#known(node));
     const chain = [node.leaf, toBase64(this.own.intermediate)];
     const { id, name, site, tenant } = node;
     const secrets = boot === undefined ? {} : { site_secrets: await this.unsealing.first(node, publicKey, boot) };
@@ -285,22 +285,28 @@ export class Tower {
 
   /** What this node may know now, signed. @throws not_found, certificate_revoked */
   async snapshot(id: string): Promise<{ version: number; envelope: Envelope }> {
-    const snapshot = await this.known(id);
+    return await this.#signed(await this.known(id));
+  }
+
+  async #signed(snapshot: Snapshot): Promise<{ version: number; envelope: Envelope }> {
     const { payload, signature, chain } = await signDocument('snapshot', await packSnapshot(snapshot), this.own);
     return { version: snapshot.version, envelope: { payload, signature, chain: [...chain] } };
   }
 
   /** The same for whoever asks over the API. @throws not_found, certificate_revoked */
   async known(id: string): Promise<Snapshot> {
-    const node = await this.#mustFind(id);
+    return await this.#known(await this.#mustFind(id));
+  }
+
+  async #known(node: NodeRow): Promise<Snapshot> {
     checkLive(node);
     // The version first: what changes in between is then told again, never missed.
     const { version, nodes, rules, epochOf } = await this.#store.view(node);
     const boots = await this.#store.unseal.boots(node.site);
-    const view = await this.#store.app.view(id);
+    const view = await this.#store.app.view(node.id);
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
-    const app = view === null ? null : appPart(id, view);
+    const app = view === null ? null : appPart(node.id, view);
     return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, nodes, boots, trust: this.#trust, app, rules, epochOf });
   }
 

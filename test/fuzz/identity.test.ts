@@ -68,19 +68,20 @@ function refuses(run: () => unknown): boolean {
   }
 }
 
+async function refusesLater(run: Promise<unknown>): Promise<boolean> {
+  const [outcome] = await Promise.allSettled([run]);
+  return refuses(() => {
+    if (outcome?.status === 'rejected') throw outcome.reason;
+  });
+}
+
 /** Returns or refuses, and does nothing else. */
 const survives = (run: () => unknown): boolean => refuses(run) || true;
 
-t.test('a request is refused unless it is exactly what its sender signed', async (t) => {
+t.test('a request is refused unless it is exactly what its sender signed', async () => {
   const csr = createCsr(keys.privateKey, 'hint');
-  holds(
-    t,
-    fc.property(garbage, (bytes) => refuses(() => parseCsr(bytes))),
-  );
-  holds(
-    t,
-    fc.property(altered(csr), (bytes) => refuses(() => parseCsr(bytes))),
-  );
+  await fc.assert(fc.asyncProperty(garbage, (bytes) => refusesLater(parseCsr(bytes))));
+  await fc.assert(fc.asyncProperty(altered(csr), (bytes) => refusesLater(parseCsr(bytes))));
 });
 
 t.test('a chain with any byte of its leaf or intermediate changed is refused', async (t) => {

@@ -13,7 +13,8 @@ import { makeAuthority } from '../fixtures/certs.ts';
 import { HOUR_MS, random, unseal } from '../unit/tower/support.ts';
 import { as, cluster, dialing, dials, start } from './agents.ts';
 
-t.setTimeout(120_000);
+// Seven agents and their towers start, one after the other; a machine that is busy takes its time.
+t.setTimeout(300_000);
 
 /** A node of site `north` whose tower has been away long enough, and a peer of its site. */
 async function degraded(t: Test) {

@@ -137,7 +137,7 @@ export class Operators {
 
   async #issue(operator: string, request: Uint8Array, now_ms: number): Promise<NewLeaf> {
     const { cluster, random, authority } = this.#parts;
-    const { publicKey } = parseCsr(request);
+    const { publicKey } = await parseCsr(request);
     const { intermediate: issuer, signer } = authority;
     const leaf = await issueOperatorLeaf({ identity: { cluster, operator }, publicKey, issuer, signer, now_ms, random });
     return {

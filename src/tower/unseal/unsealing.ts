@@ -81,7 +81,7 @@ export class Unsealing {
   /** A boot identity for whoever holds the key of this request; it counts once it is recorded. @throws csr_invalid, signer_unavailable */
   async newBoot({ node, site }: { node: string; site: string }, csr: Uint8Array): Promise<Omit<BootRow, 'previous'>> {
     const { authority, clock, random, cluster } = this.#parts;
-    const { publicKey } = parseCsr(csr);
+    const { publicKey } = await parseCsr(csr);
     const { intermediate, signer } = authority;
     const leaf = await issueBootLeaf({ identity: { cluster, site, node }, publicKey, issuer: intermediate, signer, now_ms: clock.wall(), random });
     return { fingerprint: toHex(fingerprint(leaf)), csrHash: hashOf(csr), chain: [toBase64(leaf), toBase64(intermediate)] };
