@@ -58,7 +58,7 @@ export interface ProofStore extends ProofRecords {
   /**
    * Takes one use of the grant and makes the node, both or neither; a node that returns gets its new leaf. The same claim and request again gives the
    * same node and takes nothing.
-   * @throws token_… for tokens, proof_… for the other kinds; name_taken, csr_invalid (the key is another node's), limit_reached
+   * @throws token_… for tokens, proof_… for the other kinds; name_taken, csr_invalid (the key is somebody else's), limit_reached
    */
   enroll(claim: Claim, node: NewNode, at_ms: number): Promise<NodeRow>;
 }

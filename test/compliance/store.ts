@@ -198,6 +198,43 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     await store.verifyAudit();
   });
 
+  t.test('a key is one identity’s, also while it is only offered, and the name of a revoked node is nobody’s', async (t) => {
+    const store = await maker.make(t);
+    const token = tokenNamed('aa', { usesMax: 9 });
+    await store.proofs.createGrant(token, BY);
+    const [one, two] = [
+      await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS),
+      await store.proofs.enroll(claimOf(token), nodeNamed('two'), NOW_MS),
+    ];
+    const leafOf = (name: string, key: string) => ({ fingerprint: hexOf(`leaf ${name}`), leaf: 'BBBB', csrHash: hexOf(`csr ${name}`), spkiHash: hexOf(key) });
+    await store.offerLeaf(one.id, leafOf('one next', 'spki next'), one.fingerprint ?? '', NOW_MS);
+    await rejectsWith(t, store.offerLeaf(two.id, leafOf('two next', 'spki next'), two.fingerprint ?? '', NOW_MS), 'csr_invalid');
+    await rejectsWith(t, store.offerLeaf(one.id, leafOf('one last', 'spki one'), one.fingerprint ?? '', NOW_MS), 'csr_invalid');
+    await rejectsWith(t, store.proofs.enroll(claimOf(token), nodeNamed('three', { spkiHash: hexOf('spki next') }), NOW_MS), 'csr_invalid');
+    await store.offerLeaf(one.id, leafOf('one again', 'spki next'), one.fingerprint ?? '', NOW_MS);
+    t.equal((await store.useLeaf(one.id, hexOf('leaf one again'), NOW_MS)).spkiHash, hexOf('spki next'), 'its own, offered once more');
+
+    const bundle = { hash: hexOf('bundle'), expires_ms: NOW_MS + HOUR_MS };
+    const operator = await store.access.createOperator({ id: 'aabbccddeeff', name: 'ada', scopes: [] }, bundle, BY);
+    const proof = { operator: operator.id, hash: bundle.hash };
+    const ofOperator = (key: string) => ({ ...leafOf(`operator ${key}`, key), notAfter_ms: NOW_MS + HOUR_MS });
+    await store.offerLeaf(two.id, leafOf('two next', 'spki other'), two.fingerprint ?? '', NOW_MS);
+    for (const key of ['spki two', 'spki other']) await rejectsWith(t, store.access.redeem(proof, ofOperator(key), NOW_MS), 'csr_invalid');
+    await store.access.redeem(proof, ofOperator('spki ada'), NOW_MS);
+    await store.access.renewOperator(operator.id, ofOperator('spki ada next'), NOW_MS);
+    for (const key of ['spki ada', 'spki ada next']) {
+      await rejectsWith(t, store.proofs.enroll(claimOf(token), nodeNamed('three', { spkiHash: hexOf(key) }), NOW_MS), 'csr_invalid');
+      await rejectsWith(t, store.offerLeaf(two.id, leafOf('two other', key), two.fingerprint ?? '', NOW_MS), 'csr_invalid');
+    }
+
+    await rejectsWith(t, store.proofs.enroll(claimOf(token), nodeNamed('four', { name: `revoked-${one.id}` }), NOW_MS), 'name_taken');
+    await store.setLeaf(one.id, null, NOW_MS);
+    await store.proofs.enroll(claimOf(token), nodeNamed('five', { name: 'one' }), NOW_MS);
+    t.equal((await store.node(one.id))?.name, `revoked-${one.id}`);
+    t.equal((await store.proofs.grants('token'))[0]?.uses, 3);
+    await store.verifyAudit();
+  });
+
   t.test('a change moves the version of its own scope, and of no other', async (t) => {
     const store = await maker.make(t);
     const token = tokenNamed('aa', { usesMax: 5 });
