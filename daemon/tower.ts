@@ -7,7 +7,7 @@ import { management } from '../src/api/access.ts';
 import type { Api } from '../src/api/http.ts';
 import { programFacts } from '../src/api/program.ts';
 import { refuseIfInUse } from '../src/api/local-socket.ts';
-import { SelvedgeError } from '../src/base/errors.ts';
+import { asSelvedgeError, SelvedgeError } from '../src/base/errors.ts';
 import { TOWER_ID, TOWER_SITE, toHex } from '../src/base/ids.ts';
 import { type PlatformSettings, platformProofs } from '../src/enroll/platform/settings.ts';
 import { JwtIssuer } from '../src/identity/jwt.ts';
@@ -235,6 +235,10 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
   const explainer: Explainer = (from, to, asked) => policy.explain(from, to, asked);
   const open = await publicApi(tower, {
     clock: systemClock,
+    onFailure: (error, path) => {
+      const { code, message } = asSelvedgeError(error, 'internal_error', { what: path });
+      log('request refused or failed', { path, code, reason: message });
+    },
     logins: await openLogins(logins),
     ...(serviceTokens !== undefined && { services: await ServiceTokens.open(serviceTokens) }),
     register: (routes) => {

@@ -59,6 +59,8 @@ export async function makeApi({ title, onFailure, access, routes, onRoute, answe
     const refusal = asRefusal(error);
     const where = `${request.method} ${request.routeOptions.url ?? '/'}`;
     if (statusOf(refusal.code) >= 500) onFailure?.(error, where);
+    // Whoever asks is not told why; whoever runs the tower is.
+    if (refusal.code === 'host_refused' && refusal.cause !== undefined) onFailure?.(refusal.cause, where);
     if (statusOf(refusal.code) === 401) reply.header('www-authenticate', 'Bearer realm="selvedge"');
     if (refusal.code === 'rate_limited') reply.header('retry-after', Math.ceil(Number(refusal.facts.ms) / 1_000));
     return await reply.code(statusOf(refusal.code)).send(refusal.toJSON());

@@ -133,6 +133,8 @@ export const limits = {
   endpoint_host_chars_max: 253,
   /** Of all kinds together. */
   grants_max: 20_000,
+  /** Authorities whose certificates enroll: each is tried for a stranger’s certificate. */
+  x509_authorities_max: 32,
   grant_id_chars_max: 256,
   grant_sources_max: 4,
   token_chars_max: 512,
@@ -235,6 +237,9 @@ export const limits = {
   api_enroll_per_address_per_minute_max: 600,
   /** Of strangers, from all addresses together. */
   api_open_per_minute_max: 60_000,
+  /** Of one who is known, over all connections: who manages, and who does not. A client looks at a few pages now and then. */
+  api_manager_per_minute_max: 60_000,
+  api_client_per_minute_max: 600,
   control_answer_bytes_max: 4 * MIB,
 
   // Who may use the API.
@@ -259,8 +264,9 @@ export const limits = {
   certificate_files_look_ms: 10_000,
   certificate_files_bytes_max: 64 * KIB,
   certificate_files_certs_max: 8,
-  crl_bytes_max: 4 * MIB,
-  crl_entries_max: 65_536,
+  /** Read before its signature is looked at; so many entries fit, with serial numbers of 20 octets. */
+  crl_bytes_max: 1 * MIB,
+  crl_entries_max: 20_000,
   /** A leaf that was followed by another is accepted for so long after that one was first seen, and so many of a node at once. */
   leaf_overlap_ms: 15 * 60_000,
   leaf_old_max: 2,
@@ -312,6 +318,8 @@ export const limits = {
   jwks_refetch_ms_min: 10_000,
   outbound_ms_max: 5_000,
   outbound_url_chars_max: 8 * KIB,
+  /** Requests of hosts that have proved nothing, for which a platform is being asked at the same time. */
+  platform_calls_max: 32,
   platform_answer_bytes_max: 32 * KIB,
   platform_endpoints_max: 64,
   platform_facts_max: 8,

@@ -76,6 +76,8 @@ export interface ProofRecords {
   grant(kind: ProofKind, id: string): Promise<Grant | null>;
   /** All of a kind, at most `limits.grants_max`: for kinds whose grants are patterns. */
   grants(kind: ProofKind): Promise<readonly Grant[]>;
+  /** Of kind `x509`, those for certificates of an authority, not revoked; at most `limits.x509_authorities_max`. */
+  authorities(): Promise<readonly Grant[]>;
   /** The nodes with this hash of a machine id, at most `limits.fingerprint_matches_max`. */
   nodesOfMachine(machine: string): Promise<readonly KnownNode[]>;
   siteProofs(site: string): Promise<SiteProofs>;

@@ -50,7 +50,8 @@ export async function writeFileAtomic(path: string, bytes: Uint8Array, options: 
 export async function readFileBounded(path: string, bytesMax: number): Promise<Uint8Array | null> {
   let file: FileHandle;
   try {
-    file = await open(path, 'r');
+    // Opening a FIFO would wait for a writer; without waiting, what it is can be looked at.
+    file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return null;
     throw asFileError(error, path);

@@ -4,7 +4,7 @@
  * whose use was refused never leaves here.
  */
 import { createHash } from 'node:crypto';
-import { SelvedgeError } from '../base/errors.ts';
+import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { TOWER_SITE, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock, Random } from '../base/seam.ts';
@@ -71,21 +71,29 @@ export class Enrollment {
    * @throws proof_…, token_…, host_refused, nonce_invalid, wrong_cluster, csr_invalid, name_taken, request_invalid, limit_reached, source_denied
    */
   async enroll(request: EnrollRequest, peer: string): Promise<Enrolled> {
-    const { store, clock } = this.#parts;
     checkRequest(request);
     const csr = bytesOf(request.csr, limits.csr_bytes_max, '/csr');
     const { publicKey } = await parseCsr(csr);
     const boot = request.boot === undefined ? null : await checkBootRequest(request.boot, csr, publicKey);
     const site = request.site ?? null;
     const claim = await this.#judge(request, { csr, publicKey, peer, site });
-    if ('grant' in claim) checkGrant(claim.grant, 'enroll', peer);
-    const hashes = { csrHash: sha256(csr), spkiHash: sha256(publicKey) };
-    const admission = await store.admit(claim, hashes, site, clock.wall());
-    if (admission.answered !== null) return { node: admission.answered, publicKey, isNew: false };
-    const home = admission.site ?? DEFAULT_SITE;
-    await this.#checkSwitch(switchOf(claim), home);
-    const leaf = await this.#issue(claim, { request, publicKey, hashes, site: home, peer, boot });
-    return { node: await store.enroll(claim, leaf, clock.wall()), publicKey, isNew: true };
+    try {
+      return await this.#admit(claim, { request, publicKey, hashes: { csrHash: sha256(csr), spkiHash: sha256(publicKey) }, site, peer, boot });
+    } catch (error) {
+      throw request.proof.kind === 'host-id' ? untold(error) : error;
+    }
+  }
+
+  /** Of evidence that is good: whether it may be used now, here and from there; then the node. */
+  async #admit(claim: Claim, asked: Omit<Asked, 'site'> & { readonly site: string | null }): Promise<Enrolled> {
+    const { store, clock } = this.#parts;
+    if ('grant' in claim) checkGrant(claim.grant, 'enroll', asked.peer);
+    const admission = await store.admit(claim, asked.hashes, asked.site, clock.wall());
+    if (admission.answered !== null) return { node: admission.answered, isNew: false, publicKey: asked.publicKey };
+    const site = admission.site ?? DEFAULT_SITE;
+    await this.#checkSwitch(switchOf(claim), site);
+    const leaf = await this.#issue(claim, { ...asked, site });
+    return { node: await store.enroll(claim, leaf, clock.wall()), isNew: true, publicKey: asked.publicKey };
   }
 
   async close(): Promise<void> {
@@ -159,6 +167,23 @@ interface Asked {
   readonly peer: string;
   /** The request for a boot identity; null: none. */
   readonly boot: Uint8Array | null;
+}
+
+/** What would tell of a host id that it is registered, and where. */
+const telling: ReadonlySet<ErrorCode> = new Set([
+  'proof_disabled',
+  'proof_invalid',
+  'proof_expired',
+  'proof_revoked',
+  'proof_exhausted',
+  'source_denied',
+  'name_taken',
+  'csr_invalid',
+] as const);
+
+/** An id is no secret, and can be tried: whoever only tries learns nothing from how he is refused. The reason goes to the tower's log, as the cause. */
+function untold(error: unknown): unknown {
+  return error instanceof SelvedgeError && telling.has(error.code) ? new SelvedgeError('host_refused', {}, { cause: error }) : error;
 }
 
 function checkRequest({ site, listen }: EnrollRequest): void {

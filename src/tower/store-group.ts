@@ -72,13 +72,13 @@ export class GroupCommit<Database> {
       }
       await tx.commit().execute();
     } catch (error) {
-      this.#options.onLost();
+      const told = this.#lost(error);
       // An engine that has taken everything back by itself has nothing left to take back: what counts is what went wrong before.
       await tx
         ?.rollback()
         .execute()
         .catch(() => undefined);
-      for (const { reject } of members.length > 0 ? members : this.#waiting.splice(0, 1)) reject(error);
+      for (const { reject } of members.length > 0 ? members : this.#waiting.splice(0, 1)) reject(told);
       return;
     }
     for (const say of settle) say();
@@ -99,11 +99,21 @@ export class GroupCommit<Database> {
         .catch(() => {
           throw error;
         });
-      this.#options.onLost();
-      say = () => reject(error);
+      const told = this.#lost(error);
+      say = () => reject(told);
     }
     await within.releaseSavepoint(SAVEPOINT).execute();
     return say;
+  }
+
+  /** What is told of a change that is lost. Where forgetting it fails too, that is told with it; the next change is written all the same. */
+  #lost(error: unknown): unknown {
+    try {
+      this.#options.onLost();
+      return error;
+    } catch (defect) {
+      return new AggregateError([error, defect], 'a change is lost, and what was remembered of it could not be forgotten');
+    }
   }
 }
 

@@ -41,6 +41,10 @@ export class SqlProofStore implements ProofStore {
     );
   }
 
+  authorities(): Promise<readonly Grant[]> {
+    return this.#read(async (db) => (await authorityRows(db).where('revoked_ms', 'is', null).orderBy('created_ms').orderBy('id').execute()).map(grantRow));
+  }
+
   grantPage(kind: ProofKind, { after, limit }: PageRequest): Promise<readonly Grant[]> {
     return this.#read(async (db) => {
       const all = db.selectFrom('grants').selectAll().where('kind', '=', kind).orderBy('id').limit(limit);
@@ -71,6 +75,7 @@ export class SqlProofStore implements ProofStore {
   async #insert(tx: Tx, grant: NewGrant, at_ms: number): Promise<Grant> {
     await checkRoom(tx, 'grants', limits.grants_max);
     const made: Grant = { ...grant, uses: 0, revoked_ms: null, created_ms: at_ms };
+    if (made.detail.binding === 'system-ca') await checkAuthorityRoom(tx);
     await checkNameFree(tx, made, at_ms);
     const done = await tx
       .insertInto('grants')
@@ -287,6 +292,17 @@ async function checkRoom(tx: Tx, table: 'nodes' | 'grants', max: number, site?: 
   if (count >= max) throw new SelvedgeError('limit_reached', { limit: site === undefined ? table : `nodes of site ${site}`, max });
 }
 
+/** Certificates of which authorities are taken: each of them is tried for whoever shows one. */
+function authorityRows(db: Kysely<Tables>) {
+  return db.selectFrom('grants').selectAll().where('binding', '=', 'system-ca').where('kind', '=', 'x509');
+}
+
+async function checkAuthorityRoom(tx: Tx): Promise<void> {
+  const max = limits.x509_authorities_max;
+  if ((await authorityRows(tx).where('revoked_ms', 'is', null).execute()).length >= max)
+    throw new SelvedgeError('limit_reached', { limit: 'authorities', max });
+}
+
 function columnsOf({ node, usesMax, sources, detail, ...grant }: Grant) {
-  return { ...grant, node_id: node, uses_max: usesMax, sources: JSON.stringify(sources), detail: JSON.stringify(detail) };
+  return { ...grant, node_id: node, uses_max: usesMax, sources: JSON.stringify(sources), detail: JSON.stringify(detail), binding: detail.binding ?? null };
 }

@@ -3,6 +3,7 @@
  * written in place. What is read is whole and of its key before it is shown; what is not is told, once, and the one before stays. Connections that are there are untouched.
  */
 import { createHash, createPrivateKey, X509Certificate } from 'node:crypto';
+import { stat } from 'node:fs/promises';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import type { Watched } from '../identity/expiry.ts';
@@ -34,6 +35,8 @@ export class CertificateFiles implements ServerCertificate {
   #cancel: () => void = () => {};
   #onChange: (credentials: Credentials) => void = () => {};
   #isClosed = false;
+  /** That others may read the key was told, and is so still. */
+  #isOpenToOthers = false;
 
   private constructor(options: CertificateFilesOptions, credentials: Credentials, seen: string) {
     this.#options = options;
@@ -44,7 +47,9 @@ export class CertificateFiles implements ServerCertificate {
   /** An expired certificate is taken, and warned of as others are: a tower that does not start would help nobody. @throws certificate_files_invalid */
   static async open(options: CertificateFilesOptions): Promise<CertificateFiles> {
     const files = await readBoth(options);
-    return new CertificateFiles(options, credentialsIn(options, files), hashOf(files));
+    const opened = new CertificateFiles(options, credentialsIn(options, files), hashOf(files));
+    await opened.#checkMode();
+    return opened;
   }
 
   get credentials(): Credentials {
@@ -82,6 +87,8 @@ export class CertificateFiles implements ServerCertificate {
       (files) => ({ files, seen: hashOf(files) }),
       (error: unknown) => ({ error, seen: String(error) }),
     );
+    if (this.#isClosed) return;
+    await this.#checkMode();
     if (this.#isClosed || found.seen === this.#seen) return;
     this.#seen = found.seen;
     const { chain: path, log } = this.#options;
@@ -96,6 +103,19 @@ export class CertificateFiles implements ServerCertificate {
       const { code, message } = asSelvedgeError(error, 'internal_error', { what: 'reading the server certificate' });
       log('server certificate not taken; the one before stays', { code, reason: message });
     }
+  }
+
+  /** Tools that renew certificates often let a group read the key, so that it is warned of, once, and not refused. */
+  async #checkMode(): Promise<void> {
+    const { key: path, log } = this.#options;
+    const mode = await stat(path).then(
+      (facts) => facts.mode & 0o777,
+      () => 0,
+    );
+    const isOpen = (mode & 0o077) !== 0;
+    if (isOpen && !this.#isOpenToOthers)
+      log('key of the server certificate is open to others', { path, reason: `its mode is 0${mode.toString(8)}; 0600 keeps it to this user` });
+    this.#isOpenToOthers = isOpen;
   }
 
   /** A good one is not given up for one that nobody accepts. */

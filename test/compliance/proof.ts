@@ -40,6 +40,8 @@ export interface ProofSuite {
   readonly proofs?: readonly Proof[];
   /** Of evidence under another request or challenge; `proof_invalid` unless told. */
   readonly unbound?: ErrorCode;
+  /** Of what is switched off at a site that only the grant names; `proof_disabled` unless told. */
+  readonly offUnnamed?: ErrorCode;
   /** Grants one host one use, good for an hour. */
   make(t: Test, tower: Tower): Promise<ProvingHost>;
   /** Ways in which evidence is false, by what they are. */
@@ -74,7 +76,10 @@ export function judge(tower: Tower, answer: EnrollAnswer) {
   return verifyPeer({ chain, roots, cluster, now_ms: systemClock.wall(), usage: 'client', recordedFingerprint });
 }
 
-export function proofCompliance(t: Test, { kind, proofs = [], unbound = 'proof_invalid', make, forgeries, codes }: ProofSuite): void {
+export function proofCompliance(
+  t: Test,
+  { kind, proofs = [], unbound = 'proof_invalid', offUnnamed = 'proof_disabled', make, forgeries, codes }: ProofSuite,
+): void {
   const world = async (t: Test, allowed: readonly ProofKind[] = [kind]) => {
     const clock = shiftedClock();
     const tower = await makeTower(t, { clock, proofs });
@@ -189,7 +194,7 @@ export function proofCompliance(t: Test, { kind, proofs = [], unbound = 'proof_i
     const { request } = await requestOf(tower, host.maker, of(host));
     await rejectsWith(t, tower.enroll(request, PEER), 'proof_disabled');
     const { site: _site, ...unnamed } = (await requestOf(tower, host.maker, of(host))).request;
-    await rejectsWith(t, tower.enroll(unnamed, PEER), 'proof_disabled');
+    await rejectsWith(t, tower.enroll(unnamed, PEER), offUnnamed);
     t.equal(await host.uses(), before);
   });
 }

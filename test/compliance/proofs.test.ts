@@ -1,14 +1,16 @@
 /** The kinds of proof that need nothing but the tower, each by the suite of all, and what is each one's own. */
-import { createPrivateKey } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Certificate } from '@peculiar/asn1-x509';
 import t, { type Test } from 'tap';
-import type { HostFacts } from '../../src/enroll/proof.ts';
+import type { Grant, HostFacts, ProofRecords } from '../../src/enroll/proof.ts';
 import { fingerprintMaker } from '../../src/enroll/proofs/fingerprint.ts';
 import { hostIdMaker } from '../../src/enroll/proofs/host-id.ts';
 import { tokenMaker } from '../../src/enroll/proofs/token.ts';
-import { x509Maker } from '../../src/enroll/proofs/x509.ts';
+import { x509Maker, x509Proof } from '../../src/enroll/proofs/x509.ts';
 import { createCsr } from '../../src/identity/csr.ts';
+import { decodeDer, encodeDer, toArrayBuffer } from '../../src/identity/der.ts';
 import { generateKeyPair, type KeyPair } from '../../src/identity/keys.ts';
 import { verifyOperator } from '../../src/identity/verify-operator.ts';
 import { verifyPeer } from '../../src/identity/verify.ts';
@@ -62,7 +64,9 @@ proofCompliance(t, {
     'an id that is none': [() => ({ host: 'ﬁ' }), 'request_invalid'],
     'an id with a path in it': [() => ({ host: '../../sn-0042' }), 'request_invalid'],
   },
-  codes: { expired: 'proof_expired', revoked: 'host_refused', exhausted: 'host_refused', other: 'proof_invalid', nodeRevoked: 'host_refused' },
+  codes: { expired: 'host_refused', revoked: 'host_refused', exhausted: 'host_refused', other: 'host_refused', nodeRevoked: 'host_refused' },
+  // Without a site, what is switched off is known only once the id was looked up.
+  offUnnamed: 'host_refused',
 });
 
 async function callHome(tower: Tower, more: CallHomeRequest) {
@@ -180,6 +184,41 @@ t.test('a host id gives its node the name that it was registered with, is never 
     await rejectsWith(t, tower.hosts.add({ kind: 'host-id', id: bad }, 'test'), 'argument_invalid');
 });
 
+t.test('whoever tries host ids is told the same of every one, wherever and however it is registered; the reason is kept for the tower’s log', async (t) => {
+  const { tower, clock } = await world(t);
+  const { hosts } = tower;
+  const add = (id: string, more: object = {}) => hosts.add({ kind: 'host-id', id, ...more }, 'test');
+  await tower.resources.create('site', 'south', { proofs: ['token'] }, 'test');
+  await add('sn-other-site', { site: 'south' });
+  await add('sn-network', { site: SITE, sources: ['198.51.100.0/24'] });
+  await add('sn-expired', { site: SITE, life_ms: HOUR_MS });
+  await add('sn-free', { site: SITE });
+  const { text } = await tower.createToken({ uses: 1, life_ms: 3 * HOUR_MS, site: SITE });
+  await tower.enroll((await requestOf(tower, tokenMaker(text), { name: 'taken' })).request, PEER);
+  clock.offset_ms = 2 * HOUR_MS;
+  const refusalOf = async (id: string, { site = SITE, name = 'one' }: { site?: string | null; name?: string } = {}) => {
+    const { request } = await requestOf(tower, hostIdMaker(id), { name });
+    const { site: _site, ...unnamed } = request;
+    return await tower.enroll(site === null ? unnamed : { ...request, site }, PEER).then(
+      () => t.fail(`${id} was taken`),
+      (error: Error) => error,
+    );
+  };
+  const unknown = await refusalOf('sn-unknown');
+  t.match(unknown, { code: 'host_refused', cause: undefined });
+  for (const [id, code, asked] of [
+    ['sn-other-site', 'proof_invalid', {}],
+    ['sn-other-site', 'proof_disabled', { site: null }],
+    ['sn-network', 'source_denied', {}],
+    ['sn-expired', 'proof_expired', {}],
+    ['sn-free', 'name_taken', { name: 'taken' }],
+  ] as const) {
+    const refusal = await refusalOf(id, asked);
+    t.strictSame(JSON.stringify(refusal), JSON.stringify(unknown), `${id}: ${code}`);
+    t.match(refusal, { cause: { code } });
+  }
+});
+
 t.test('a call-home certificate is nobody’s for channels and API, and node and operator certificates call nobody home', async (t) => {
   const { tower } = await world(t);
   const { chain } = await callHome(tower, { host: 'sn-0042' });
@@ -252,6 +291,61 @@ t.test('any certificate of a registered authority enrolls one host, unless its r
   clock.offset_ms = 26 * HOUR_MS;
   await rejectsWith(t, enter(await ca.issue('late', systemClock.wall()), 'late'), 'proof_invalid');
 });
+
+t.test('a certificate of an authority enrolls once, in whichever of the two ways its signature is written', async (t) => {
+  const { tower } = await world(t);
+  const ca = await makeSystemCa(systemClock.wall());
+  await tower.grants.trustAuthority({ certificate: ca.certificate, site: SITE }, 'test');
+  const { certificate, key } = await ca.issue('one', systemClock.wall());
+  const enter = async (der: Uint8Array, name: string) =>
+    await tower.enroll((await requestOf(tower, x509Maker({ chain: [der], key: keyOf(key) }), { name })).request, PEER);
+  const twin = otherSignature(certificate);
+  t.ok(new X509Certificate(twin).verify(new X509Certificate(ca.certificate).publicKey), 'as good as the first');
+  await enter(certificate, 'one');
+  await rejectsWith(t, enter(twin, 'two'), 'proof_exhausted');
+  t.equal((await tower.nodes()).length, 1);
+});
+
+t.test(
+  'a stranger’s certificate: nothing is looked up before he has shown its key, and no grant but those of authorities, where a site takes them',
+  async (t) => {
+    const { tower } = await world(t);
+    const stranger = await (await makeSystemCa(systemClock.wall())).issue('stranger', systemClock.wall());
+    const maker = x509Maker({ chain: [stranger.certificate], key: keyOf(stranger.key) });
+    const digest = 'c0'.repeat(32);
+    const evidence = (await maker.make({ nonce: 'n', csrHash: new Uint8Array(32), digest, sign: (data) => data })) as never;
+    const authority = { detail: { binding: 'system-ca', certificate: 'no certificate: whoever parses it fails' }, site: null } as unknown as Grant;
+    const asked: string[] = [];
+    const records = new Proxy({} as ProofRecords, {
+      get: (_target, name: string) => async (about: string) => {
+        asked.push(`${name} ${about ?? ''}`.trim());
+        return name === 'authorities' ? [authority, authority] : { allowed: ['token'], binding: 'system-ca' };
+      },
+    });
+    const context = { cluster: 'alpha', nonce: 'n', challenge: digest, csrHash: new Uint8Array(32), publicKey: new Uint8Array(), peer: PEER, site: null };
+    const judged = (challenge: string) => x509Proof.judge(evidence, { ...context, challenge, now_ms: systemClock.wall(), roots: tower.roots, records });
+    await rejectsWith(t, judged('d0'.repeat(32)), 'proof_invalid');
+    t.strictSame(asked, []);
+    await rejectsWith(t, judged(digest), 'proof_invalid');
+    t.strictSame(asked, ['authorities', 'siteProofs default', 'siteProofs default']);
+  },
+);
+
+/** The same certificate with its ECDSA signature (r, s) written as (r, n - s), which is good as well. */
+function otherSignature(der: Uint8Array): Uint8Array {
+  const certificate = decodeDer(der, Certificate);
+  const signature = new Uint8Array(certificate.signatureValue);
+  const r_end = 4 + (signature[3] ?? 0);
+  const s = BigInt(`0x${Buffer.from(signature.subarray(r_end + 2)).toString('hex')}`);
+  const hex = (P256_ORDER - s).toString(16);
+  const digits = Buffer.from(hex.length % 2 === 0 ? hex : `0${hex}`, 'hex');
+  const positive = (digits[0] ?? 0) & 0x80 ? Buffer.concat([Buffer.of(0), digits]) : digits;
+  const body = Buffer.concat([signature.subarray(2, r_end), Buffer.of(2, positive.length), positive]);
+  certificate.signatureValue = toArrayBuffer(Buffer.concat([Buffer.of(0x30, body.length), body]));
+  return encodeDer(certificate);
+}
+
+const P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
 
 t.test('a host that returns has its node’s id back; a new key only where the site says so; cloned hosts are told apart by key alone', async (t) => {
   const { tower } = await world(t);

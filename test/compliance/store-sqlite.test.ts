@@ -5,6 +5,7 @@ import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import t, { type Test } from 'tap';
+import { limits } from '../../src/base/limits.ts';
 import type { Store } from '../../src/tower/store.ts';
 import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
 import { appStoreCompliance } from './app-store.ts';
@@ -203,6 +204,28 @@ t.test('tokens from before there were other grants, and what they enrolled, are 
   t.strictSame(await again.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS), made);
   t.equal((await again.proofs.grants('token'))[0]?.uses, 1);
   t.equal((await again.proofs.enroll(claimOf(token), nodeNamed('two'), NOW_MS)).tenant, null);
+});
+
+t.test('the authorities among call-home grants are found by themselves, also in a database from before they were told apart, and are bounded', async (t) => {
+  const path = fileIn(t);
+  const store = await openSqliteStore({ path });
+  const grant = (id: string, binding: string) => ({ ...tokenNamed(id), kind: 'x509' as const, hash: null, detail: { binding } });
+  for (const [id, binding] of [
+    ['aa', 'host-id'],
+    ['bb', 'system-ca'],
+    ['cc', 'site'],
+    ['dd', 'system-ca'],
+  ] as const)
+    await store.proofs.createGrant(grant(id, binding), BY);
+  await store.proofs.revokeGrant('x509', 'dd', BY);
+  const found = async (of: typeof store) => (await of.proofs.authorities()).map(({ id }) => id);
+  t.strictSame(await found(store), ['bb']);
+  await store.close();
+  edit(path, 'drop index grants_binding; alter table grants drop column binding; update schema_version set version = version - 1');
+  const again = await open(t, path);
+  t.strictSame(await found(again), ['bb']);
+  for (let more = 1; more < limits.x509_authorities_max; more++) await again.proofs.createGrant(grant(`ee${more}`, 'system-ca'), BY);
+  await rejectsWith(t, again.proofs.createGrant(grant('ff', 'system-ca'), BY), 'limit_reached');
 });
 
 function edit(path: string, text: string): void {

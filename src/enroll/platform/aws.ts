@@ -26,12 +26,16 @@ export interface AwsEndpoint {
 }
 
 export function awsProof(options: AwsOptions): Proof<typeof AwsEvidence> {
+  let asking = 0;
   return {
     kind: 'aws',
     isBound: true,
     evidence: AwsEvidence,
     judge: async (evidence, context): Promise<Claim> => {
-      const identity = await askAws(options, evidence, context);
+      // Whoever asks has proved nothing yet, and AWS may be slow.
+      if (asking >= limits.platform_calls_max) throw new SelvedgeError('limit_reached', { limit: 'calls to AWS under way', max: limits.platform_calls_max });
+      asking++;
+      const identity = await askAws(options, evidence, context).finally(() => asking--);
       return { grant: await grantFor('aws', identity, context), subject: identity.subject };
     },
   };

@@ -6,7 +6,7 @@
 import { createPrivateKey, type KeyObject, sign, verify, X509Certificate } from 'node:crypto';
 import { type Static, Type } from 'typebox';
 import { asSelvedgeError, SelvedgeError } from '../../base/errors.ts';
-import { parseCallHomeUri, toHex } from '../../base/ids.ts';
+import { parseCallHomeUri } from '../../base/ids.ts';
 import { limits } from '../../base/limits.ts';
 import { toBase64 } from '../../identity/base64.ts';
 import { verifyCallHome } from '../../identity/call-home-leaf.ts';
@@ -36,8 +36,9 @@ export type CallHomeBinding = (typeof bindings)[number];
 async function judge(evidence: Static<typeof Evidence>, context: ProofContext): Promise<Claim> {
   const chain = evidence.chain.map((text, index) => bytesOf(text, limits.certificate_bytes_max, `/body/proof/chain/${index}`));
   const signature = bytesOf(evidence.signature, SIGNATURE_BYTES_MAX, '/body/proof/signature');
-  const claim = (await ofTower(chain, context)) ?? (await ofSystem(chain, context));
+  // Before anything is looked up: whoever holds no key costs one verification.
   checkSignature(chain, signedText(context.challenge, evidence.host), signature);
+  const claim = (await ofTower(chain, context)) ?? (await ofSystem(chain, context));
   const { grant } = claim;
   if (grant.detail.host !== undefined && grant.detail.host !== evidence.host?.toLowerCase()) throw refused('the certificate is bound to another host id');
   await checkBinding(grant, context);
@@ -56,11 +57,16 @@ async function ofTower(chain: readonly Uint8Array[], { cluster, roots, now_ms, r
 }
 
 /** One of a CA that the operator registered, issued by it directly, so that its revocation list is the one that counts. */
-async function ofSystem(chain: readonly Uint8Array[], { now_ms, records }: ProofContext): Promise<GrantClaim> {
+async function ofSystem(chain: readonly Uint8Array[], context: ProofContext): Promise<GrantClaim> {
+  const { now_ms, records } = context;
   let why = 'the certificate is of no authority that is known here';
-  for (const grant of await records.grants('x509')) {
+  for (const grant of await records.authorities()) {
     const { certificate } = grant.detail;
-    if (grant.detail.binding !== 'system-ca' || certificate === undefined || grant.revoked_ms !== null) continue;
+    if (certificate === undefined) continue;
+    if (!(await isTaken(grant, context))) {
+      why = 'certificates of other authorities are not taken where this host asks';
+      continue;
+    }
     const issuer = new Uint8Array(Buffer.from(certificate, 'base64'));
     let facts: ChainFacts;
     try {
@@ -73,19 +79,30 @@ async function ofSystem(chain: readonly Uint8Array[], { now_ms, records }: Proof
     if (facts.isCa) throw refused('it is a CA certificate, shown as a host’s');
     if (facts.keyUsage !== null && (facts.keyUsage & DIGITAL_SIGNATURE) === 0) throw refused('the key of the certificate is not for signing');
     await checkCrl(grant, issuer, facts, now_ms);
-    return { grant, subject: toHex(facts.fingerprint) };
+    // Not its hash: whoever holds it can write its ECDSA signature (r, s) as (r, n - s), and has another certificate by its octets. The serial number is under
+    // the signature, and an authority gives each once (RFC 5280, 4.1.2.2).
+    return { grant, subject: facts.serial };
   }
   throw refused(why);
+}
+
+/** Whether the site takes certificates of an authority, asked before any of its arithmetic. */
+async function isTaken(grant: Grant, { site, records }: ProofContext): Promise<boolean> {
+  const { allowed, binding } = await records.siteProofs(site ?? grant.site ?? 'default');
+  return allowed.includes('x509') && binding === 'system-ca';
 }
 
 /** Bit 0 of keyUsage as the native boundary tells it. */
 const DIGITAL_SIGNATURE = 1;
 
+/** In PEM, base64 and line ends with it. */
+const CRL_FILE_BYTES_MAX = limits.crl_bytes_max * 1.5;
+
 /** A list that is named and cannot be read, or is out of date, lets nobody in. */
 async function checkCrl(grant: Grant, issuer: Uint8Array, { serial }: ChainFacts, now_ms: number): Promise<void> {
   const path = grant.detail.crl_file;
   if (path === undefined) return;
-  const der = await readFileBounded(path, limits.crl_bytes_max).catch(() => null);
+  const der = await readFileBounded(path, CRL_FILE_BYTES_MAX).catch(() => null);
   if (der === null) throw refused('the revocation list of its authority cannot be read');
   const crl = guarded(() => openCrl(derOf(der), { issuer, now_ms }));
   if (crl.isRevoked(serial)) throw new SelvedgeError('proof_revoked', { kind: 'x509' });
@@ -99,7 +116,7 @@ function derOf(bytes: Uint8Array): Uint8Array {
 }
 
 function checkSignature([leaf]: readonly Uint8Array[], text: string, signature: Uint8Array): void {
-  const { publicKey } = new X509Certificate(leaf ?? new Uint8Array());
+  const { publicKey } = guarded(() => new X509Certificate(leaf ?? new Uint8Array()));
   if (publicKey.asymmetricKeyType !== 'ec' || !verify('sha256', Buffer.from(text), { key: publicKey, dsaEncoding: 'der' }, signature))
     throw refused('the signature is not of the certificate’s key over this challenge');
 }

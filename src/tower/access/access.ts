@@ -31,6 +31,8 @@ export interface PublicAccessOptions {
   readonly per_minute_max?: number;
   /** For tests; `limits.api_open_per_minute_max` unless told. */
   readonly open_per_minute_max?: number;
+  /** For tests; `limits.api_client_per_minute_max` unless told. */
+  readonly client_per_minute_max?: number;
 }
 
 /** A caller, how long what it has shown is good, and by which names its connection is cut. */
@@ -52,16 +54,21 @@ export class PublicAccess implements Access {
   readonly #timers: Timers;
   readonly #byAddress: RateLimit;
   readonly #inAll: RateLimit;
+  readonly #managers: RateLimit;
+  readonly #clients: RateLimit;
   /** Connections that are held for their certificate's owner already. */
   readonly #held = new WeakSet<Socket>();
 
   constructor(tower: Tower, options: PublicAccessOptions) {
     const { clock, per_minute_max = limits.api_enroll_per_address_per_minute_max, open_per_minute_max = limits.api_open_per_minute_max } = options;
+    const { client_per_minute_max = limits.api_client_per_minute_max } = options;
     this.#tower = tower;
     this.#options = options;
     this.#timers = options.timers ?? systemTimers;
     this.#byAddress = new RateLimit({ clock, per_minute: per_minute_max });
     this.#inAll = new RateLimit({ clock, per_minute: open_per_minute_max, names_max: 1 });
+    this.#managers = new RateLimit({ clock, per_minute: limits.api_manager_per_minute_max });
+    this.#clients = new RateLimit({ clock, per_minute: client_per_minute_max });
   }
 
   /** The address first, so that one of many requests takes nothing of what is everybody's. */
@@ -70,21 +77,25 @@ export class PublicAccess implements Access {
     this.#inAll.take('strangers');
   }
 
-  /** Whoever is refused has asked like a stranger, and is counted as one. */
+  /** Whoever is refused has asked like a stranger, and is counted as one. @throws as the judgement, and rate_limited */
   async authenticate(request: IncomingMessage, response: ServerResponse): Promise<Caller> {
-    try {
-      const { live } = this.#tower.access;
-      for (;;) {
-        const { epoch } = live;
-        const recognized = await this.#recognize(request);
-        // Somebody was cut off while this one was looked up; it may be this one.
-        if (live.epoch !== epoch) continue;
-        this.#hold(recognized, request.socket, response);
-        return recognized.caller;
-      }
-    } catch (error) {
+    const caller = await this.#judged(request, response).catch((error: unknown) => {
       this.admit(request.socket.remoteAddress ?? '');
       throw error;
+    });
+    (caller.scopes.has('management') ? this.#managers : this.#clients).take(caller.actor);
+    return caller;
+  }
+
+  async #judged(request: IncomingMessage, response: ServerResponse): Promise<Caller> {
+    const { live } = this.#tower.access;
+    for (;;) {
+      const { epoch } = live;
+      const recognized = await this.#recognize(request);
+      // Somebody was cut off while this one was looked up; it may be this one.
+      if (live.epoch !== epoch) continue;
+      this.#hold(recognized, request.socket, response);
+      return recognized.caller;
     }
   }
 

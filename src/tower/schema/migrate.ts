@@ -7,6 +7,7 @@ import { SelvedgeError } from '../../base/errors.ts';
 import { access } from './access.ts';
 import { appNetworks } from './app-networks.ts';
 import { first } from './first.ts';
+import { grantBinding } from './grant-binding.ts';
 import { grants } from './grants.ts';
 import { leafRenewals } from './leaf-renewals.ts';
 import { leaving } from './leaving.ts';
@@ -28,6 +29,7 @@ const migrations: readonly Migration[] = [
   (db) => leafRenewals(db as unknown as Parameters<typeof leafRenewals>[0]),
   (db) => operatorRenewal(db as unknown as Parameters<typeof operatorRenewal>[0]),
   (db) => leaving(db as unknown as Parameters<typeof leaving>[0]),
+  (db) => grantBinding(db as unknown as Parameters<typeof grantBinding>[0]),
 ];
 
 /** Brings the schema to what this program knows, in one transaction. @throws store_damaged on a schema of a newer program */

@@ -2,6 +2,7 @@
 import type { AccessTables } from './access.ts';
 import type { AppNetworkTables } from './app-networks.ts';
 import type { FirstTables } from './first.ts';
+import type { GrantBindingTables } from './grant-binding.ts';
 import type { GrantTables } from './grants.ts';
 import type { LeafRenewalTables } from './leaf-renewals.ts';
 import type { LeavingTables } from './leaving.ts';
@@ -15,6 +16,7 @@ export type Tables = Joined<
     AppNetworkTables &
     ResourceTables &
     GrantTables &
+    GrantBindingTables &
     AccessTables &
     UnsealTables &
     LeafRenewalTables &

@@ -261,6 +261,9 @@ t.test('a file is replaced whole, with its mode, and a symbolic link is replaced
   t.same(await readFileBounded(path, 3), bytes('one'));
   await t.rejects(readFileBounded(path, 2), { code: 'store_damaged' });
   await t.rejects(readFileBounded(directory, 10_000), { code: 'store_damaged', message: /regular/ });
+  const fifo = newPath();
+  await run('mkfifo', [fifo]);
+  await t.rejects(readFileBounded(fifo, 10), { code: 'store_damaged', message: /regular/ }, 'and nobody waits for its writer');
   t.equal(await readFileBounded(newPath(), 10), null);
   const link = newPath();
   await symlink(path, link);

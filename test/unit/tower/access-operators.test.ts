@@ -1,5 +1,6 @@
 /** Operators over the real public port: a bundle redeemed once, a certificate that only they have, and an end that is one. */
 import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
 import type { FastifyInstance } from 'fastify';
 import t, { type Test } from 'tap';
 import { management } from '../../../src/api/access.ts';
@@ -272,3 +273,30 @@ t.test('strangers have a rate for each address and one in all, and whoever shows
 async function auditOf(tower: Tower) {
   return (await tower.audit(0, limits.operators_max)).filter(({ action }) => /^(operator|session)\./.test(action));
 }
+
+t.test('every request of a kept connection is judged by all the certificates that it has shown, and none of them counts as a stranger’s', async (t) => {
+  const tower = await makeTower(t);
+  const { connect } = await apiWorld(t, tower, { per_minute_max: 1 });
+  for (const credentials of [await redeemedOperator(tower, 'ada'), await enrolledNode(tower, 'one')]) {
+    const socket = await connect(credentials);
+    const request = (more = '') => `GET /v1/self HTTP/1.1\r\nhost: tower\r\n${more}\r\n`;
+    socket.write(request() + request() + request() + request('connection: close\r\n'));
+    const answers = await text(socket);
+    t.strictSame(
+      [...answers.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(([, status]) => status),
+      ['200', '200', '200', '200'],
+    );
+  }
+});
+
+t.test('a node that asks without end is told to wait, over all its connections; others, and whoever manages, are not', async (t) => {
+  const clock = shiftedClock();
+  const tower = await makeTower(t, { clock });
+  const { ask } = await apiWorld(t, tower, { client_per_minute_max: 3 });
+  const [one, two, operator] = [await enrolledNode(tower, 'one'), await enrolledNode(tower, 'two'), await redeemedOperator(tower, 'ada')];
+  const path = '/v1/client/peers?limit=1';
+  for (let request = 0; request < 3; request++) t.equal((await ask({ path, credentials: one })).status, 200);
+  t.match(await ask({ path, credentials: one }), { status: 429, body: { code: 'rate_limited', facts: { peer: `node:${one.id}` } } });
+  t.equal((await ask({ path, credentials: two })).status, 200);
+  for (let request = 0; request < 5; request++) t.equal((await ask({ path: '/v1/nodes', credentials: operator })).status, 200);
+});

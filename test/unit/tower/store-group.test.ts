@@ -16,6 +16,8 @@ interface Given {
   readonly lost: () => number;
   /** From now on. */
   readonly failOn: (text: string) => void;
+  /** Forgetting what is lost throws from now on. */
+  readonly keepMemory: () => void;
 }
 
 function given(test: { teardown(work: () => Promise<void>): void }): Given {
@@ -24,6 +26,7 @@ function given(test: { teardown(work: () => Promise<void>): void }): Given {
   const ran: string[] = [];
   let failing = '';
   let lost = 0;
+  let isKept = false;
   const db = new Kysely<Rows>({
     dialect: new SqliteDialect({
       database: {
@@ -44,7 +47,13 @@ function given(test: { teardown(work: () => Promise<void>): void }): Given {
   });
   test.teardown(() => db.destroy());
   return {
-    group: new GroupCommit({ db, onLost: () => void lost++ }),
+    group: new GroupCommit({
+      db,
+      onLost: () => {
+        if (isKept) throw new Error('cannot forget');
+        lost++;
+      },
+    }),
     words: () =>
       database
         .prepare('select word from words order by rowid')
@@ -54,6 +63,9 @@ function given(test: { teardown(work: () => Promise<void>): void }): Given {
     lost: () => lost,
     failOn: (text) => {
       failing = text;
+    },
+    keepMemory: () => {
+      isKept = true;
     },
   };
 }
@@ -118,4 +130,17 @@ t.test('a group has a bound', async (t) => {
   await Promise.all(Array.from({ length: count }, (_, index) => add(group, `word ${index}`)));
   t.equal(words().length, count);
   t.equal(ran.filter((verb) => verb === 'commit').length, 2);
+});
+
+t.test('a memory that cannot be cleared is told to whoever lost a change, and keeps nobody from writing', async (t) => {
+  const { group, words, failOn, keepMemory } = given(t);
+  await add(group, 'one');
+  keepMemory();
+  const both = await Promise.allSettled([add(group, 'one'), add(group, 'two')]);
+  t.match(both, [{ status: 'rejected', reason: { errors: [{ message: /UNIQUE/ }, { message: 'cannot forget' }] } }, { status: 'fulfilled' }]);
+  failOn('commit');
+  await t.rejects(add(group, 'three'), { errors: [{ message: /cannot commit/ }, { message: 'cannot forget' }] });
+  failOn('');
+  await add(group, 'four');
+  t.same(words(), ['one', 'two', 'four']);
 });

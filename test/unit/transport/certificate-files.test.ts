@@ -121,6 +121,22 @@ t.test('HTTP is shown the certificate of the files; fabric, and who asks for it 
   await tcp.close();
 });
 
+t.test('a key that others may read is warned of once, and again when it has been mended and is so anew', async (t) => {
+  const { paths, options, log } = directory(t, await webLeaf());
+  chmodSync(paths.key, 0o640);
+  const files = await CertificateFiles.open(options);
+  t.teardown(() => files.close());
+  const warnings = () => log.filter((line) => /open to others .*0640/.test(line)).length;
+  t.equal(warnings(), 1);
+  await files.look();
+  t.equal(warnings(), 1);
+  chmodSync(paths.key, 0o600);
+  await files.look();
+  chmodSync(paths.key, 0o640);
+  await files.look();
+  t.equal(warnings(), 2);
+});
+
 for (const how of ['renameOver', 'write'] as const) {
   t.test(`files that change (${how}) are shown to new connections; those that are there live on`, async (t) => {
     const [first, second] = [await webLeaf(), await webLeaf()];

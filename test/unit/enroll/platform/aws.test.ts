@@ -3,6 +3,8 @@ import t from 'tap';
 import { askAws, type AwsOptions, awsProof, readIdentity } from '../../../../src/enroll/platform/aws.ts';
 import { awsCredentialsOfEnvironment, awsCredentialsOfInstance, awsMaker, signAws } from '../../../../src/enroll/platform/aws-maker.ts';
 import type { AwsEvidence } from '../../../../src/enroll/platform/aws-request.ts';
+import type { ProofContext } from '../../../../src/enroll/proof.ts';
+import { limits } from '../../../../src/base/limits.ts';
 import { systemClock } from '../../../../src/transport/system.ts';
 import { platformCompliance } from '../../../compliance/platform-proof.ts';
 import { startSts } from '../../../fixtures/sts.ts';
@@ -93,6 +95,21 @@ t.test('the tower sends exactly what was signed, and nothing that the host could
     'X-Amz-SignedHeaders': 'host;x-selvedge-challenge',
     'X-Amz-Signature': evidence.signature,
   });
+});
+
+t.test('while AWS is asked for as many hosts as are allowed at once, another is told to come again; then it is asked for others', async (t) => {
+  const held: (() => void)[] = [];
+  await using slow = await serveWeb((_seen, response) => void held.push(() => response.writeHead(403).end()));
+  const { judge } = awsProof({ endpoints: [{ host: HOST, address: slow.origin }], rules: { roots: slow.roots, inside: loopback } });
+  const judged = () => judge(sign(), { challenge: CHALLENGE, now_ms: clock.wall() } as ProofContext);
+  const all = Array.from({ length: limits.platform_calls_max }, () => judged().catch((error: { code: string }) => error.code));
+  await t.rejects(judged(), { code: 'limit_reached' });
+  const answering = setInterval(() => {
+    for (const answer of held.splice(0)) answer();
+  }, 10);
+  t.strictSame(new Set(await Promise.all(all)), new Set(['proof_invalid']));
+  await t.rejects(judged(), { code: 'proof_invalid' });
+  clearInterval(answering);
 });
 
 t.test('an endpoint that redirects, floods, stalls or says something else is not believed', async (t) => {
