@@ -7,7 +7,7 @@ export const failureReasonsPath = new URL('../docs/failure-reasons.md', import.m
 const head = `# Failure reasons
 
 Every refusal that a user, a peer or an operator can meet has a code. The CLI prints it in brackets, with \`--json\` as
-\`{"error":{"code","message","remedy","facts"}}\` on standard error; the HTTP APIs answer with the same object; logs have it as \`code\`.
+\`{"error":{"code","message","remedy","facts"}}\` on standard error; the HTTP APIs answer with the inner object alone, \`{"code","message","remedy","facts"}\`; logs have it as \`code\`.
 Messages and facts hold no secret. The number is what crosses the wire between two ends and is never used again for anything else.
 
 This page is made from the error table (\`src/base/errors.ts\`) by \`npx node scripts/failure-reasons.ts\`.

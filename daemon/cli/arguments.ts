@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { SelvedgeError } from '../../src/base/errors.ts';
-import { checkLabel, isOperatorId } from '../../src/base/ids.ts';
+import { checkLabel } from '../../src/base/ids.ts';
 import { namesSource, type UnsealSource } from '../../src/identity/unseal.ts';
 import type { ControlCall } from '../../src/node/control-client.ts';
 import { type TrafficClass, trafficClassNames } from '../../src/channel/classes.ts';
@@ -141,11 +141,6 @@ export function towerSocketOf({ state = DEFAULT_TOWER_STATE, socket }: SocketFla
   if (socket !== undefined) return resolve(socket);
   const [towers, nodes] = [join(state, 'tower.sock'), join(state, 'selvedged.sock')];
   return resolve(!existsSync(towers) && existsSync(nodes) ? nodes : towers);
-}
-
-export function operatorId(text: string): string {
-  if (!isOperatorId(text)) throw invalid('id', `'${text}' is not an id of 12 hexadecimal digits, as \`operator list\` tells it`);
-  return text;
 }
 
 export function sessionId(text: string): string {

@@ -70,9 +70,8 @@ async function verify({ head: file, ...flags }: VerifyFlags): Promise<void> {
   const { cluster, kept, ...now } = readHead(await askTower(flags, 'GET', '/v1/audit/head'));
   const heads = [{ seq: now.seq, hash: now.hash, whose: 'the tower’s database' }];
   if (kept !== null) heads.push({ seq: kept.seq, hash: kept.hash, whose: 'the head that the tower signed' });
-  if (file !== undefined) {
-    heads.push({ ...(await readHeadFrom(file)), whose: `the head in ${file}` });
-  }
+  const given = file === undefined ? null : await readHeadFrom(file);
+  if (given !== null) heads.push({ ...given, whose: `the head in ${file}` });
   const broken = (why: string) => new SelvedgeError('audit_broken', { cluster, why });
   let last: Row | null = null;
   for await (const page of pages(flags, 0)) {
@@ -87,11 +86,11 @@ async function verify({ head: file, ...flags }: VerifyFlags): Promise<void> {
   const end = last?.seq ?? 0;
   const beyond = heads.find((head) => head.seq > end);
   if (beyond !== undefined) throw broken(`it ends at row ${end}, before row ${beyond.seq}, which ${beyond.whose} names`);
-  const told = { cluster, rows: last?.seq ?? 0, hash: last?.hash ?? '', kept_seq: kept?.seq ?? null };
+  const told = { cluster, rows: last?.seq ?? 0, hash: last?.hash ?? '', kept_seq: kept?.seq ?? null, head_seq: given?.seq ?? null };
   if (flags.json) printJson(told);
   else
     printLine(
-      `audit log of ${cluster} is whole: ${told.rows} rows, the last ${told.hash.slice(0, 16)}…${kept === null ? '' : `, with the head signed at row ${kept.seq}`}`,
+      `audit log of ${cluster} is whole: ${told.rows} rows, the last ${told.hash.slice(0, 16)}…${kept === null ? '' : `, with the head signed at row ${kept.seq}`}${given === null ? '' : `, and with that of ${file} at row ${given.seq}`}`,
     );
 }
 

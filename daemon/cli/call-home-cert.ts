@@ -96,7 +96,10 @@ async function issue({ out, hostId, binding, site, tenant, name, days, uses, fro
   const blocks = [pem('PRIVATE KEY', Buffer.from(privateKey).toString('base64')), ...chain.map((one) => pem('CERTIFICATE', one))];
   await writeFileAtomic(path, Buffer.from(blocks.join('')), { mode: 0o600 });
   if (flags.json) printJson({ ...made, file: path });
-  else printLine(`${made.id}: key and certificate are in ${path}; join with --proof x509 --certificate ${path}`);
+  else
+    printLine(
+      `${made.id}: key and certificate are in ${path}; join with --proof x509 --certificate ${path}${hostId === undefined ? '' : ` --host-id ${hostId}`}`,
+    );
 }
 
 async function trust({ ca, crl, site, tenant, ...flags }: TrustFlags): Promise<void> {

@@ -36,7 +36,7 @@ const examples = `
 Examples:
   selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --token-file token --site harbor
   selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --cluster edge --proof host-id --host-id SN-0042
-  selvedge join --tower gate.example --tls system --fingerprint sha256:4e1d… --cluster edge --proof x509 --certificate call-home.pem
+  selvedge join --tower gate.example --tls system --fingerprint sha256:4e1d… --cluster edge --proof x509 --certificate call-home.pem --host-id SN-0042
   selvedge join --call-home call-home.json
   selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --token-file token --unseal site
   selvedge join --tower 203.0.113.5 --fingerprint sha256:4e1d… --cluster edge --proof fingerprint

@@ -2,11 +2,12 @@
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { SelvedgeError } from '../../src/base/errors.ts';
+import { isOperatorId } from '../../src/base/ids.ts';
 import { limits } from '../../src/base/limits.ts';
 import { readFileBounded } from '../../src/identity/files.ts';
 import { type ControlCall, callControl } from '../../src/node/control-client.ts';
 import { everyPage, type Operator, readMade, readOperator, readOperators } from './answers-access.ts';
-import { address, duration, label, operatorId, scopeName, type TowerFlags, towerOf, withRemote, withTower } from './arguments.ts';
+import { address, duration, label, scopeName, type TowerFlags, towerOf, withRemote, withTower } from './arguments.ts';
 import { formatSeconds, printJson, printLine, printTable, readInput } from './output.ts';
 
 interface OperatorFlags extends TowerFlags {
@@ -57,12 +58,12 @@ and on Ada's host:
     });
   withExpiry(
     withTower(
-      command.command('bundle').description('another bundle for an operator that lost its key, or whose certificate ends').argument('<id>', ID, operatorId),
+      command.command('bundle').description('another bundle for an operator that lost its key, or whose certificate ends').argument('<operator>', WHICH),
     ),
   )
     .addHelpText('after', '\nWhat it has goes on until this one is redeemed.\n\nExample:\n  (umask 077; selvedge operator bundle c719885f0f4d > ada.bundle)')
-    .action(async (id: string, { expires = DEFAULT_LIFE_MS, ...flags }: BundleFlags) =>
-      printMade(await callControl(call(flags, 'POST', `/v1/operators/${id}/bundle`, { life_ms: expires }))),
+    .action(async (which: string, { expires = DEFAULT_LIFE_MS, ...flags }: BundleFlags) =>
+      printMade(await callControl(call(flags, 'POST', `/v1/operators/${await idOf(which, flags)}/bundle`, { life_ms: expires }))),
     );
   withTower(command.command('list').description('the operators there are'))
     .addHelpText('after', '\nExample:\n  selvedge operator list --json')
@@ -72,11 +73,11 @@ and on Ada's host:
       else printTable(['ID', 'NAME', 'SCOPES', 'STATE'], operators.map(row));
     });
   withTower(
-    command.command('revoke').description('cut an operator off: certificate, sessions, connections, and a bundle that waits').argument('<id>', ID, operatorId),
+    command.command('revoke').description('cut an operator off: certificate, sessions, connections, and a bundle that waits').argument('<operator>', WHICH),
   )
     .addHelpText('after', '\nExample:\n  selvedge operator revoke c719885f0f4d')
-    .action(async (id: string, flags: OperatorFlags) => {
-      const gone = readOperator(await callControl(call(flags, 'DELETE', `/v1/operators/${id}`)));
+    .action(async (which: string, flags: OperatorFlags) => {
+      const gone = readOperator(await callControl(call(flags, 'DELETE', `/v1/operators/${await idOf(which, flags)}`)));
       if (flags.json) printJson(gone);
       else printLine(`operator ${gone.name} (${gone.id}) is revoked; its sessions and connections have ended`);
     });
@@ -106,7 +107,16 @@ and on Ada's host:
   return command;
 }
 
-const ID = 'as `operator list` tells it';
+const WHICH = 'its name or id, as `operator list` tells them';
+
+/** A name is that of one operator at most who is not revoked. @throws not_found */
+async function idOf(which: string, flags: OperatorFlags): Promise<string> {
+  if (isOperatorId(which)) return which;
+  const operators = await everyPage((query) => call(flags, 'GET', `/v1/operators${query}`), readOperators);
+  const found = operators.find(({ name, revoked_ms }) => name === which && revoked_ms === null);
+  if (found === undefined) throw new SelvedgeError('not_found', { what: 'operator', name: which });
+  return found.id;
+}
 
 async function redeem({ bundleFile, identity, tower, json }: RedeemFlags): Promise<void> {
   // Only this command needs them, and every other one should start fast.

@@ -35,8 +35,8 @@ const tenant = option('--tenant <name>', 'tenant', 'name of a tenant; `none`: th
 const priority = option('--priority <n>', 'priority', 'the higher one decides (default 100)', (texts) => whole('priority', last(texts)));
 const classes = option('--classes <names>', 'classes', `traffic classes, with commas between, or \`any\`: ${trafficClassNames.join(', ')}`, listOrAny);
 const SELECTOR = 'such as role:till, site:harbor, tenant:port or node:NAME; several of a kind: one of them, several kinds: all; `any`: every node';
-const from = option('--from <selector...>', 'from', `nodes that open, ${SELECTOR}`, selector);
-const to = option('--to <selector...>', 'to', `nodes that accept, ${SELECTOR}`, selector);
+const from = option('--from <selector...>', 'from', `nodes that open, ${SELECTOR}`, selects('from'));
+const to = option('--to <selector...>', 'to', `nodes that accept, ${SELECTOR}`, selects('to'));
 
 export const resourceKinds: readonly ResourceKind[] = [
   {
@@ -108,6 +108,8 @@ export const resourceKinds: readonly ResourceKind[] = [
       ['FROM', 'from'],
       ['TO', 'to'],
       ['CLASSES', 'classes'],
+      ['SERVICES', 'services'],
+      ['DEGRADED', 'degraded'],
     ],
     examples: ['tills-print --from role:till site:harbor --to role:printer --services print', 'tills-print --effect deny --priority 500'],
   },
@@ -120,7 +122,7 @@ export const resourceKinds: readonly ResourceKind[] = [
       priority,
       from,
       option('--to <selector...>', 'to', 'nodes that are reached, as of --from, or `tower`', (texts, nodeId) =>
-        last(texts) === 'tower' ? null : selector(texts, nodeId),
+        last(texts) === 'tower' ? null : selects('to')(texts, nodeId),
       ),
       option('--via <nodes>', 'via', 'nodes that relay, the preferred one first, with commas between', (texts, nodeId) =>
         Promise.all((names(last(texts), 'none') ?? []).map(nodeId)),
@@ -143,7 +145,7 @@ export const resourceKinds: readonly ResourceKind[] = [
       description,
       tenant,
       option('--protocol <protocol>', 'protocol', 'tcp or udp'),
-      option('--hosts <selector...>', 'hosts', `nodes that host it, ${SELECTOR}`, selector),
+      option('--hosts <selector...>', 'hosts', `nodes that host it, ${SELECTOR}`, selects('hosts')),
       option('--target <host:port>', 'target', 'where a host of it passes connections on', target),
     ],
     columns: [
@@ -156,9 +158,13 @@ export const resourceKinds: readonly ResourceKind[] = [
   },
 ];
 
+/** What null stands for, in the words by which the options take it. */
+const absent: Readonly<Record<string, string>> = { peers: 'any', classes: 'any', services: 'any', to: 'tower' };
+
 /** A property of a document as a cell of a table. */
-export function cellOf(value: unknown): string {
-  if (value === null || value === undefined) return '-';
+export function cellOf(property: string, value: unknown): string {
+  if (value === null || value === undefined) return absent[property] ?? 'none';
+  if (typeof value === 'boolean') return value ? 'yes' : 'no';
   if (Array.isArray(value)) return value.length === 0 ? 'none' : printable(value.join(' '));
   if (typeof value !== 'object') return printable(String(value));
   if ('port' in value && 'host' in value) return printable(`${value.host}:${value.port}`);
@@ -202,12 +208,17 @@ function target(texts: readonly string[]): { host: string; port: number } {
   return { host: match[1] ?? match[2] ?? '', port: Number(match[3]) };
 }
 
-async function selector(texts: readonly string[], nodeId: (name: string) => Promise<string>): Promise<object> {
+/** Of the option of this name. */
+function selects(name: string): (...given: Parameters<Parse>) => Promise<object> {
+  return (texts, nodeId) => selector(name, texts, nodeId);
+}
+
+async function selector(option: string, ...[texts, nodeId]: Parameters<Parse>): Promise<object> {
   const lists: Record<string, string[]> = {};
   if (texts.length === 1 && texts[0] === 'any') return lists;
   for (const text of texts) {
     const match = /^(node|role|site|tenant):(.+)$/.exec(text);
-    if (match === null) throw invalid('selector', `'${text}' is not any, node:NAME, role:NAME, site:NAME or tenant:NAME`);
+    if (match === null) throw invalid(option, `'${text}' is not any, node:NAME, role:NAME, site:NAME or tenant:NAME`);
     const [, kind, name] = match as unknown as [string, string, string];
     const list = lists[`${kind}s`] ?? [];
     list.push(kind === 'node' ? await nodeId(name) : name);

@@ -32,7 +32,7 @@ function commandOf(kind: ResourceKind): Command {
       else
         printTable(
           ['NAME', ...columns.map(([head]) => head)],
-          items.map((item) => [cellOf(item.name), ...columns.map(([, property]) => cellOf(item[property]))]),
+          items.map((item) => [cellOf('name', item.name), ...columns.map(([, property]) => cellOf(property, item[property]))]),
         );
     });
   withTower(named(command.command('show').description(`all of ${article}`)))
@@ -102,7 +102,7 @@ function print(flags: TowerFlags, document: Readonly<Record<string, unknown>>): 
   if (flags.json) return printJson(document);
   const rows = Object.entries(document).filter(([property]) => property === 'revision' || !added.has(property));
   printTable(
-    ['name', cellOf(document.name)],
-    rows.map(([property, value]) => [property, cellOf(value)]),
+    ['name', cellOf('name', document.name)],
+    rows.map(([property, value]) => [property, cellOf(property, value)]),
   );
 }

@@ -108,6 +108,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   token_exhausted: 403,
   token_revoked: 403,
   certificate_revoked: 403,
+  peer_disabled: 403,
   proof_disabled: 403,
   proof_invalid: 403,
   proof_expired: 403,
@@ -156,7 +157,9 @@ function asRefusal(error: FastifyError | SelvedgeError): SelvedgeError {
   if (error.validation !== undefined) {
     const [first] = error.validation;
     const path = `/${error.validationContext ?? 'body'}${first?.instancePath ?? ''}`;
-    return new SelvedgeError('request_invalid', { path, why: first?.message ?? 'does not fit its schema' });
+    const allowed = first?.params.allowedValues;
+    const why = Array.isArray(allowed) ? `one of ${allowed.join(', ')}` : (first?.message ?? 'does not fit its schema');
+    return new SelvedgeError('request_invalid', { path, why });
   }
   if (error.code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new SelvedgeError('body_too_large', { max: limits.api_body_bytes_max });
   if (error.statusCode !== undefined && error.statusCode < 500) return new SelvedgeError('request_invalid', { path: '/', why: error.message });

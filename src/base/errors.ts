@@ -58,7 +58,7 @@ export const errorTable = {
   timeout: { wire: 47, message: '{what} took longer than {ms} ms', remedy: 'Try again; check the path with `selvedge status`.' },
 
   // Enrollment.
-  token_invalid: { wire: 64, message: 'token refused: {why}', remedy: 'Create another with `selvedge token create`.' },
+  token_invalid: { wire: 64, message: 'token refused: {why}', remedy: 'Create another with `selvedge token create`; for `selvedge preflight`, with `--purpose preflight`.' },
   token_expired: { wire: 65, message: 'token expired at {expires}', remedy: 'Create another with `selvedge token create`.' },
   token_exhausted: { wire: 66, message: 'token was already used {limit} times', remedy: 'Create another with `selvedge token create --uses N`.' },
   token_revoked: { wire: 67, message: 'token was revoked', remedy: 'Create another with `selvedge token create`.' },
@@ -99,6 +99,8 @@ export const errorTable = {
       'app network': '`selvedge app list`, at the tower, tells the networks there are.',
       'member of app network': '`selvedge app show NETWORK`, at the tower, tells its members.',
       'on app network': '`selvedge app show NETWORK`, at the tower, tells its members, their places and addresses.',
+      role: '`selvedge role list` tells the roles there are.',
+      service: '`selvedge service list` tells the services there are.',
       operator: '`selvedge operator list` tells the operators there are.',
       session: '`selvedge session list` tells the sessions there are.',
       attachment: '`selvedge status` tells the places of this host; `selvedge app connect` makes one.',

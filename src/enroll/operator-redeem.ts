@@ -1,7 +1,8 @@
 /** Redeems a bundle: a key that never leaves this host, a request, and an answer that is believed only when the pinned root vouches for it. */
 import { X509Certificate } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { Type } from 'typebox';
-import { assert, SelvedgeError } from '../base/errors.ts';
+import { assert, type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import { toBase64 } from '../identity/base64.ts';
@@ -20,6 +21,9 @@ const checkAnswer = checker(AnswerSchema);
 
 const REDEEM_MS_MAX = 30_000;
 
+/** What the tower says of a bundle that is worth nothing, to this key, any more. */
+const final: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['bundle_invalid', 'bundle_expired', 'bundle_redeemed', 'operator_revoked']);
+
 export interface RedeemRequest {
   readonly bundle: Bundle;
   /** The file to make; one that an interrupted redeeming left is gone on with. */
@@ -33,7 +37,11 @@ export interface RedeemRequest {
 export async function redeemBundle({ bundle, path, tower, now_ms }: RedeemRequest): Promise<OperatorIdentityFile> {
   const begun = await begin(bundle, path);
   const towers = tower === undefined ? bundle.towers.map(({ host, tcp }) => ({ host, port: tcp })) : [tower];
-  const { root, body } = await askFirst(bundle, begun, towers, now_ms);
+  const { root, body } = await askFirst(bundle, begun, towers, now_ms).catch(async (error: unknown) => {
+    // No answer can follow: a key that nothing will ever certify is not left lying about.
+    if (error instanceof SelvedgeError && final.has(error.code)) await rm(path, { force: true });
+    throw error;
+  });
   assert(root !== null, 'the tower was known by its root');
   const { chain } = readJson(body, limits.api_body_bytes_max, checkAnswer);
   await checkMine(begun, root, chain, now_ms());

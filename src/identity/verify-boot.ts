@@ -9,7 +9,7 @@ import { equalBytes, type NodeIdentity, parseBootUri } from '../base/ids.ts';
 import { type ProfileInput, verifyProfile } from './verify.ts';
 
 /** Fingerprints (SHA-256) of the boot leaves that are this node's now: two while one follows the other. */
-export type RecordedBoot = readonly Uint8Array[] | 'unknown' | 'revoked';
+export type RecordedBoot = readonly Uint8Array[] | 'unknown' | 'revoked' | 'disabled';
 
 export interface BootInput extends Omit<ProfileInput, 'usage' | 'expectedNode'> {
   readonly recordedBoot: (identity: NodeIdentity) => RecordedBoot | Promise<RecordedBoot>;
@@ -21,7 +21,7 @@ export interface VerifiedBoot {
   readonly publicKey: Uint8Array;
 }
 
-/** @throws certificate_invalid, certificate_revoked, wrong_cluster */
+/** @throws certificate_invalid, certificate_revoked, peer_disabled, wrong_cluster */
 export async function verifyBoot({ recordedBoot, ...input }: BootInput): Promise<VerifiedBoot> {
   const facts = verifyProfile({ ...input, usage: 'client' }, 'boot');
   const uri = facts.uriNames[0] ?? '';
@@ -29,7 +29,8 @@ export async function verifyBoot({ recordedBoot, ...input }: BootInput): Promise
   if (identity === null) throw new SelvedgeError('certificate_invalid', { peer: 'the node', why: `its name '${uri}' is not of the form ${FORM}` });
   if (identity.cluster !== input.cluster) throw new SelvedgeError('wrong_cluster', { found: identity.cluster, expected: input.cluster });
   const recorded = await recordedBoot(identity);
-  if (typeof recorded === 'string') throw revoked(identity, recorded === 'unknown' ? 'no such node is recorded here' : 'the node was revoked or disabled');
+  if (recorded === 'disabled') throw new SelvedgeError('peer_disabled', { peer: identity.node });
+  if (typeof recorded === 'string') throw revoked(identity, recorded === 'unknown' ? 'no such node is recorded here' : 'the node was revoked');
   if (!recorded.some((known) => equalBytes(known, facts.fingerprint))) throw revoked(identity, 'another boot identity was issued since, or none is recorded');
   const leaf = new X509Certificate(input.chain[0] ?? new Uint8Array());
   return { identity, publicKey: new Uint8Array(leaf.publicKey.export({ type: 'spki', format: 'der' })) };

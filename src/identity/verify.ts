@@ -20,7 +20,7 @@ import { encodingObjection } from './strict-der.ts';
  * What the directory has recorded for a node: the fingerprint of its leaf (several while it is being renewed, the one in use first), or why there is none;
  * `any` where none is recorded yet.
  */
-export type RecordedFingerprint = Uint8Array | readonly [Uint8Array, ...Uint8Array[]] | 'unknown' | 'revoked' | 'any';
+export type RecordedFingerprint = Uint8Array | readonly [Uint8Array, ...Uint8Array[]] | 'unknown' | 'revoked' | 'disabled' | 'any';
 
 export interface VerifyInput {
   /** DER, leaf first, as the peer presented it; the root may follow. Possession of the leaf's key is the transport's to prove. */
@@ -53,7 +53,7 @@ export interface VerifiedPeer {
   readonly notAfter_ms: number;
 }
 
-/** @throws certificate_invalid, certificate_revoked, wrong_cluster, wrong_node */
+/** @throws certificate_invalid, certificate_revoked, peer_disabled, wrong_cluster, wrong_node */
 export function verifyPeer(input: VerifyInput): VerifiedPeer {
   const facts = verifyProfile(input, 'host');
   const identity = identityOf(input, facts);
@@ -117,10 +117,11 @@ function checkRecorded({ recordedFingerprint }: VerifyInput, identity: NodeIdent
   const recorded = recordedFingerprint(identity);
   if (recorded === 'any') return;
   if (typeof recorded !== 'string' && listOf(recorded).some((one) => equalBytes(one, fingerprint))) return;
+  if (recorded === 'disabled') throw new SelvedgeError('peer_disabled', { peer: identity.node });
   throw new SelvedgeError('certificate_revoked', { peer: identity.node, why: revokedWhy(recorded, fingerprint) });
 }
 
-function revokedWhy(recorded: Exclude<RecordedFingerprint, 'any'>, found: Uint8Array): string {
+function revokedWhy(recorded: Exclude<RecordedFingerprint, 'any' | 'disabled'>, found: Uint8Array): string {
   if (recorded === 'revoked') return 'the node was revoked';
   if (recorded === 'unknown') return 'no such node is recorded for this one to talk to';
   return `it has ${formatFingerprint(found)}, recorded is ${listOf(recorded).map(formatFingerprint).join(' and ')}`;

@@ -286,7 +286,8 @@ export function candidatesOf(snapshot: Snapshot, self: string, joinedAt: Endpoin
  */
 function recordedIn(snapshot: Snapshot, peer: NodeIdentity): RecordedFingerprint {
   if (peer.node === TOWER_ID) return 'any';
-  if (snapshot.gone?.some(({ id, site }) => id === peer.node && site === peer.site)) return 'revoked';
+  const gone = snapshot.gone?.find(({ id, site }) => id === peer.node && site === peer.site);
+  if (gone !== undefined) return gone.why;
   const recorded = snapshot.peers.find(({ id, site }) => id === peer.node && site === peer.site);
   const [first, ...others] = recorded === undefined ? [] : [recorded.fingerprint, ...(recorded.also ?? [])].map((hex) => fromHex(hex) ?? new Uint8Array());
   return first === undefined ? 'unknown' : [first, ...others];

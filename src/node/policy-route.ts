@@ -33,7 +33,8 @@ const Query = Type.Object(
     to: NodeName,
     class: Type.Enum([...trafficClassNames]),
     service: Type.Optional(Type.String({ minLength: 1, maxLength: limits.service_name_bytes_max })),
-    degraded: Type.Optional(Type.Boolean()),
+    /** A query has words alone, and nothing coerces them. */
+    degraded: Type.Optional(Type.Enum(['true', 'false'])),
   },
   { additionalProperties: false },
 );
@@ -41,8 +42,8 @@ const Query = Type.Object(
 export function registerExplain(scope: FastifyInstance, explainer: Explainer): void {
   const api = scope.withTypeProvider<TypeBoxTypeProvider>();
   api.get('/v1/policy/explain', { ...platformView('policy'), schema: { querystring: Query } }, async ({ query }) => {
-    const { from, to, class: cls, service = null, degraded = false } = query;
-    return await explainer(from, to, { class: cls, service, degraded });
+    const { from, to, class: cls, service = null, degraded } = query;
+    return await explainer(from, to, { class: cls, service, degraded: degraded === 'true' });
   });
 }
 

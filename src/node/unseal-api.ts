@@ -53,8 +53,8 @@ export async function unsealApi({ state, expiry, clock, log }: UnsealApiOptions)
 function recordedIn({ snapshot }: NodeState, expiry: SnapshotExpiry, { node, site }: NodeIdentity): RecordedBoot {
   const objection = expiry.objection({ cluster: snapshot.cluster, site, node });
   if (objection !== null) throw objection;
-  // Whoever was revoked or disabled is in no snapshot.
+  // Whoever was revoked or disabled is not among the peers of any snapshot.
   const peer = snapshot.peers.find(({ id, site: theirs }) => id === node && theirs === site);
-  if (peer === undefined) return 'unknown';
+  if (peer === undefined) return snapshot.gone?.find(({ id, site: theirs }) => id === node && theirs === site)?.why ?? 'unknown';
   return (peer.boot ?? []).map((hex) => fromHex(hex)).filter((known) => known !== null);
 }

@@ -2,7 +2,8 @@
 import { SelvedgeError } from '../base/errors.ts';
 import type { NodeRow } from './store.ts';
 
-/** @throws certificate_revoked */
+/** @throws certificate_revoked, peer_disabled */
 export function checkLive({ id, fingerprint, disabled }: NodeRow): void {
-  if (fingerprint === null || disabled) throw new SelvedgeError('certificate_revoked', { peer: id, why: 'the node was revoked or disabled' });
+  if (fingerprint === null) throw new SelvedgeError('certificate_revoked', { peer: id, why: 'the node was revoked' });
+  if (disabled) throw new SelvedgeError('peer_disabled', { peer: id });
 }

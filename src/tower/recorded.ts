@@ -41,14 +41,15 @@ export class RecordedFingerprints {
     return cluster === this.#cluster && row?.site === site ? endOfRow(cluster, row) : null;
   }
 
-  /** To hand over as it is. `unknown` for whoever is not, or not there, in this cluster; `revoked` for a node without a leaf, or disabled. */
+  /** To hand over as it is. `unknown` for whoever is not, or not there, in this cluster; `revoked` for a node without a leaf, `disabled` for one that is to come back. */
   readonly of = (id: NodeIdentity): Exclude<RecordedFingerprint, 'any'> => {
     if (id.cluster !== this.#cluster) return 'unknown';
     if (id.node === TOWER_ID) return id.site === TOWER_SITE ? this.#tower : 'unknown';
     const node = this.#nodes.get(id.node);
     if (node === undefined || node.site !== id.site) return 'unknown';
-    const fingerprint = node.fingerprint === null || node.disabled ? null : fromHex(node.fingerprint);
+    const fingerprint = node.fingerprint === null ? null : fromHex(node.fingerprint);
     if (fingerprint === null) return 'revoked';
+    if (node.disabled) return 'disabled';
     const others = otherLeaves(node.renewal).map((other) => fromHex(other) ?? new Uint8Array());
     return others.length === 0 ? fingerprint : [fingerprint, ...others];
   };

@@ -1,7 +1,8 @@
 /** A tower from a backup: a state directory of its own, which goes on where no node has been yet. */
 import { copyFile, mkdir, rm } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { SelvedgeError } from '../base/errors.ts';
 import type { Clock } from '../base/seam.ts';
 import { writeFileAtomic } from '../identity/files.ts';
 import { SealedStore } from '../identity/sealed-store.ts';
@@ -40,8 +41,14 @@ export async function restoreTower({ file, state: place, unseal, clock }: Restor
     return { ...facts, restored_version };
   } catch (error) {
     await rm(making, { recursive: true, force: true });
-    throw error;
+    throw ofBackup(error, making, file);
   }
+}
+
+/** What is wrong with a file that was made out of the backup is told of the backup: the other is gone. */
+function ofBackup(error: unknown, making: string, file: string): unknown {
+  if (!(error instanceof SelvedgeError) || !String(error.facts.path).startsWith(`${making}/`)) return error;
+  return new SelvedgeError(error.code, { ...error.facts, path: `${relative(making, String(error.facts.path))} of ${file}` }, { cause: error });
 }
 
 /** Changes in a millisecond that no tower makes: each is a commit that waits for the disk. */

@@ -215,10 +215,11 @@ async function make(tx: Tx, grant: Grant, { node, subject }: { node: NewNode; su
   return made;
 }
 
-/** A node that is there already gets another leaf, and perhaps key. @throws not_found, certificate_revoked, csr_invalid */
+/** A node that is there already gets another leaf, and perhaps key. @throws not_found, certificate_revoked, peer_disabled, csr_invalid */
 async function renew(tx: Tx, node: NewNode, { actor, at_ms }: By): Promise<NodeRow> {
   const found = await mustFind(tx, node.id);
-  if (found.leaf === null || found.disabled) throw new SelvedgeError('certificate_revoked', { peer: node.id, why: 'the node was revoked or disabled' });
+  if (found.leaf === null) throw new SelvedgeError('certificate_revoked', { peer: node.id, why: 'the node was revoked' });
+  if (found.disabled) throw new SelvedgeError('peer_disabled', { peer: node.id });
   await checkKey(tx, node.spkiHash, { kind: 'node', id: node.id });
   const { fingerprint, leaf, csrHash, spkiHash, endpoints } = node;
   const detail = { before: found.fingerprint, now: fingerprint, isNewKey: found.spkiHash !== spkiHash, peer: node.peer, ...bootDetail(node.boot) };

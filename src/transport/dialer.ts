@@ -257,7 +257,7 @@ function discard(won: Won<unknown>): void {
 const givenUp = (peer: string): SelvedgeError => new SelvedgeError('network_unreachable', { peer, why: 'given up' });
 
 /** Verdicts about a peer: no other way to it changes them, and they tell more than a silent network. */
-const refusals: ReadonlySet<ErrorCode> = new Set(['certificate_invalid', 'certificate_revoked', 'wrong_cluster', 'wrong_node']);
+const refusals: ReadonlySet<ErrorCode> = new Set(['certificate_invalid', 'certificate_revoked', 'peer_disabled', 'wrong_cluster', 'wrong_node']);
 const isRefusal = (error: SelvedgeError): boolean => refusals.has(error.code);
 
 /** The errors of nested races, outermost first. */

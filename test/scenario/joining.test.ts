@@ -46,6 +46,12 @@ t.test('a node joins with a store that only the site opens, starts with its help
   t.match(await a.until('the store is unsealed'), { unsealed_by: 'tower' });
   await a.until('node runs');
   await kill(a);
+  await cli('node', 'disable', String(joined.node), '--state', at('tower'));
+  const disabled = run('selvedged', ['--state', at('a')]);
+  t.match(await disabled.until('no key for the store'), { by: 'tower', code: 'peer_disabled' });
+  await cli('node', 'enable', String(joined.node), '--state', at('tower'));
+  await disabled.until('node runs');
+  await kill(disabled);
   await cli('node', 'revoke', String(joined.node), '--state', at('tower'));
   const revoked = run('selvedged', ['--state', at('a')]);
   t.equal(await revoked.ended, 1);

@@ -114,7 +114,9 @@ t.test('who is disabled is cut off as well, and may come back', async (t) => {
   const fabric = await fabricOf(t, tower);
   const node = await nodeOf(t, tower, fabric, await enrolledNode(tower, 'one'), 'quic');
   await tower.setDisabled(node.id, true);
-  await node.until((status) => status?.last_error?.code === 'certificate_revoked');
+  await node.until((status) => status?.last_error?.code === 'peer_disabled');
+  node.redial();
+  await node.until((status) => status?.last_error?.code === 'peer_disabled' && status.transport === null);
   await tower.setDisabled(node.id, false);
   node.redial();
   await node.until((status) => status?.state === 'established');

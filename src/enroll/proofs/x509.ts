@@ -40,7 +40,8 @@ async function judge(evidence: Static<typeof Evidence>, context: ProofContext): 
   checkSignature(chain, signedText(context.challenge, evidence.host), signature);
   const claim = (await ofTower(chain, context)) ?? (await ofSystem(chain, context));
   const { grant } = claim;
-  if (grant.detail.host !== undefined && grant.detail.host !== evidence.host?.toLowerCase()) throw refused('the certificate is bound to another host id');
+  if (grant.detail.host !== undefined && grant.detail.host !== evidence.host?.toLowerCase())
+    throw refused('the certificate is bound to another host id: give the one that it was issued for (--host-id)');
   await checkBinding(grant, context);
   return claim;
 }

@@ -77,7 +77,7 @@ export async function checksOf(request: HostRequest): Promise<Check[]> {
     ...anyway,
     permissionsCheck(state, files[role]),
     diskCheck(state),
-    storeCheck(path, opened),
+    storeCheck(path, opened, daemon !== null),
     certificatesCheck(opened, clock),
     versionsCheck({ ...versions, tower: (signal) => (node === null ? Promise.resolve(null) : towerVersion(node, opened, clock, signal)) }),
   ];

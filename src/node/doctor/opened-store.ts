@@ -1,8 +1,9 @@
 /** The sealed store, opened once for all checks that read in it, beside a daemon that may be at work, and without asking anybody for a passphrase. */
+import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { SelvedgeError } from '../../base/errors.ts';
 import { SealedStore } from '../../identity/sealed-store.ts';
-import { namesSource, type UnsealSource } from '../../identity/unseal.ts';
+import { DEFAULT_KEY_FILE, namesSource, type UnsealSource } from '../../identity/unseal.ts';
 import { startKey } from '../start-key.ts';
 
 export type Opened =
@@ -23,6 +24,8 @@ async function open(path: string, source: UnsealSource, signal: AbortSignal): Pr
     const { mode } = await SealedStore.head(path);
     const isNamed = namesSource(source);
     if (mode.kind === 'passphrase' && !isNamed) return { kind: 'untried', why: 'give --passphrase-file or --passphrase-fd to try it' };
+    if (mode.kind === 'key' && !isNamed && !existsSync(DEFAULT_KEY_FILE))
+      return { kind: 'untried', why: `--key-file was not given, and there is no ${DEFAULT_KEY_FILE}` };
     if (mode.kind === 'credential' && !isNamed && process.env.CREDENTIALS_DIRECTORY === undefined)
       return { kind: 'untried', why: 'systemd gives the credential to the daemon alone' };
     const key = await startKey({ state: dirname(path), source, signal, log: () => undefined });

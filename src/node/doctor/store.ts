@@ -64,8 +64,8 @@ export function diskCheck(state: string): Check {
   };
 }
 
-/** Two findings: what the store says of itself, and whether it opens. */
-export function storeCheck(path: string, opened: OpenedStore): Check {
+/** Two findings: what the store says of itself, and whether it opens. A daemon that runs has opened it. */
+export function storeCheck(path: string, opened: OpenedStore, isRunning: boolean): Check {
   return {
     name: 'store',
     run: async (signal) => {
@@ -75,7 +75,7 @@ export function storeCheck(path: string, opened: OpenedStore): Check {
         const whole = `whole, format ${format}, sealed with ${mode.what}`;
         const own =
           format === SEALED_FORMAT ? ok('store', whole, expected) : warning('store', whole, expected, 'Nothing: the next write makes it the newest format.');
-        return [own, await unsealed(mode.what, opened, signal)];
+        return [own, await unsealed(mode.what, opened, isRunning, signal)];
       } catch (error) {
         return [faultOf('store', error, expected)];
       }
@@ -83,10 +83,13 @@ export function storeCheck(path: string, opened: OpenedStore): Check {
   };
 }
 
-async function unsealed(what: string, opened: OpenedStore, signal: AbortSignal): Promise<Finding> {
+const UNTRIED = 'Name the key of the store, as its daemon is told it: --key-file, --passphrase-file or --config.';
+
+async function unsealed(what: string, opened: OpenedStore, isRunning: boolean, signal: AbortSignal): Promise<Finding> {
   const expected = `${what} that opens it`;
   const result = await opened(signal);
-  if (result.kind === 'untried') return ok('unseal', `not tried: ${result.why}`, expected);
+  if (result.kind === 'untried' && isRunning) return ok('unseal', 'the daemon that runs has opened it', expected);
+  if (result.kind === 'untried') return warning('unseal', `not tried: ${result.why}`, expected, UNTRIED);
   if (result.kind === 'failed') return faultOf('unseal', result.error, expected);
   return ok('unseal', `${what} opens it: ${result.store.keys().length} secrets`, expected);
 }

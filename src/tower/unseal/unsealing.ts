@@ -123,7 +123,8 @@ export class Unsealing {
     const { store } = this.#parts;
     const row = await store.node(node);
     if (row === null || row.site !== site) return 'unknown';
-    if (row.fingerprint === null || row.disabled) return 'revoked';
+    if (row.fingerprint === null) return 'revoked';
+    if (row.disabled) return 'disabled';
     const boot = await store.unseal.boot(node);
     return [boot?.fingerprint, boot?.previous].map((hex) => (hex == null ? null : fromHex(hex))).filter((known) => known !== null);
   }

@@ -40,7 +40,8 @@ t.test('the audit log is listed and verified, against the database, the signed h
   const head = join(directory, 'head.json');
   const printed = (await selvedge('audit', 'head', '--json', ...at)).stdout;
   writeFileSync(head, printed);
-  t.match(await selvedge('audit', 'verify', '--head', head, '--json', ...at), { status: 0, stdout: /"rows":601/ });
+  t.match(await selvedge('audit', 'verify', '--head', head, '--json', ...at), { status: 0, stdout: /"rows":601,.*"head_seq":601/ });
+  t.match(await selvedge('audit', 'verify', '--head', head, ...at), { status: 0, stdout: /, and with that of .*head\.json at row 601\n$/ });
   const { seq, hash } = JSON.parse(printed) as { seq: number; hash: string };
   writeFileSync(head, JSON.stringify({ seq: seq + 5, hash }));
   t.match(await selvedge('audit', 'verify', '--head', head, ...at), { status: 1, stderr: /ends at row 601, before row 606.*\[audit_broken\]/s });

@@ -64,10 +64,14 @@ t.test('an operator makes, shows, changes, lists and deletes resources, and give
     stdout:
       'till-1 to tower, class file_transfer: denied [channel_class_denied]\nbecause role till does not use it\ndecided by role till, as the tower sees it\n',
   });
+  t.match(await json('policy', 'explain', 'till-1', 'tower', 'render', '--degraded'), { degraded: true, allowed: true });
   t.match(await selvedge('policy', 'explain', 'till-1', 'nobody', 'render'), { status: 1, stderr: /\[not_found\]/ });
   t.match(await json('node', 'list', '--site', 'harbor'), { nodes: [{ id: node }] });
 
-  t.match(await selvedge('policy', 'list'), { status: 0, stdout: /^NAME +PRIORITY +EFFECT +FROM .*\np +100 +deny +role:till site:harbor +any +-\n$/ });
+  t.match(await selvedge('policy', 'list'), {
+    status: 0,
+    stdout: /^NAME +PRIORITY +EFFECT +FROM +TO +CLASSES +SERVICES +DEGRADED\np +100 +deny +role:till site:harbor +any +any +print +yes\n$/,
+  });
   t.match(await selvedge('site', 'show', 'harbor'), { status: 0, stdout: /^name +harbor\n.*\nproofs +token x509\n/s });
   t.match(await selvedge('node', 'show', 'till-1'), { status: 0, stdout: /till-1 +harbor +[0-9a-f]{12} +till +port +never seen/ });
   t.match(await selvedge('node', 'disable', 'till-1'), { status: 0, stdout: /disabled/ });
@@ -75,7 +79,9 @@ t.test('an operator makes, shows, changes, lists and deletes resources, and give
     status: 1,
     stderr: /role till is still used by node [0-9a-f]{12}, policy p, service print.*\[resource_in_use\]/s,
   });
-  t.match(await selvedge('policy', 'create', 'q', '--from', 'everyone'), { status: 2, stderr: /'everyone' is not any, node:NAME/ });
+  t.match(await selvedge('policy', 'create', 'q', '--from', 'everyone'), { status: 2, stderr: /argument from: 'everyone' is not any, node:NAME/ });
+  t.match(await selvedge('policy', 'create', 'q', '--effect', 'perhaps'), { status: 2, stderr: /\/body\/effect: one of allow, deny/ });
+  t.match(await selvedge('role', 'show', 'nobody'), { status: 1, stderr: /`selvedge role list`/ });
   t.match(await selvedge('policy', 'create', 'q', '--priority', '99999'), { status: 2, stderr: /\/body\/priority/ });
   t.match(await selvedge('policy', 'delete', 'p'), { status: 0, stdout: 'policy p is deleted\n' });
   t.match(await selvedge('policy', 'show', 'p'), { status: 1, stderr: /\[not_found\]/ });

@@ -276,6 +276,7 @@ t.test('an empty, too long, oversized or garbage chain is refused', async (t) =>
 t.test('the recorded fingerprint decides last: revoked, unknown and replaced certificates are refused', async (t) => {
   const chain = of(leaf, intermediate);
   refused(t, chain, 'certificate_revoked', /was revoked/, { recordedFingerprint: () => 'revoked' });
+  refused(t, chain, 'peer_disabled', /is disabled/, { recordedFingerprint: () => 'disabled' });
   refused(t, chain, 'certificate_revoked', /no such node/, { recordedFingerprint: () => 'unknown' });
   refused(t, chain, 'certificate_revoked', /recorded is sha256:0000/, { recordedFingerprint: () => new Uint8Array(32) });
   refused(t, chain, 'certificate_revoked', /./, { recordedFingerprint: () => new Uint8Array(0) });

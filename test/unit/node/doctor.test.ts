@@ -116,11 +116,14 @@ t.test('files that others may read, and a directory that others may change, are 
 
 t.test('a store opens, is sealed with another key, is damaged, or is missing', async (t) => {
   const { sealed, keyFile } = await world(t);
-  const seen = (file: string) => look(storeCheck(sealed, openedStore(sealed, { keyFile: file })));
+  const seen = (file: string) => look(storeCheck(sealed, openedStore(sealed, { keyFile: file }), false));
   t.match(await seen(keyFile), [
     { check: 'store', verdict: 'ok', found: /whole, format 2, sealed with a key file/ },
     { check: 'unseal', verdict: 'ok', found: /opens it: \d+ secrets/ },
   ]);
+  const unnamed = (isRunning: boolean) => look(storeCheck(sealed, openedStore(sealed, {}), isRunning));
+  t.match(await unnamed(true), [{ verdict: 'ok' }, { check: 'unseal', verdict: 'ok', found: /daemon that runs has opened it/ }]);
+  t.match(await unnamed(false), [{ verdict: 'ok' }, { check: 'unseal', verdict: 'warning', found: /--key-file was not given/, remedy: /--key-file/ }]);
   const other = join(freshDirectory(t), 'key');
   await writeFile(other, `${'ab'.repeat(32)}\n`, { mode: 0o600 });
   t.match(await seen(other), [{ verdict: 'ok' }, { check: 'unseal', verdict: 'fault', found: /store_locked/ }]);

@@ -130,7 +130,7 @@ t.test('a revoked, a disabled and an unknown node are answered with the reason, 
   await tower.setDisabled(two, true);
   for (const [node, code] of [
     [one, 'certificate_revoked'],
-    [two, 'certificate_revoked'],
+    [two, 'peer_disabled'],
     ['ffffffffffff', 'not_found'],
   ] as const) {
     const answers = await answersTo(connect(new NodeFlow(node)), [wireguard(KEY), attach('shop', 'web'), detach('shop', 'web')]);

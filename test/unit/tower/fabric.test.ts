@@ -152,7 +152,7 @@ t.test('a change of an app network is pushed to its members, at whatever site, a
   await tower.setDisabled(far, true);
   await hears(member, (app) => app?.hosts.length === 0);
   await distant.closed;
-  t.equal(distant.resetCode, 'certificate_revoked');
+  t.equal(distant.resetCode, 'peer_disabled');
   await tower.setDisabled(far, false);
   await hears(member, (app) => app?.hosts.length === 1);
   distant = connect(new NodeFlow(far));
