@@ -151,7 +151,7 @@ export async function forgetBoot(tx: Transaction<Tables>, node: string): Promise
   await tx.deleteFrom('node_seals').where('node_id', '=', node).execute();
 }
 
-/** `spkiHash`: of the key that it is to have. @throws not_found, certificate_revoked, csr_invalid */
+/** `spkiHash`: of the key that it is to have. @throws not_found, certificate_revoked, peer_disabled, csr_invalid */
 async function mustFindLive(tx: Transaction<Tables>, id: string, spkiHash?: string): Promise<NodeRow> {
   const row = await mustFind(tx, id);
   checkLive(row);

@@ -116,8 +116,8 @@ export function unsealStoreCompliance(t: Test, maker: StoreMaker): void {
     await rejectsWith(t, store.unseal.siteTokensFor(node.id, 'another'), 'csr_invalid');
     await rejectsWith(t, store.unseal.setBoot(node.id, bootOf('x'), NOW_MS, 'another'), 'csr_invalid');
     await store.setNode(node.id, { disabled: true }, null, { actor: 'admin', at_ms: NOW_MS });
-    await rejectsWith(t, store.unseal.siteTokensFor(node.id, node.spkiHash), 'certificate_revoked');
-    await rejectsWith(t, store.unseal.setBoot(node.id, bootOf('x'), NOW_MS, node.spkiHash), 'certificate_revoked');
+    await rejectsWith(t, store.unseal.siteTokensFor(node.id, node.spkiHash), 'peer_disabled');
+    await rejectsWith(t, store.unseal.setBoot(node.id, bootOf('x'), NOW_MS, node.spkiHash), 'peer_disabled');
     t.equal(await store.unseal.boot(node.id), null);
   });
 
