@@ -3,7 +3,7 @@
  * one transaction that takes the use and makes the node. The leaf is made before the use is taken, so that no kill can leave a use without a node; a leaf
  * whose use was refused never leaves here.
  */
-import { createHash, X509Certificate } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { TOWER_SITE, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
@@ -16,7 +16,7 @@ import { toBase64 } from '../identity/base64.ts';
 import { parseCsr } from '../identity/csr.ts';
 import { fingerprint } from '../identity/fingerprint.ts';
 import type { Nonces } from './nonces.ts';
-import type { NewNode, ProofStore } from './proof-store.ts';
+import type { NewNode, ProofStore, Requested } from './proof-store.ts';
 import { liesIn } from './subnet.ts';
 import type { NodeRow } from './store.ts';
 import type { Unsealing } from './unseal/unsealing.ts';
@@ -47,10 +47,10 @@ interface Judge {
 /** What a request amounts to: the node that it made or made before. */
 export interface Enrolled {
   readonly node: NodeRow;
+  /** SPKI (DER) of the key that it asked with. */
+  readonly publicKey: Uint8Array;
   /** False: the answer of before, once more. */
   readonly isNew: boolean;
-  /** Of the leaf: SubjectPublicKeyInfo DER. */
-  readonly publicKey: Uint8Array;
 }
 
 export class Enrollment {
@@ -78,7 +78,7 @@ export class Enrollment {
     const site = request.site ?? null;
     const claim = await this.#judge(request, { csr, publicKey, peer, site });
     try {
-      return await this.#admit(claim, { request, publicKey, csrHash: sha256(csr), site, peer, boot });
+      return await this.#admit(claim, { request, publicKey, hashes: { csrHash: sha256(csr), spkiHash: sha256(publicKey) }, site, peer, boot });
     } catch (error) {
       throw request.proof.kind === 'host-id' ? untold(error) : error;
     }
@@ -88,8 +88,8 @@ export class Enrollment {
   async #admit(claim: Claim, asked: Omit<Asked, 'site'> & { readonly site: string | null }): Promise<Enrolled> {
     const { store, clock } = this.#parts;
     if ('grant' in claim) checkGrant(claim.grant, 'enroll', asked.peer);
-    const admission = await store.admit(claim, asked.csrHash, asked.site, clock.wall());
-    if (admission.answered !== null) return { node: admission.answered, isNew: false, publicKey: publicKeyOf(admission.answered.leaf ?? '') };
+    const admission = await store.admit(claim, asked.hashes, asked.site, clock.wall());
+    if (admission.answered !== null) return { node: admission.answered, isNew: false, publicKey: asked.publicKey };
     const site = admission.site ?? DEFAULT_SITE;
     await this.#checkSwitch(switchOf(claim), site);
     const leaf = await this.#issue(claim, { ...asked, site });
@@ -137,7 +137,7 @@ export class Enrollment {
     if (!allowed.includes(kind) && !allowed.includes(or)) throw new SelvedgeError('proof_disabled', { kind, site });
   }
 
-  async #issue(claim: Claim, { request, publicKey, csrHash, site, peer, boot }: Asked): Promise<NewNode> {
+  async #issue(claim: Claim, { request, publicKey, hashes, site, peer, boot }: Asked): Promise<NewNode> {
     const { cluster, random, clock, authority, newBoot } = this.#parts;
     const settled = 'returning' in claim ? { node: claim.returning.id, name: null } : claim.grant;
     const id = settled.node ?? toHex(random.bytes(NODE_ID_BYTES));
@@ -149,8 +149,7 @@ export class Enrollment {
       site,
       fingerprint: toHex(fingerprint(leaf)),
       leaf: toBase64(leaf),
-      csrHash,
-      spkiHash: sha256(publicKey),
+      ...hashes,
       endpoints: request.listen,
       facts: request.facts ?? null,
       peer,
@@ -163,7 +162,7 @@ export class Enrollment {
 interface Asked {
   readonly request: EnrollRequest;
   readonly publicKey: Uint8Array;
-  readonly csrHash: string;
+  readonly hashes: Requested;
   readonly site: string;
   readonly peer: string;
   /** The request for a boot identity; null: none. */
@@ -215,9 +214,4 @@ export function checkGrant({ kind, purpose, sources }: Grant, needed: Grant['pur
 
 export function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
-}
-
-/** Of a certificate (DER in base64), which may have another key by now than the request had. */
-function publicKeyOf(leaf: string): Uint8Array {
-  return new Uint8Array(new X509Certificate(Buffer.from(leaf, 'base64')).publicKey.export({ type: 'spki', format: 'der' }));
 }

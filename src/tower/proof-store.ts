@@ -28,6 +28,9 @@ export interface NewNode {
   readonly boot?: Omit<BootRow, 'previous'>;
 }
 
+/** What a request is known again by: SHA-256 of it, and of its key (SPKI), hex. */
+export type Requested = Pick<NewNode, 'csrHash' | 'spkiHash'>;
+
 export interface Admission {
   /** The node that this request made before; null if it would make a new one. */
   readonly answered: NodeRow | null;
@@ -51,11 +54,11 @@ export interface ProofStore extends ProofRecords {
   preflight(token: Grant, csrHash: string, grant: NewGrant, at_ms: number): Promise<Grant>;
 
   /** What enrolling with this claim and request would do now, without doing it. `site` null: the grant's choice. @throws as `enroll` */
-  admit(claim: Claim, csrHash: string, site: string | null, at_ms: number): Promise<Admission>;
+  admit(claim: Claim, request: Requested, site: string | null, at_ms: number): Promise<Admission>;
   /**
    * Takes one use of the grant and makes the node, both or neither; a node that returns gets its new leaf. The same claim and request again gives the
    * same node and takes nothing.
-   * @throws token_… for tokens, proof_… for the other kinds; name_taken, csr_invalid (the key is another node's), limit_reached
+   * @throws token_… for tokens, proof_… for the other kinds; name_taken, csr_invalid (the key is somebody else's), limit_reached
    */
   enroll(claim: Claim, node: NewNode, at_ms: number): Promise<NodeRow>;
 }

@@ -3,6 +3,7 @@ import { type Kysely, type Selectable, sql, type Transaction } from 'kysely';
 import { SelvedgeError } from '../base/errors.ts';
 import type { Claim, Grant, ProofKind } from '../enroll/proof.ts';
 import type { Tables } from './schema/tables.ts';
+import type { Requested } from './proof-store.ts';
 import type { NodeRow } from './store.ts';
 import { nodeRow } from './store-sql-nodes.ts';
 
@@ -24,8 +25,11 @@ export function usedBy(claim: Claim): { kind: ProofKind; id: string; subject: st
   return { kind: claim.grant.kind, id: claim.grant.id, subject: claim.subject };
 }
 
-/** The node that this request made before. @throws token_invalid, proof_revoked where it was revoked since */
-export async function answeredBefore(db: Kysely<Tables>, claim: Claim, csrHash: string): Promise<NodeRow | null> {
+/**
+ * The node that this request made before. @throws token_invalid, proof_invalid where it was revoked since, or has another key: its leaf is of no use to whoever asks with the old
+ * one, and whoever kept that key is not the node any more
+ */
+export async function answeredBefore(db: Kysely<Tables>, claim: Claim, { csrHash, spkiHash }: Requested): Promise<NodeRow | null> {
   const { kind, id } = usedBy(claim);
   const row = await db
     .selectFrom('grant_uses')
@@ -37,8 +41,8 @@ export async function answeredBefore(db: Kysely<Tables>, claim: Claim, csrHash: 
     .executeTakeFirst();
   if (row === undefined) return null;
   const node = nodeRow(row);
-  if (node.leaf !== null) return node;
-  const why = `the node ${node.name} that it made was revoked`;
+  if (node.leaf !== null && node.spkiHash === spkiHash) return node;
+  const why = `the node ${node.name} that it made ${node.leaf === null ? 'was revoked' : 'has another key by now'}`;
   throw kind === 'token' ? new SelvedgeError('token_invalid', { why }) : new SelvedgeError('proof_invalid', { kind, why });
 }
 

@@ -7,6 +7,7 @@ import { completeSpec, kinds, type SiteSettings, type Use } from './resources/ki
 import type { By, Match } from './resources/resource-store.ts';
 import type { Tables } from './schema/tables.ts';
 import { appScopesOf, epochOf, recordChange, SCOPE_RULES, scopeOfNode, scopeOfSite } from './store-sql-change.ts';
+import { checkKey } from './store-sql-keys.ts';
 import { checkMatch } from './store-sql-resources.ts';
 import { setUses } from './store-sql-uses.ts';
 import type { NodeRow, NodeSettings } from './store.ts';
@@ -19,7 +20,7 @@ export async function mustFind(tx: Transaction<Tables>, id: string): Promise<Nod
 }
 
 /**
- * A node as it came to be by enrolling. A site that nobody has made comes with its first node. @throws name_taken, csr_invalid (the key is another node's), not_found (its tenant
+ * A node as it came to be by enrolling. A site that nobody has made comes with its first node. @throws name_taken, csr_invalid (the key is somebody else's), not_found (its tenant
  * or a role)
  */
 export async function insertNode(tx: Transaction<Tables>, node: NodeRow): Promise<void> {
@@ -42,20 +43,15 @@ export async function insertNode(tx: Transaction<Tables>, node: NodeRow): Promis
     renewal: null,
     leaving_ms: null,
   };
+  await checkKey(tx, spkiHash, { kind: 'node', id });
   const done = await tx
     .insertInto('nodes')
     .values(row)
     .onConflict((conflict) => conflict.doNothing())
     .executeTakeFirst();
-  if (done.numInsertedOrUpdatedRows === 1n) {
-    await makeSite(tx, site, created_ms, revision);
-    await setUses(tx, { kind: 'node', name: id }, usesOfNode(node));
-    return;
-  }
-  const rival = await tx.selectFrom('nodes').select('id').where('spki_hash', '=', spkiHash).executeTakeFirst();
-  throw rival === undefined
-    ? new SelvedgeError('name_taken', { name })
-    : new SelvedgeError('csr_invalid', { why: `its key is that of node ${rival.id} already` });
+  if (done.numInsertedOrUpdatedRows !== 1n) throw new SelvedgeError('name_taken', { name });
+  await makeSite(tx, site, created_ms, revision);
+  await setUses(tx, { kind: 'node', name: id }, usesOfNode(node));
 }
 
 /** @throws not_found, changed_meanwhile */

@@ -5,11 +5,12 @@ import { limits } from '../base/limits.ts';
 import type { Claim, Grant, HostFacts, KnownNode, ProofKind, SiteProofs } from '../enroll/proof.ts';
 import type { Tables } from './schema/tables.ts';
 import type { By, Match, PageRequest } from './resources/resource-store.ts';
-import type { Admission, NewGrant, NewNode, ProofStore } from './proof-store.ts';
+import type { Admission, NewGrant, NewNode, ProofStore, Requested } from './proof-store.ts';
 import type { Renewal } from './renewal.ts';
 import type { NodeRow } from './store.ts';
 import { recordChange, scopeOfSite } from './store-sql-change.ts';
 import { answeredBefore, countOf, findGrant, grantRow, mustBeUsable, mustFindGrant, preparedBefore, takeUse, usedBy } from './store-sql-grants.ts';
+import { checkKey } from './store-sql-keys.ts';
 import { insertNode, mustFind, nodeRow, scopesOf, siteSettingsOf } from './store-sql-nodes.ts';
 import { checkMatch } from './store-sql-resources.ts';
 import { putBoot } from './store-sql-unseal.ts';
@@ -159,11 +160,11 @@ export class SqlProofStore implements ProofStore {
     });
   }
 
-  admit(claim: Claim, csrHash: string, site: string | null, at_ms: number): Promise<Admission> {
+  admit(claim: Claim, request: Requested, site: string | null, at_ms: number): Promise<Admission> {
     return this.#read(async (db) => {
       // The grant first: whoever uses it up in between with the same request is then found as its answer.
       const grant = 'grant' in claim ? await findGrant(db, claim.grant.kind, claim.grant.id) : null;
-      const answered = await answeredBefore(db, claim, csrHash);
+      const answered = await answeredBefore(db, claim, request);
       if ('returning' in claim) return { answered, site: claim.returning.site };
       if (answered === null) mustBeUsable(grant, claim.grant.kind, site, at_ms);
       return { answered, site: site ?? claim.grant.site };
@@ -172,7 +173,7 @@ export class SqlProofStore implements ProofStore {
 
   enroll(claim: Claim, node: NewNode, at_ms: number): Promise<NodeRow> {
     return this.#write(async (tx) => {
-      const answered = await answeredBefore(tx, claim, node.csrHash);
+      const answered = await answeredBefore(tx, claim, node);
       if (answered !== null) return answered;
       const { kind, id, subject } = usedBy(claim);
       const by = { at_ms, actor: `${kind}:${id}` };
@@ -219,8 +220,7 @@ async function renew(tx: Tx, node: NewNode, { actor, at_ms }: By): Promise<NodeR
   const found = await mustFind(tx, node.id);
   if (found.leaf === null) throw new SelvedgeError('certificate_revoked', { peer: node.id, why: 'the node was revoked' });
   if (found.disabled) throw new SelvedgeError('peer_disabled', { peer: node.id });
-  const rival = await tx.selectFrom('nodes').select('id').where('spki_hash', '=', node.spkiHash).where('id', '!=', node.id).executeTakeFirst();
-  if (rival !== undefined) throw keyTaken(rival.id);
+  await checkKey(tx, node.spkiHash, { kind: 'node', id: node.id });
   const { fingerprint, leaf, csrHash, spkiHash, endpoints } = node;
   const detail = { before: found.fingerprint, now: fingerprint, isNewKey: found.spkiHash !== spkiHash, peer: node.peer, ...bootDetail(node.boot) };
   const revision = await recordChange(tx, { at_ms, actor, action: 'node.return', subject: node.id, detail, scopes: await scopesOf(tx, found) });
@@ -239,10 +239,6 @@ function bootDetail(boot: NewNode['boot']): { readonly boot?: string } {
   return boot === undefined ? {} : { boot: boot.fingerprint };
 }
 
-function keyTaken(id: string): SelvedgeError {
-  return new SelvedgeError('csr_invalid', { why: `its key is that of node ${id} already` });
-}
-
 /** @throws not_found */
 async function checkTenant(tx: Tx, name: string | null): Promise<void> {
   if (name === null) return;
@@ -250,9 +246,14 @@ async function checkTenant(tx: Tx, name: string | null): Promise<void> {
   if (found === undefined) throw new SelvedgeError('not_found', { what: 'tenant', name });
 }
 
-/** A name that a grant keeps for a node to come is nobody else's meanwhile. @throws name_taken */
+/** What a revoked node is called once another has its name. */
+const revokedName = (id: string) => `revoked-${id}`;
+const REVOKED_NAME = /^revoked-[0-9a-f]{12}$/;
+
+/** A name that a grant keeps for a node to come is nobody else's meanwhile, and no node to come is called as only revoked ones are. @throws name_taken */
 async function checkNameFree(tx: Tx, { kind, id, name }: Pick<Grant, 'kind' | 'id' | 'name'>, at_ms: number): Promise<void> {
   if (name === null) return;
+  if (REVOKED_NAME.test(name)) throw new SelvedgeError('name_taken', { name });
   const kept = await tx
     .selectFrom('grants')
     .select(['kind', 'id', 'expires_ms'])
@@ -264,17 +265,17 @@ async function checkNameFree(tx: Tx, { kind, id, name }: Pick<Grant, 'kind' | 'i
     throw new SelvedgeError('name_taken', { name });
 }
 
-/** A revoked node does not come back (its key stays refused); the host that follows it may have its name. */
+/** A revoked node does not come back (its key stays refused); the host that follows it may have its name. @throws name_taken */
 async function freeRevokedName(tx: Tx, name: string): Promise<void> {
   const found = await tx.selectFrom('nodes').selectAll().where('name', '=', name).executeTakeFirst();
   if (found === undefined) return;
   const { id, leaf } = nodeRow(found);
-  if (leaf === null)
-    await tx
-      .updateTable('nodes')
-      .set({ name: `revoked-${id}` })
-      .where('id', '=', id)
-      .execute();
+  if (leaf !== null) return;
+  const freed = revokedName(id);
+  // A node of before such names were kept may have it.
+  const rival = await tx.selectFrom('nodes').select('id').where('name', '=', freed).executeTakeFirst();
+  if (rival !== undefined) throw new SelvedgeError('name_taken', { name: freed });
+  await tx.updateTable('nodes').set({ name: freed }).where('id', '=', id).execute();
 }
 
 async function putFacts(tx: Tx, node_id: string, { facts, peer }: { facts: HostFacts | null; peer: string }): Promise<void> {

@@ -4,14 +4,15 @@ import { SelvedgeError } from '../base/errors.ts';
 import type { Tables } from './schema/tables.ts';
 import { type LeafRow, offered, retired, used } from './renewal.ts';
 import { recordChange } from './store-sql-change.ts';
+import { checkKey } from './store-sql-keys.ts';
 import { mustFind, nodeRow, scopesOf } from './store-sql-nodes.ts';
 import type { NodeRow } from './store.ts';
 
 export async function offerLeaf(tx: Transaction<Tables>, id: string, next: LeafRow, holding: string, at_ms: number): Promise<NodeRow> {
   const row = await mustFind(tx, id);
-  const rival = await tx.selectFrom('nodes').select('id').where('spki_hash', '=', next.spkiHash).executeTakeFirst();
-  if (rival !== undefined) throw new SelvedgeError('csr_invalid', { why: `its key is that of node ${rival.id} already; a renewed leaf has a new key` });
   const now = offered(row, next, holding, at_ms);
+  if (next.spkiHash === row.spkiHash || next.spkiHash === now.spkiHash) throw new SelvedgeError('csr_invalid', { why: 'a renewed leaf has a new key' });
+  await checkKey(tx, next.spkiHash, { kind: 'node', id });
   const detail = { now: now.fingerprint, next: next.fingerprint };
   return await write(tx, now, { at_ms, action: 'node.renew', detail });
 }
@@ -41,6 +42,8 @@ interface Told {
 
 async function write(tx: Transaction<Tables>, row: NodeRow, { at_ms, action, detail }: Told): Promise<NodeRow> {
   const { id, fingerprint, leaf, csrHash, spkiHash, renewal } = row;
+  // Of what is a node's already, too: two may have been offered one key by an earlier program.
+  await checkKey(tx, spkiHash, { kind: 'node', id });
   const actor = action === 'node.leaf-retired' ? 'tower' : `node:${id}`;
   const revision = await recordChange(tx, { at_ms, actor, action, subject: id, detail, scopes: await scopesOf(tx, row) });
   await tx

@@ -1,9 +1,12 @@
 /** Queries of site tokens and boot identities, for SQLite and PostgreSQL alike. */
 import type { Kysely, Transaction } from 'kysely';
+import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
+import { checkLive } from './live.ts';
 import type { Tables } from './schema/tables.ts';
 import { type Given, recordChange, scopeOfSite } from './store-sql-change.ts';
 import { mustFind } from './store-sql-nodes.ts';
+import type { NodeRow } from './store.ts';
 import type { BootRow, SiteTokenRow, UnsealStore } from './unseal/unseal-store.ts';
 
 export class SqlUnsealStore implements UnsealStore {
@@ -16,11 +19,11 @@ export class SqlUnsealStore implements UnsealStore {
   }
 
   siteTokens(site: string): Promise<readonly SiteTokenRow[]> {
-    return this.#look(async (tx) =>
-      (
-        await tx.selectFrom('site_tokens').selectAll().where('site', '=', site).orderBy('generation', 'desc').limit(limits.site_token_generations_max).execute()
-      ).map(tokenRow),
-    );
+    return this.#look((tx) => tokensOf(tx, site));
+  }
+
+  siteTokensFor(node: string, spkiHash?: string): Promise<readonly SiteTokenRow[]> {
+    return this.#look(async (tx) => tokensOf(tx, (await mustFindLive(tx, node, spkiHash)).site));
   }
 
   siteToken(site: string, generation: number): Promise<SiteTokenRow | null> {
@@ -83,9 +86,9 @@ export class SqlUnsealStore implements UnsealStore {
     });
   }
 
-  setBoot(node: string, boot: Omit<BootRow, 'previous'>, at_ms: number): Promise<void> {
+  setBoot(node: string, boot: Omit<BootRow, 'previous'>, at_ms: number, spkiHash?: string): Promise<void> {
     return this.#write(async (tx) => {
-      const { site } = await mustFind(tx, node);
+      const { site } = await mustFindLive(tx, node, spkiHash);
       const detail = { fingerprint: boot.fingerprint, previous: await putBoot(tx, node, boot) };
       await recordChange(tx, { at_ms, actor: `node:${node}`, action: 'node.boot', subject: node, detail, scopes: [scopeOfSite(site)] });
     });
@@ -93,7 +96,7 @@ export class SqlUnsealStore implements UnsealStore {
 
   report(node: string, { have, sealed, boot }: { have: number; sealed: number; boot: string | null }, at_ms: number): Promise<boolean> {
     return this.#write(async (tx) => {
-      const { site } = await mustFind(tx, node);
+      const { site } = await mustFindLive(tx, node);
       const row = { have, sealed };
       await tx
         .insertInto('node_seals')
@@ -146,6 +149,20 @@ export async function putBoot(tx: Transaction<Tables>, node: string, { fingerpri
 export async function forgetBoot(tx: Transaction<Tables>, node: string): Promise<void> {
   await tx.deleteFrom('node_boot').where('node_id', '=', node).execute();
   await tx.deleteFrom('node_seals').where('node_id', '=', node).execute();
+}
+
+/** `spkiHash`: of the key that it is to have. @throws not_found, certificate_revoked, peer_disabled, csr_invalid */
+async function mustFindLive(tx: Transaction<Tables>, id: string, spkiHash?: string): Promise<NodeRow> {
+  const row = await mustFind(tx, id);
+  checkLive(row);
+  if (spkiHash !== undefined && spkiHash !== row.spkiHash) throw new SelvedgeError('csr_invalid', { why: `node ${id} has another key by now` });
+  return row;
+}
+
+/** Newest first. */
+async function tokensOf(db: Kysely<Tables>, site: string): Promise<readonly SiteTokenRow[]> {
+  const all = db.selectFrom('site_tokens').selectAll().where('site', '=', site).orderBy('generation', 'desc');
+  return (await all.limit(limits.site_token_generations_max).execute()).map(tokenRow);
 }
 
 async function oldestInUse(db: Kysely<Tables>, site: string): Promise<number | null> {

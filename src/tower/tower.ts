@@ -265,7 +265,7 @@ export class Tower {
 
   /** Call-home, the tower's end (enrollment.ts). `peer`: the IP address of whoever asks. @throws as `Enrollment.enroll` */
   async enroll(request: EnrollRequest, peer: string): Promise<EnrollAnswer> {
-    const { node, isNew, publicKey } = await this.#enrollment.enroll(request, peer);
+    const { node, publicKey, isNew } = await this.#enrollment.enroll(request, peer);
     return await this.#answer(isNew ? await this.#changed(node) : node, publicKey, request.boot);
   }
 

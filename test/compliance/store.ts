@@ -126,12 +126,12 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     await store.proofs.createGrant(token, BY);
     const [first, second] = await Promise.all([
       store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS),
-      store.proofs.enroll(claimOf(token), nodeNamed('other', { csrHash: nodeNamed('one').csrHash }), NOW_MS),
+      store.proofs.enroll(claimOf(token), nodeNamed('other', { csrHash: nodeNamed('one').csrHash, spkiHash: nodeNamed('one').spkiHash }), NOW_MS),
     ]);
     t.strictSame(second, first);
     await store.proofs.revokeGrant('token', token.id, BY);
     t.strictSame(await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS + 2 * HOUR_MS), first);
-    t.strictSame(await store.proofs.admit(claimOf(token), first.csrHash, null, NOW_MS), { answered: first, site: null });
+    t.strictSame(await store.proofs.admit(claimOf(token), first, null, NOW_MS), { answered: first, site: null });
     t.equal((await store.proofs.grants('token'))[0]?.uses, 1);
     t.equal((await store.nodes()).length, 1);
   });
@@ -143,6 +143,20 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     const made = await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS);
     await store.setLeaf(made.id, null, NOW_MS);
     await rejectsWith(t, store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS), 'token_invalid');
+  });
+
+  t.test('a repeated request is not answered once its node has another key', async (t) => {
+    const store = await maker.make(t);
+    const token = tokenNamed('aa');
+    await store.proofs.createGrant(token, BY);
+    const made = await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS);
+    const next = { fingerprint: hexOf('leaf next'), leaf: 'bmV4dA==', csrHash: hexOf('csr next'), spkiHash: hexOf('key next') };
+    await store.offerLeaf(made.id, next, made.fingerprint ?? '', NOW_MS);
+    t.match(await store.proofs.admit(claimOf(token), nodeNamed('one'), null, NOW_MS), { answered: { id: made.id } }, 'it has been offered one');
+    await store.useLeaf(made.id, next.fingerprint, NOW_MS);
+    await rejectsWith(t, store.proofs.admit(claimOf(token), nodeNamed('one'), null, NOW_MS), 'token_invalid');
+    await rejectsWith(t, store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS), 'token_invalid');
+    t.equal((await store.nodes()).length, 1);
   });
 
   t.test('each reason to refuse a token has its code, in `admit` as in `enroll`, and takes no use', async (t) => {
@@ -162,7 +176,7 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
       [claimOf(used), 'north', NOW_MS, 'token_exhausted'],
     ];
     for (const [proof, site, at_ms, code] of cases) {
-      await rejectsWith(t, store.proofs.admit(proof, hexOf('csr x'), site, at_ms), code);
+      await rejectsWith(t, store.proofs.admit(proof, nodeNamed('x'), site, at_ms), code);
       await rejectsWith(t, store.proofs.enroll(proof, nodeNamed('x', { site }), at_ms), code);
     }
     t.equal(await store.version(), version);
@@ -170,7 +184,7 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
       (await store.proofs.grants('token')).map((token) => token.uses),
       [0, 0, 1],
     );
-    t.strictSame(await store.proofs.admit(claimOf(good), hexOf('csr x'), null, NOW_MS), { answered: null, site: 'north' });
+    t.strictSame(await store.proofs.admit(claimOf(good), nodeNamed('x'), null, NOW_MS), { answered: null, site: 'north' });
   });
 
   t.test('a name or key that another node has is refused, and the use is given back', async (t) => {
@@ -181,6 +195,43 @@ export function storeCompliance(t: Test, maker: StoreMaker): void {
     await rejectsWith(t, store.proofs.enroll(claimOf(token), nodeNamed('two', { name: 'one' }), NOW_MS), 'name_taken');
     await rejectsWith(t, store.proofs.enroll(claimOf(token), nodeNamed('two', { spkiHash: nodeNamed('one').spkiHash }), NOW_MS), 'csr_invalid');
     t.equal((await store.proofs.grants('token'))[0]?.uses, 1);
+    await store.verifyAudit();
+  });
+
+  t.test('a key is one identity’s, also while it is only offered, and the name of a revoked node is nobody’s', async (t) => {
+    const store = await maker.make(t);
+    const token = tokenNamed('aa', { usesMax: 9 });
+    await store.proofs.createGrant(token, BY);
+    const [one, two] = [
+      await store.proofs.enroll(claimOf(token), nodeNamed('one'), NOW_MS),
+      await store.proofs.enroll(claimOf(token), nodeNamed('two'), NOW_MS),
+    ];
+    const leafOf = (name: string, key: string) => ({ fingerprint: hexOf(`leaf ${name}`), leaf: 'BBBB', csrHash: hexOf(`csr ${name}`), spkiHash: hexOf(key) });
+    await store.offerLeaf(one.id, leafOf('one next', 'spki next'), one.fingerprint ?? '', NOW_MS);
+    await rejectsWith(t, store.offerLeaf(two.id, leafOf('two next', 'spki next'), two.fingerprint ?? '', NOW_MS), 'csr_invalid');
+    await rejectsWith(t, store.offerLeaf(one.id, leafOf('one last', 'spki one'), one.fingerprint ?? '', NOW_MS), 'csr_invalid');
+    await rejectsWith(t, store.proofs.enroll(claimOf(token), nodeNamed('three', { spkiHash: hexOf('spki next') }), NOW_MS), 'csr_invalid');
+    await store.offerLeaf(one.id, leafOf('one again', 'spki next'), one.fingerprint ?? '', NOW_MS);
+    t.equal((await store.useLeaf(one.id, hexOf('leaf one again'), NOW_MS)).spkiHash, hexOf('spki next'), 'its own, offered once more');
+
+    const bundle = { hash: hexOf('bundle'), expires_ms: NOW_MS + HOUR_MS };
+    const operator = await store.access.createOperator({ id: 'aabbccddeeff', name: 'ada', scopes: [] }, bundle, BY);
+    const proof = { operator: operator.id, hash: bundle.hash };
+    const ofOperator = (key: string) => ({ ...leafOf(`operator ${key}`, key), notAfter_ms: NOW_MS + HOUR_MS });
+    await store.offerLeaf(two.id, leafOf('two next', 'spki other'), two.fingerprint ?? '', NOW_MS);
+    for (const key of ['spki two', 'spki other']) await rejectsWith(t, store.access.redeem(proof, ofOperator(key), NOW_MS), 'csr_invalid');
+    await store.access.redeem(proof, ofOperator('spki ada'), NOW_MS);
+    await store.access.renewOperator(operator.id, ofOperator('spki ada next'), NOW_MS);
+    for (const key of ['spki ada', 'spki ada next']) {
+      await rejectsWith(t, store.proofs.enroll(claimOf(token), nodeNamed('three', { spkiHash: hexOf(key) }), NOW_MS), 'csr_invalid');
+      await rejectsWith(t, store.offerLeaf(two.id, leafOf('two other', key), two.fingerprint ?? '', NOW_MS), 'csr_invalid');
+    }
+
+    await rejectsWith(t, store.proofs.enroll(claimOf(token), nodeNamed('four', { name: `revoked-${one.id}` }), NOW_MS), 'name_taken');
+    await store.setLeaf(one.id, null, NOW_MS);
+    await store.proofs.enroll(claimOf(token), nodeNamed('five', { name: 'one' }), NOW_MS);
+    t.equal((await store.node(one.id))?.name, `revoked-${one.id}`);
+    t.equal((await store.proofs.grants('token'))[0]?.uses, 3);
     await store.verifyAudit();
   });
 

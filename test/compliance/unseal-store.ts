@@ -108,12 +108,30 @@ export function unsealStoreCompliance(t: Test, maker: StoreMaker): void {
     ]);
   });
 
+  t.test('tokens and boot identities are for a node that is live and has the key that it asks with', async (t) => {
+    const store = await maker.make(t);
+    const node = await withNode(store, 'one');
+    await store.unseal.addSiteToken(tokenOf('north', 1), KEPT);
+    t.strictSame(await store.unseal.siteTokensFor(node.id, node.spkiHash), [tokenOf('north', 1)]);
+    await rejectsWith(t, store.unseal.siteTokensFor(node.id, 'another'), 'csr_invalid');
+    await rejectsWith(t, store.unseal.setBoot(node.id, bootOf('x'), NOW_MS, 'another'), 'csr_invalid');
+    await store.setNode(node.id, { disabled: true }, null, { actor: 'admin', at_ms: NOW_MS });
+    await rejectsWith(t, store.unseal.siteTokensFor(node.id, node.spkiHash), 'peer_disabled');
+    await rejectsWith(t, store.unseal.setBoot(node.id, bootOf('x'), NOW_MS, node.spkiHash), 'peer_disabled');
+    t.equal(await store.unseal.boot(node.id), null);
+  });
+
   t.test('what a revoked node had is gone with it, and of an unknown one nothing is taken', async (t) => {
     const store = await maker.make(t);
     const node = await withNode(store, 'one', bootOf('first'));
     await store.setLeaf(node.id, null, NOW_MS);
     t.equal(await store.unseal.boot(node.id), null);
     t.strictSame(await store.unseal.boots('north'), new Map());
+    await rejectsWith(t, store.unseal.setBoot(node.id, bootOf('x'), NOW_MS), 'certificate_revoked');
+    await rejectsWith(t, store.unseal.report(node.id, { have: 1, sealed: 1, boot: null }, NOW_MS), 'certificate_revoked');
+    await rejectsWith(t, store.unseal.siteTokensFor(node.id), 'certificate_revoked');
+    t.equal(await store.unseal.boot(node.id), null);
+    await rejectsWith(t, store.unseal.siteTokensFor('ffffffffffff'), 'not_found');
     await rejectsWith(t, store.unseal.setBoot('ffffffffffff', bootOf('x'), NOW_MS), 'not_found');
     await rejectsWith(t, store.unseal.report('ffffffffffff', { have: 1, sealed: 1, boot: null }, NOW_MS), 'not_found');
     await store.verifyAudit();

@@ -2,8 +2,9 @@
 import type { Transaction } from 'kysely';
 import { SelvedgeError } from '../../base/errors.ts';
 import type { Tables } from '../schema/tables.ts';
+import { checkKey } from '../store-sql-keys.ts';
 import type { NewLeaf, OperatorRow } from './access-store.ts';
-import { checkKey, mustFindOperator, operatorRow, recordOperator } from './store-sql-operators.ts';
+import { mustFindOperator, operatorRow, recordOperator } from './store-sql-operators.ts';
 
 type Tx = Transaction<Tables>;
 
@@ -12,7 +13,7 @@ export async function renewOperator(tx: Tx, id: string, leaf: NewLeaf, at_ms: nu
   const { name, fingerprint, next } = operatorRow(found);
   if (fingerprint === null) throw new SelvedgeError('operator_revoked', { name });
   if (next?.csrHash === leaf.csrHash) return operatorRow(found);
-  await checkKey(tx, leaf.spkiHash, id);
+  await checkKey(tx, leaf.spkiHash, { kind: 'operator', id });
   const columns = { next_leaf: JSON.stringify(leaf) };
   await tx.updateTable('operators').set(columns).where('id', '=', id).execute();
   const detail = { fingerprint: leaf.fingerprint, before: fingerprint, not_after_ms: leaf.notAfter_ms };

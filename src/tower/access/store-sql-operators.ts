@@ -6,6 +6,7 @@ import { equalBytes } from '../../base/ids.ts';
 import { limits } from '../../base/limits.ts';
 import type { Tables } from '../schema/tables.ts';
 import { recordChange } from '../store-sql-change.ts';
+import { checkKey } from '../store-sql-keys.ts';
 import type { By, PageRequest } from '../resources/resource-store.ts';
 import type { BundleProof, CutOff, NewBundle, NewLeaf, OperatorRow } from './access-store.ts';
 import { endSessionsOf } from './store-sql-sessions.ts';
@@ -78,7 +79,7 @@ export async function admitBundle(db: Kysely<Tables>, proof: BundleProof, csrHas
 export async function redeemBundle(tx: Tx, proof: BundleProof, leaf: NewLeaf, at_ms: number): Promise<CutOff> {
   const found = await believe(tx, proof);
   if (checkOpen(found, leaf.csrHash, at_ms)) return { row: operatorRow(found), ended: [] };
-  await checkKey(tx, leaf.spkiHash, found.id);
+  await checkKey(tx, leaf.spkiHash, { kind: 'operator', id: found.id });
   const columns = {
     fingerprint: leaf.fingerprint,
     leaf: leaf.leaf,
@@ -139,13 +140,6 @@ function checkOpen({ bundle_csr_hash, bundle_expires_ms }: Row, csrHash: string,
   if (bundle_csr_hash !== null) throw new SelvedgeError('bundle_redeemed');
   if (Number(bundle_expires_ms) <= at_ms) throw new SelvedgeError('bundle_expired', { expires: new Date(Number(bundle_expires_ms)).toISOString() });
   return false;
-}
-
-/** A key is one identity's: neither a node's nor another operator's. @throws csr_invalid */
-export async function checkKey(tx: Tx, spkiHash: string, id: string): Promise<void> {
-  const node = await tx.selectFrom('nodes').select('id').where('spki_hash', '=', spkiHash).executeTakeFirst();
-  const operator = await tx.selectFrom('operators').select('id').where('spki_hash', '=', spkiHash).where('id', '!=', id).executeTakeFirst();
-  if (node !== undefined || operator !== undefined) throw new SelvedgeError('csr_invalid', { why: 'its key is that of somebody else already' });
 }
 
 export async function mustFindOperator(tx: Tx, id: string): Promise<Row> {

@@ -8,6 +8,7 @@ import { limits } from '../../base/limits.ts';
 import type { Clock } from '../../base/seam.ts';
 import { fromBase64, toBase64 } from '../../identity/base64.ts';
 import type { SiteToken } from '../../identity/unseal/site.ts';
+import type { NodeRow } from '../store.ts';
 import type { SiteTokenRow, UnsealStore } from './unseal-store.ts';
 
 const TOKEN_BYTES = 32;
@@ -32,9 +33,13 @@ export class SiteTokens {
   }
 
   /** The newest, and those before it that nodes hold too; the first is made where there is none. Newest first. */
-  async current(site: string): Promise<readonly SiteToken[]> {
-    const rows = await this.#rows(site);
-    return rows.slice(0, limits.site_token_generations_kept).map((row) => this.#open(row));
+  current(site: string): Promise<readonly SiteToken[]> {
+    return this.#current(site, () => this.#parts.store.siteTokens(site));
+  }
+
+  /** The same for a node that is live (and has this key) at the moment when they are read. @throws as `UnsealStore.siteTokensFor` */
+  currentFor({ id, site }: Pick<NodeRow, 'id' | 'site'>, spkiHash?: string): Promise<readonly SiteToken[]> {
+    return this.#current(site, () => this.#parts.store.siteTokensFor(id, spkiHash));
   }
 
   /** Of any generation that is kept for somebody; null: of none. */
@@ -57,11 +62,13 @@ export class SiteTokens {
     }
   }
 
-  async #rows(site: string): Promise<readonly SiteTokenRow[]> {
-    const rows = await this.#parts.store.siteTokens(site);
-    if (rows.length > 0) return rows;
-    await this.#make(site, 1);
-    return await this.#parts.store.siteTokens(site);
+  async #current(site: string, read: () => Promise<readonly SiteTokenRow[]>): Promise<readonly SiteToken[]> {
+    let rows = await read();
+    if (rows.length === 0) {
+      await this.#make(site, 1);
+      rows = await read();
+    }
+    return rows.slice(0, limits.site_token_generations_kept).map((row) => this.#open(row));
   }
 
   async #make(site: string, generation: number): Promise<void> {

@@ -22,6 +22,11 @@ export interface BootRow {
 export interface UnsealStore {
   /** Newest first. */
   siteTokens(site: string): Promise<readonly SiteTokenRow[]>;
+  /**
+   * Those of a node's site, if the node is live and, where a key is named (SHA-256 of its SPKI, hex), has that one: all in one transaction, so that a token that was made
+   * because the node was revoked is never among them. @throws not_found, certificate_revoked, peer_disabled, csr_invalid (it has another key)
+   */
+  siteTokensFor(node: string, spkiHash?: string): Promise<readonly SiteTokenRow[]>;
   siteToken(site: string, generation: number): Promise<SiteTokenRow | null>;
   /** The newest of every site that has one. */
   newestTokens(): Promise<readonly SiteTokenRow[]>;
@@ -31,9 +36,9 @@ export interface UnsealStore {
   boot(node: string): Promise<BootRow | null>;
   /** Fingerprints of the boot leaves of a site's nodes, by node. */
   boots(site: string): Promise<ReadonlyMap<string, readonly string[]>>;
-  /** The one that it had becomes the previous one. @throws not_found */
-  setBoot(node: string, boot: Omit<BootRow, 'previous'>, at_ms: number): Promise<void>;
-  /** An observation, with one consequence: a node that has its newest boot leaf needs no other. True where that changed what peers are told. */
+  /** The one that it had becomes the previous one. `spkiHash`: as above. @throws not_found, certificate_revoked, peer_disabled, csr_invalid */
+  setBoot(node: string, boot: Omit<BootRow, 'previous'>, at_ms: number, spkiHash?: string): Promise<void>;
+  /** An observation, with one consequence: a node that has its newest boot leaf needs no other. True where that changed what peers are told. @throws not_found, certificate_revoked, peer_disabled */
   report(node: string, report: { readonly have: number; readonly sealed: number; readonly boot: string | null }, at_ms: number): Promise<boolean>;
   /** Nothing but the audit row. `code`: with what it was refused. */
   unsealed(node: string, generation: number, code: string | null, at_ms: number): Promise<void>;

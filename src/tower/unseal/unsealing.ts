@@ -17,8 +17,8 @@ import { parseCsr } from '../../identity/csr.ts';
 import { fingerprint } from '../../identity/fingerprint.ts';
 import { sealBox } from '../../identity/sealed-box.ts';
 import { signDocument } from '../../identity/signed-document.ts';
+import type { SiteToken } from '../../identity/unseal/site.ts';
 import type { RecordedBoot } from '../../identity/verify-boot.ts';
-import { checkLive } from '../live.ts';
 import type { NodeRow, Store } from '../store.ts';
 import { SiteTokens } from './site-tokens.ts';
 import type { BootRow } from './unseal-store.ts';
@@ -64,26 +64,17 @@ export class Unsealing {
     }
   }
 
-  /** A site's tokens in boxes for this public key: what an answer to a node may carry. */
-  async tokensFor(site: string, publicKey: Uint8Array): Promise<SiteNews['tokens']> {
-    const tokens = await this.tokens.current(site);
-    return tokens.map(({ generation, token }) => {
-      const box = toBase64(sealBox(publicKey, boxPurposes.siteToken(site, generation), token));
-      token.fill(0);
-      return { generation, box };
-    });
-  }
-
   /** Takes what a node with a channel says it has, and gives what it lacks; null: nothing. @throws not_found, certificate_revoked, csr_invalid, sealed_box_invalid */
   async report(id: string, report: SiteReport): Promise<SiteNews | null> {
     const { store, clock, onBoot } = this.#parts;
     const node = await this.#mustFind(id);
-    checkLive(node);
     if (await store.unseal.report(id, report, clock.wall())) onBoot(node.site);
-    const [newest] = await this.tokens.current(node.site);
-    const isBehind = (newest?.generation ?? 0) > report.have;
-    const tokens = isBehind ? await this.tokensFor(node.site, bytesOf(report.key, limits.csr_bytes_max, '/key')) : [];
     const boot = report.csr === undefined ? undefined : await this.#issueBoot(node, bytesOf(report.csr, limits.csr_bytes_max, '/csr'));
+    // Last, and in the transaction that sees it live: a node that was revoked meanwhile is told nothing.
+    const current = await this.tokens.currentFor(node);
+    const isBehind = (current[0]?.generation ?? 0) > report.have;
+    const tokens = isBehind ? boxed(node.site, current, bytesOf(report.key, limits.csr_bytes_max, '/key')) : [];
+    for (const { token } of current) token.fill(0);
     return tokens.length === 0 && boot === undefined ? null : { tokens, ...(boot !== undefined && { boot: [...boot] }) };
   }
 
@@ -96,12 +87,17 @@ export class Unsealing {
     return { fingerprint: toHex(fingerprint(leaf)), csrHash: hashOf(csr), chain: [toBase64(leaf), toBase64(intermediate)] };
   }
 
-  /** With its first certificate, for `publicKey`: what a node needs to come back after a restart, signed; secrets are in boxes for the key of that certificate. @throws as `report` */
+  /**
+   * With its first certificate: what a node needs to come back after a restart, signed; secrets are in boxes for the key (SPKI, DER) that it asked with, and there are none
+   * once it has another. @throws as `report`
+   */
   async first(node: NodeRow, publicKey: Uint8Array, { csr, sealed }: BootRequest): Promise<Envelope> {
     const { store, authority, clock } = this.#parts;
-    checkLive(node);
-    const boot = await this.#issueBoot(node, bytesOf(csr, limits.csr_bytes_max, '/body/boot/csr'));
-    const tokens = await this.tokensFor(node.site, publicKey);
+    const key = hashOf(publicKey);
+    const boot = await this.#issueBoot(node, bytesOf(csr, limits.csr_bytes_max, '/body/boot/csr'), key);
+    const current = await this.tokens.currentFor(node, key);
+    const tokens = boxed(node.site, current, publicKey);
+    for (const { token } of current) token.fill(0);
     const newest = tokens[0]?.generation ?? 0;
     // Kept from being forgotten until the node says by itself what its store is sealed with.
     if (sealed) await store.unseal.report(node.id, { have: newest, sealed: newest, boot: null }, clock.wall());
@@ -133,13 +129,13 @@ export class Unsealing {
     return [boot?.fingerprint, boot?.previous].map((hex) => (hex == null ? null : fromHex(hex))).filter((known) => known !== null);
   }
 
-  /** The same request again gets the same chain, and moves nothing. */
-  async #issueBoot({ id, site }: NodeRow, csr: Uint8Array): Promise<readonly string[]> {
+  /** The same request again gets the same chain, and moves nothing. `spkiHash`: of the key that the node is to have. */
+  async #issueBoot({ id, site }: NodeRow, csr: Uint8Array, spkiHash?: string): Promise<readonly string[]> {
     const { store, clock, onBoot } = this.#parts;
     const before = await store.unseal.boot(id);
     if (before?.csrHash === hashOf(csr)) return before.chain;
     const boot = await this.newBoot({ node: id, site }, csr);
-    await store.unseal.setBoot(id, boot, clock.wall());
+    await store.unseal.setBoot(id, boot, clock.wall(), spkiHash);
     onBoot(site);
     return boot.chain;
   }
@@ -151,6 +147,11 @@ export class Unsealing {
   }
 }
 
-function hashOf(csr: Uint8Array): string {
-  return createHash('sha256').update(csr).digest('hex');
+/** A site's tokens in boxes for this public key: what an answer to a node may carry. */
+function boxed(site: string, tokens: readonly SiteToken[], publicKey: Uint8Array): SiteNews['tokens'] {
+  return tokens.map(({ generation, token }) => ({ generation, box: toBase64(sealBox(publicKey, boxPurposes.siteToken(site, generation), token)) }));
+}
+
+function hashOf(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
 }

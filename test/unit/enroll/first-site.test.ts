@@ -1,6 +1,8 @@
 /** What brings a node back after a restart, in the answer of its enrollment: whole, the same when asked again, and worth nothing to whoever is on the way. */
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { SelvedgeError } from '../../../src/base/errors.ts';
 import { bootRequest, openFirstSite } from '../../../src/enroll/boot-request.ts';
 import { BootFile } from '../../../src/enroll/boot-file.ts';
 import { callHome } from '../../../src/enroll/call-home.ts';
@@ -10,6 +12,7 @@ import { SiteTokenShelf } from '../../../src/enroll/site-shelf.ts';
 import type { EnrollAnswer, EnrollRequest, Envelope } from '../../../src/enroll/wire.ts';
 import { createCsr } from '../../../src/identity/csr.ts';
 import { toBase64 } from '../../../src/identity/base64.ts';
+import { fingerprint } from '../../../src/identity/fingerprint.ts';
 import { generateKeyPair } from '../../../src/identity/keys.ts';
 import { SealedStore } from '../../../src/identity/sealed-store.ts';
 import { siteUnsealKey } from '../../../src/identity/unseal/site.ts';
@@ -75,6 +78,35 @@ t.test('a generation that a store is about to be sealed with is kept, also if th
   t.ok(await tower.unsealing.tokens.of(SITE, 1));
   await tower.enroll((await host(tower, 'two', false)).request, PEER);
   t.equal((await tower.unsealing.tokens.current(SITE))[0]?.generation, 5);
+});
+
+t.test('a node that is revoked while it is answered never hears of the token that was made because of it', async (t) => {
+  const tower = await makeTower(t);
+  // Wherever between the steps of the answer the revocation falls.
+  for (let turns = 0; turns < 24; turns += 2) {
+    const one = await host(tower, `node-${turns}`, true);
+    const { node } = await tower.enroll(one.request, PEER);
+    const [before] = await tower.unsealing.tokens.current(SITE);
+    const answering = tower.enroll(one.request, PEER).catch((error: unknown) => error);
+    for (let turn = 0; turn < turns; turn += 1) await setImmediate();
+    await tower.revokeNode(node);
+    const answer = await answering;
+    if (answer instanceof SelvedgeError) t.match(answer.code, /^(certificate_revoked|token_invalid)$/);
+    else t.equal((await open(tower, one, answer as EnrollAnswer)).tokens[0]?.generation, before?.generation, `revoked ${turns} turns later`);
+  }
+});
+
+t.test('a request of before is not answered once its node has renewed its key away: neither leaf, nor token, nor boot identity', async (t) => {
+  const tower = await makeTower(t);
+  const one = await host(tower, 'one');
+  const { node } = await tower.enroll(one.request, PEER);
+  const { fingerprint: holding } = await tower.findNode(node);
+  const [leaf] = await tower.renewals.renew(node, { csr: createCsr(generateKeyPair().privateKey), holding: holding ?? '' });
+  t.ok((await tower.enroll(one.request, PEER)).site_secrets, 'until it has been seen with the new one');
+  await tower.renewals.seen({ cluster: tower.cluster, site: SITE, node }, fingerprint(leaf ?? new Uint8Array()));
+  const before = (await tower.audit(0, 1_000)).length;
+  await rejectsWith(t, tower.enroll(one.request, PEER), 'token_invalid');
+  t.equal((await tower.audit(0, 1_000)).length, before);
 });
 
 t.test('whoever passes a request on cannot ask for a boot identity of his own', async (t) => {
