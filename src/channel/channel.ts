@@ -722,8 +722,8 @@ export class Channel implements FlowOwner {
     }
     const transmit = this.#nextOf(now, attached, flow);
     this.#scheduler.sent(flow, transmit.head.length + (transmit.body?.length ?? 0));
-    // An opening alone, too: nothing answers it but the echo of the heartbeat that is sent early for it, and an opening that was lost shows only so.
-    if (flow.send) attached.liveness.outstanding(now, true);
+    // An opening alone is answered by nothing.
+    if (flow.send && flow.send.unacknowledged > 0) attached.liveness.outstanding(now, true);
     return transmit;
   }
 

@@ -166,7 +166,7 @@ t.test('a kill -9 amid attaches leaves no address given twice, none lost, and ev
 
 /** The schema as it was before the grants: what a release of then made. */
 const BEFORE_GRANTS = `
-  alter table nodes drop column renewal; alter table nodes drop column leaving_ms; drop table site_tokens; drop table node_boot; drop table node_seals; drop table api_sessions; drop table operators; drop table node_facts; drop table grant_uses; drop table grants;
+  drop index nodes_renewing; alter table nodes drop column renewal; alter table nodes drop column leaving_ms; drop table site_tokens; drop table node_boot; drop table node_seals; drop table api_sessions; drop table operators; drop table node_facts; drop table grant_uses; drop table grants;
   create table tokens (id text primary key, hash text not null, uses integer not null, uses_max integer not null, site text, expires_ms bigint not null,
     revoked_ms bigint, created_ms bigint not null, constraint tokens_within_limit check (uses <= uses_max));
   create table enrollments (token_id text not null, csr_hash text not null, node_id text not null references nodes (id), at_ms bigint not null,

@@ -12,6 +12,7 @@ import { grants } from './grants.ts';
 import { leafRenewals } from './leaf-renewals.ts';
 import { leaving } from './leaving.ts';
 import { operatorRenewal } from './operator-renewal.ts';
+import { renewing } from './renewing.ts';
 import { resources } from './resources.ts';
 import type { Tables } from './tables.ts';
 import { unseal } from './unseal.ts';
@@ -30,6 +31,7 @@ const migrations: readonly Migration[] = [
   (db) => operatorRenewal(db as unknown as Parameters<typeof operatorRenewal>[0]),
   (db) => leaving(db as unknown as Parameters<typeof leaving>[0]),
   (db) => grantBinding(db as unknown as Parameters<typeof grantBinding>[0]),
+  (db) => renewing(db as unknown as Parameters<typeof renewing>[0]),
 ];
 
 /** Brings the schema to what this program knows, in one transaction. @throws store_damaged on a schema of a newer program */

@@ -19,7 +19,6 @@ const causes: readonly Cause[] = [
   'revalidate',
   'revalidated',
   'degrade',
-  'restore',
   'drain',
   'undrain',
   'close',
