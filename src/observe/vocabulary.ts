@@ -64,6 +64,8 @@ export const messages = {
   'fault in the tunnel': row('app', 'app'),
   'tower was not told of WireGuard': row('app', 'app'),
   'WireGuard keys changed': row('app'),
+  'key of the server certificate is open to others': row('certificate'),
+  'request refused or failed': row('other', 'other'),
   'request of an app network failed': row('app', 'app'),
   'path of a peer changed': row('path'),
   'carried path open': row('path'),
