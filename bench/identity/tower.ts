@@ -71,4 +71,6 @@ async function timeSnapshots(count: number): Promise<number[]> {
 process.on('message', (order: Order) => {
   void answer(order).then((result) => process.connected && process.send?.({ result }));
 });
+// Nobody is left to order anything.
+process.on('disconnect', () => process.exit());
 process.send?.({ result: { port: listener.tcp.port, socket } });
