@@ -28,6 +28,7 @@ export class TowerAway {
   readonly #options: TowerAwayOptions;
   #isDegraded = false;
   #isAsked = false;
+  #isClosed = false;
   #cancel: (() => void) | null = null;
 
   constructor(options: TowerAwayOptions) {
@@ -53,6 +54,8 @@ export class TowerAway {
 
   /** Call it at start, and whenever channels have changed. */
   channelsChanged(): void {
+    // The channels that end while the daemon stops are no sign of anything.
+    if (this.#isClosed) return;
     const { timers, after_ms, isReached, ask } = this.#options;
     if (!isReached()) {
       this.#isAsked = false;
@@ -75,6 +78,7 @@ export class TowerAway {
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#stop();
   }
 

@@ -80,3 +80,10 @@ t.test('in degraded mode no new channel with a node of another site begins; with
   t.same([away.objection(near), away.objection(tower)], [null, null]);
   away.close();
 });
+
+t.test('channels that end while the daemon stops begin nothing: no timer keeps the process', async (t) => {
+  const { timers, away, reach } = node();
+  away.close();
+  reach(false);
+  t.equal(timers.waiting, 0);
+});
