@@ -14,14 +14,15 @@ import { limits } from '../base/limits.ts';
 import type { Random } from '../base/seam.ts';
 import { Cadence } from './cadence.ts';
 import { Attached, type Lane, type SessionShape } from './attached.ts';
-import { CONTROL_PRIORITY, classAllowsKind, classRow, type FlowKind, streamPriority, type TrafficClass, trafficClassNames } from './classes.ts';
+import { CONTROL_PRIORITY, classAllowsKind, type FlowKind, streamPriority, type TrafficClass, trafficClassNames } from './classes.ts';
 import { Draining } from './drain.ts';
 import { Flow, type FlowOwner } from './flow.ts';
 import { FlowIds, type Side } from './flow-ids.ts';
 import { encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead } from './frame-encoder.ts';
 import type { ControlFrame, DataHead, HeartbeatFrame, LatestHead, ResumeEntry } from './frames.ts';
 import { type EndFacts, encodeHeartbeat, noFacts, type PeerView, viewOf } from './heartbeat.ts';
-import { Governor, type PathView, stampOf } from './governor.ts';
+import { Governing } from './governing.ts';
+import { type Governor, type PathView, stampOf } from './governor.ts';
 import type { Liveness } from './liveness.ts';
 import { Scheduler } from './scheduler.ts';
 import { type Cause, type ChannelState, StateMachine } from './states.ts';
@@ -72,8 +73,6 @@ export type ChannelEvent =
   | { readonly type: 'finish'; readonly key: number }
   | { readonly type: 'drop'; readonly key: number; readonly error: SelvedgeError };
 
-/** Interactive flows keep the governor on for this long after the last one closed. */
-const GOVERNED_MS_AFTER = 5_000;
 /** Octets that were read are acknowledged after this long at the latest. */
 const LAZY_ACK_MS = 25;
 /** Ended flows that are remembered, for a peer that missed how they ended: as many as may end, and for as long as a peer may take to come back. */
@@ -111,13 +110,10 @@ export class Channel implements FlowOwner {
   #staleDropped = 0;
   #carrierLostAt: number | null = null;
   #carrierError: SelvedgeError | null = null;
-  #governor: Governor | null = null;
+  readonly #governing: Governing;
   readonly draining: Draining;
   readonly #cadence = new Cadence();
   #peerView: PeerView | null = null;
-  #interactive = 0;
-  #interactiveUntil = Number.NEGATIVE_INFINITY;
-  #rememberedRate: number | undefined;
   #now: number;
 
   constructor(options: ChannelOptions) {
@@ -127,7 +123,7 @@ export class Channel implements FlowOwner {
     this.peer = options.peer;
     this.#ids = new FlowIds(options.side);
     this.draining = new Draining(options.self, options.peer);
-    this.#rememberedRate = options.rememberedRate;
+    this.#governing = new Governing(options.isGoverned, options.rememberedRate);
     this.#now = options.now;
   }
 
@@ -171,16 +167,16 @@ export class Channel implements FlowOwner {
   }
 
   get governor(): Governor | null {
-    return this.#governor;
+    return this.#governing.governor;
   }
 
   /** The governor has bulk to pace, or to hear of. */
   get isPacing(): boolean {
-    return this.#governor !== null && (this.#governor.isAwaiting || this.#hasBulkWork);
+    return this.#governing.governor !== null && (this.#governing.governor.isAwaiting || this.#hasBulkWork);
   }
 
   get rememberedRate(): number | undefined {
-    return this.#rememberedRate;
+    return this.#governing.rememberedRate;
   }
 
   /** What the peer said in its last heartbeat; null: none came yet. */
@@ -283,13 +279,13 @@ export class Channel implements FlowOwner {
     this.#carrierError = null;
     this.#openedWhileSuspended = 0;
     this.draining.sessionReplaced();
-    this.#releaseGovernor();
+    this.#governing.release();
     for (const flow of this.#flows.values()) {
       if (flow.knownSince === null) flow.mustOpen = true;
       if (flow.receive?.hasUnacknowledged) this.#ackDue.add(flow);
       flow.latestOut?.sessionReplaced();
     }
-    this.#updateGovernor(now);
+    this.#governing.update(now, this.#current);
   }
 
   /** The session ended without having finished: octets on their way may be missing. */
@@ -303,7 +299,7 @@ export class Channel implements FlowOwner {
       return;
     }
     this.#current = null;
-    this.#releaseGovernor();
+    this.#governing.release();
     this.#carrierLostAt = now;
     this.#carrierError = error;
   }
@@ -374,7 +370,7 @@ export class Channel implements FlowOwner {
   pathSample(now: number, key: number, sample: PathView): void {
     if (this.#current?.key !== key) return;
     if (sample.rtt_latest_ms !== null) this.#current.liveness.measured(sample.rtt_latest_ms);
-    this.#governor?.onPathSample(now, sample);
+    this.#governing.governor?.onPathSample(now, sample);
   }
 
   #sink(attached: () => Attached) {
@@ -450,7 +446,7 @@ export class Channel implements FlowOwner {
         return attached.liveness.echo(frame.sequence, rtt);
       }
       case 'report':
-        if (attached === this.#current) this.#governor?.onReport(this.#now, frame);
+        if (attached === this.#current) this.#governing.governor?.onReport(this.#now, frame);
         return;
     }
   }
@@ -618,8 +614,8 @@ export class Channel implements FlowOwner {
     this.#scheduler.add(flow);
     this.#cadence.began(flow.class);
     this.#current?.liveness.setCadence(this.#now, this.#cadence.ms);
-    if (classRow(flow.class).interactive) this.#interactive++;
-    this.#updateGovernor(this.#now);
+    this.#governing.began(flow.class);
+    this.#governing.update(this.#now, this.#current);
   }
 
   flowHasWork(_flow: Flow): void {
@@ -684,10 +680,7 @@ export class Channel implements FlowOwner {
     this.#ackLazy.delete(flow);
     for (const attached of this.#sessions.values()) attached.blocked.delete(flow.id);
     this.#remember(flow, status, flow.receive?.received ?? 0);
-    if (classRow(flow.class).interactive) {
-      this.#interactive--;
-      this.#interactiveUntil = this.#now + GOVERNED_MS_AFTER;
-    }
+    this.#governing.ended(flow.class, this.#now);
     this.#events.push({ type: 'ended', flow });
   }
 
@@ -761,7 +754,7 @@ export class Channel implements FlowOwner {
   readonly #canSend = (flow: Flow): boolean => {
     const attached = this.#current;
     if (!attached || !flow.hasWork || !attached.ready[flow.isBulk ? 'bulk' : 'urgent'] || attached.blocked.has(flow.id)) return false;
-    return !flow.isBulk || this.#governor === null || this.#governor.allowance(this.#now) > 0;
+    return !flow.isBulk || this.#governing.governor === null || this.#governing.governor.allowance(this.#now) > 0;
   };
 
   #nextOf(now: number, attached: Attached, flow: Flow): Transmit {
@@ -803,8 +796,8 @@ export class Channel implements FlowOwner {
   #chunkMax(now: number, attached: Attached, flow: Flow): number {
     const { chunkBytesMax, bulkChunkBytesMax = chunkBytesMax } = attached.shape;
     if (!flow.isBulk) return chunkBytesMax;
-    if (this.#governor === null) return bulkChunkBytesMax;
-    return Math.min(chunkBytesMax, this.#governor.frame_bytes, Math.max(limits.chunk_bytes_min, this.#governor.allowance(now)));
+    if (this.#governing.governor === null) return bulkChunkBytesMax;
+    return Math.min(chunkBytesMax, this.#governing.governor.frame_bytes, Math.max(limits.chunk_bytes_min, this.#governing.governor.allowance(now)));
   }
 
   #countOut(now: number, attached: Attached, flow: Flow, bytes: number): void {
@@ -812,7 +805,7 @@ export class Channel implements FlowOwner {
     this.#bytesOf(flow.class).sent += bytes;
     if (!flow.isBulk) return;
     attached.bulkSent += bytes;
-    this.#governor?.onSent(now, bytes);
+    this.#governing.governor?.onSent(now, bytes);
   }
 
   #countIn(flow: Flow, bytes: number): void {
@@ -831,28 +824,9 @@ export class Channel implements FlowOwner {
 
   // ---- the governor
 
-  #updateGovernor(now: number): void {
-    const wanted = this.#options.isGoverned && this.#current !== null && (this.#interactive > 0 || now < this.#interactiveUntil);
-    if (wanted && this.#governor === null && this.#current) {
-      const base = this.#current.liveness.rttMin_ms;
-      this.#governor = new Governor(now, {
-        ...(base === null ? {} : { rtt_base_ms: base }),
-        ...(this.#rememberedRate === undefined ? {} : { initial_rate_bytes_per_s: this.#rememberedRate }),
-        sent_bytes: this.#current.bulkSent,
-        lead_ms: this.#current.shape.lead_ms ?? 0,
-      });
-    } else if (!wanted) this.#releaseGovernor();
-  }
-
-  #releaseGovernor(): void {
-    if (this.#governor === null) return;
-    this.#rememberedRate = this.#governor.capacity_bytes_per_s;
-    this.#governor = null;
-  }
-
   #noteAppLimited(now: number, attached: Attached): void {
-    if (this.#governor === null || !attached.ready.bulk || this.#governor.allowance(now) <= 0) return;
-    this.#governor.onAppLimited(now);
+    if (this.#governing.governor === null || !attached.ready.bulk || this.#governing.governor.allowance(now) <= 0) return;
+    this.#governing.governor.onAppLimited(now);
   }
 
   get #hasBulkWork(): boolean {
@@ -876,8 +850,9 @@ export class Channel implements FlowOwner {
       at = Math.min(at, this.#current.liveness.pollTimeout());
       // A lane that takes nothing wakes the driver itself; a time that has come already would wake it for ever.
       if (this.#current.ready.urgent) at = Math.min(at, this.#current.reports.nextTime(now) ?? at);
-      if (this.#governor && this.#current.ready.bulk && !this.#current.awaitsResume && this.#hasBulkWork) at = Math.min(at, this.#governor.nextTime(now) ?? at);
-      if (this.#governor && this.#interactive === 0) at = Math.min(at, this.#interactiveUntil);
+      if (this.#governing.governor && this.#current.ready.bulk && !this.#current.awaitsResume && this.#hasBulkWork)
+        at = Math.min(at, this.#governing.governor.nextTime(now) ?? at);
+      at = Math.min(at, this.#governing.endsAt ?? at);
     }
     return at === Number.POSITIVE_INFINITY ? null : at;
   }
@@ -897,7 +872,7 @@ export class Channel implements FlowOwner {
       this.#ackLazy.clear();
     }
     if (this.#current) this.#checkLiveness(now, this.#current);
-    this.#updateGovernor(now);
+    this.#governing.update(now, this.#current);
   }
 
   #checkLiveness(now: number, attached: Attached): void {
