@@ -18,6 +18,7 @@ import { registerControl, registerSend } from '../src/node/control-routes.ts';
 import { registerObserved } from '../src/node/observe-routes.ts';
 import type { Observatory } from '../src/observe/observatory.ts';
 import { type Explainer, registerExplain } from '../src/node/policy-route.ts';
+import { RulesFollower } from '../src/tower/rules-follower.ts';
 import { TowerPolicy } from '../src/tower/tower-policy.ts';
 import { Host } from '../src/peering/host.ts';
 import type { PeerMesh } from '../src/peering/peer-mesh.ts';
@@ -195,12 +196,18 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
       host.mesh.revalidate((peer) => peer.node === node);
     }),
   );
-  tower.onChange(({ everybody = false, site, nodes }) => {
-    void policy
-      .refresh()
-      .then(() => host.mesh.revalidate((peer) => everybody || peer.site === site || nodes.includes(peer.node)))
-      .catch((error: unknown) => log('rules could not be read', { reason: String(error) }));
+  const rules = new RulesFollower<Parameters<Parameters<Tower['onChange']>[0]>[0]>({
+    timers: systemTimers,
+    random: systemRandom,
+    refresh: () => policy.refresh(),
+    onFresh: (changes) =>
+      host.mesh.revalidate(
+        (peer) => changes?.some(({ everybody = false, site, nodes }) => everybody || peer.site === site || nodes.includes(peer.node)) ?? true,
+      ),
+    onFailure: (error) => log('rules could not be read', { reason: String(error) }),
   });
+  closers.add(() => rules.close());
+  tower.onChange((change) => rules.changed(change));
   serveEcho(host.mesh);
   const inbox = await serveFiles(host.mesh, { inbox: join(state, 'inbox'), timers: systemTimers });
   closers.add(() => inbox.close());

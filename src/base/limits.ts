@@ -143,6 +143,10 @@ export const limits = {
   token_uses_max: 100_000,
   token_life_ms_max: 365 * 86_400_000,
   tower_database_pages_max: 1024 * 1024,
+  /** Until the tower's rules are read again where they could not be, and changes meanwhile that are told apart. */
+  rules_retry_ms_base: 250,
+  rules_retry_ms_max: 10_000,
+  rules_changes_max: 64,
   /** Changes of the tower's database that are committed together: the first of them waits for the last. */
   store_group_changes_max: 64,
   rate_limit_addresses_max: 16_384,
