@@ -11,7 +11,8 @@ import type { Credentials } from '../../src/transport/session.ts';
 import { systemClock, systemTimers } from '../../src/transport/system.ts';
 import { freshDirectory } from '../compliance/store.ts';
 import { HOUR_MS, makeTower, random, serve, unseal } from '../unit/tower/support.ts';
-import { freePort } from './daemons.ts';
+
+import { freePort } from '../fixtures/free-port.ts';
 import type { ScenarioTransport } from './hosts.ts';
 
 /** Enrolls nodes of site `north`, unless told, as of `clock`. */

@@ -1,7 +1,6 @@
 /** The programs themselves, as processes of a test: what they say, and how they end. None outlives its test. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 
@@ -53,12 +52,4 @@ export function daemons(t: Test): (name: string, args: readonly string[], option
       ended: () => exit,
     };
   };
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  return typeof address === 'object' ? (address?.port ?? 0) : 0;
 }

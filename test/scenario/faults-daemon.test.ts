@@ -6,7 +6,8 @@ import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
-import { daemons, freePort, programFile, type Run } from './daemons.ts';
+import { daemons, programFile, type Run } from './daemons.ts';
+import { freePort } from '../fixtures/free-port.ts';
 
 const directory = t.testdir({});
 const at = (name: string): string => join(directory, name);

@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { connect as connectTcp, createServer, type Socket } from 'node:net';
+import { connect as connectTcp, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { fileURLToPath } from 'node:url';
@@ -20,6 +20,7 @@ import { limits } from '../../src/base/limits.ts';
 import { QuicTransport } from '../../src/transport/quic.ts';
 import { secureContextOf } from '../../src/transport/tcp-tls.ts';
 import { makeAuthority } from '../fixtures/certs.ts';
+import { freePort } from '../fixtures/free-port.ts';
 
 const MIB = 1024 * 1024;
 const HONEST = '127.0.0.1';
@@ -216,14 +217,6 @@ attack('after all of it the tower has not grown', async (t) => {
 async function rss(): Promise<number> {
   const status = await readFile(`/proc/${tower.pid}/status`, 'utf8');
   return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  return typeof address === 'object' ? (address?.port ?? 0) : 0;
 }
 
 async function tls(options: object, localAddress = ATTACKER): Promise<TLSSocket> {

@@ -1,7 +1,6 @@
 /** The programs themselves, as processes of the test's own, by what they log. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 
@@ -78,13 +77,4 @@ export function programs(t: Pick<Test, 'teardown'>): Programs {
   }
 
   return { run, cli, kill };
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }

@@ -8,13 +8,14 @@ import { createPrivateKey, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import { connect, createServer, type AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { SealedStore } from '../../src/identity/sealed-store.ts';
 import { loadUnsealKey, type UnsealSource } from '../../src/identity/unseal.ts';
 import { freshDirectory } from '../compliance/store.ts';
+import { freePort } from '../fixtures/free-port.ts';
 
 t.setTimeout(180_000);
 
@@ -57,15 +58,6 @@ class Runs {
     if (code !== 0) throw new Error(`${name} ${args.slice(0, 2).join(' ')} ended with ${code}: ${Buffer.concat(errors).toString()}`);
     return Buffer.concat(printed).toString();
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 async function listening(path: string, { child }: Started): Promise<void> {

@@ -9,7 +9,8 @@ import { connect } from 'node:tls';
 import t, { type Test } from 'tap';
 import { DAY_MS, makeAuthority } from '../fixtures/certs.ts';
 import { pem } from '../fixtures/web-certificates.ts';
-import { daemons, freePort } from './daemons.ts';
+import { daemons } from './daemons.ts';
+import { freePort } from '../fixtures/free-port.ts';
 
 // A dozen processes, each of which starts Node.
 t.setTimeout(240_000);

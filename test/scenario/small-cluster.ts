@@ -2,10 +2,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
+import { freePort } from '../fixtures/free-port.ts';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -60,12 +60,4 @@ export async function smallCluster(t: Test, directory: string, options: StartOpt
   await told('join', ...where, '--state', at('node'), ...key);
   const runNode = () => started(t, [...program('selvedged'), '--state', at('node'), ...key], 'node runs', options);
   return { at, key, port, tower, runNode };
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
 }

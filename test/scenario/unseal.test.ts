@@ -8,7 +8,8 @@ import t from 'tap';
 import { postAs } from '../../src/enroll/https.ts';
 import { BootFile } from '../../src/enroll/boot-file.ts';
 import { Host } from '../../src/peering/host.ts';
-import { freePort, programs } from './programs.ts';
+import { programs } from './programs.ts';
+import { freePort } from '../fixtures/free-port.ts';
 
 t.setTimeout(300_000);
 const directory = t.testdir({});

@@ -2,7 +2,7 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { chmod, mkdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { PROGRAM_VERSION } from '../../../src/api/program.ts';
@@ -19,6 +19,7 @@ import { versionsCheck } from '../../../src/node/doctor/versions.ts';
 import { freshDirectory } from '../../compliance/store.ts';
 import { apiWorld } from '../tower/api-world.ts';
 import { DAY_MS, makeTower, shiftedClock, unseal } from '../tower/support.ts';
+import { freePort } from '../../fixtures/free-port.ts';
 
 t.setTimeout(120_000);
 
@@ -56,7 +57,7 @@ t.test('the clock is compared with the tower’s, and with the files of this hos
   t.match(await seen(0), { check: 'clock', verdict: 'ok', remedy: null });
   t.match(await seen(60_000), { verdict: 'warning', found: /(59|60|61) s ahead of the tower/ });
   t.match(await seen(-400_000), { verdict: 'fault', found: /(399|400|401) s behind the tower/, remedy: /Set the clock \(NTP\)/ });
-  const deaf = clockCheck({ clock, tower: { ...at, tcp: await closedPort() }, files: [], wait_ms: WAIT_MS });
+  const deaf = clockCheck({ clock, tower: { ...at, tcp: await freePort() }, files: [], wait_ms: WAIT_MS });
   t.match((await look(deaf))[0], { verdict: 'warning', found: /did not answer/ });
   const own = () => look(clockCheck({ clock, tower: null, files: [sealed, join(state, 'none')], wait_ms: WAIT_MS }));
   t.match(await own(), [{ verdict: 'ok' }]);
@@ -66,7 +67,7 @@ t.test('the clock is compared with the tower’s, and with the files of this hos
 });
 
 t.test('a port is free, the daemon’s own, or another program’s, which is named', async (t) => {
-  const listen = { host: '127.0.0.1', tcp: await closedPort(), udp: await closedPort() };
+  const listen = { host: '127.0.0.1', tcp: await freePort(), udp: await freePort() };
   t.strictSame(verdicts(await look(portsCheck({ listen, daemon: null }))), ['port tcp ok', 'port udp ok']);
   t.strictSame(verdicts(await look(portsCheck({ listen: null, daemon: null }))), ['port ok']);
   t.match(await look(portsCheck({ listen, daemon: process.pid })), [{ verdict: 'fault', found: /is free, and the daemon runs/ }, { verdict: 'fault' }]);
@@ -97,7 +98,7 @@ t.test('the tower is reached over TCP and UDP, or why not', async (t) => {
     { verdict: 'ok' },
     { check: 'reach udp', verdict: 'warning', found: /channels go over TCP/, remedy: /Let UDP pass/ },
   ]);
-  t.match(await look(reachCheck({ ...silent, tcp: await closedPort() }, WAIT_MS)), [
+  t.match(await look(reachCheck({ ...silent, tcp: await freePort() }, WAIT_MS)), [
     { check: 'reach tcp', verdict: 'fault', found: /network_unreachable/ },
     { check: 'reach udp', verdict: 'fault' },
   ]);
@@ -179,13 +180,3 @@ t.test('a host that is neither node nor tower yet is told so, and looked at all 
   t.match(findings[0], { check: 'state', verdict: 'fault', found: /not_enrolled/ });
   t.match(verdicts(findings).join(), /port ok.*kernel.*versions/);
 });
-
-/** Of a port on which nobody listens. */
-async function closedPort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
