@@ -2,7 +2,7 @@
 import t from 'tap';
 import { SelvedgeError } from '../../../src/base/errors.ts';
 import type { Snapshot } from '../../../src/enroll/wire.ts';
-import { SnapshotExpiry } from '../../../src/node/snapshot-expiry.ts';
+import { SnapshotExpiry } from '../../../src/peering/snapshot-expiry.ts';
 import { endOf } from '../../../src/policy/judge.ts';
 import { noRules, type PolicyRule } from '../../../src/policy/rules.ts';
 import { A, converse, echo, Hosts, policy } from './hosts.ts';
