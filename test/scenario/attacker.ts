@@ -14,7 +14,8 @@ import { CONTROL_FLOW, type Credentials, type Session } from '../../src/transpor
 import { TcpTransport } from '../../src/transport/tcp.ts';
 import { makeAuthority, type TestAuthority } from '../fixtures/certs.ts';
 import type { VictimFacts, VictimSetting } from './fixtures/victim.ts';
-import { alpha, beta, type ScenarioHost, type ScenarioTransport, startHost, transports } from './hosts.ts';
+import { alpha, beta, type ScenarioHost, startHost } from './hosts.ts';
+import { type ScenarioTransport, transports } from './ways.ts';
 
 export const MIB = 1024 * 1024;
 const VICTIM = fileURLToPath(new URL('./fixtures/victim.ts', import.meta.url));
