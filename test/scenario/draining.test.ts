@@ -58,6 +58,7 @@ overEach(t, 'what is left at the deadline is ended with peer_draining where poli
     dial(a, b, beta);
     await Promise.all([a, b].map((end) => end.until(isEstablished)));
     const flow = a.host.mesh.open(beta.node, 'clipboard', 'messages', 'echo');
+    t.ok(await answered(flow));
     const settled = b.host.mesh.drain({ deadline_ms: HOUR_MS, force });
     await timers.leap(HOUR_MS / 2);
     t.ok(await answered(flow), 'before the deadline');

@@ -83,7 +83,13 @@ export async function startHost(
     nameOf: (node) => node,
     ...way.options,
     timers,
-    observer: { moved: (_channel, { now }) => void states.push(now), carried: () => {} },
+    observer: {
+      moved(_channel, { now }) {
+        states.push(now);
+        look();
+      },
+      carried: () => {},
+    },
     onHttp: null,
     isGoverned: true,
     log: (message, facts) => {
