@@ -7,7 +7,8 @@ import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { type End, makePki, pair } from './ends.ts';
+import { type End, pair } from './ends.ts';
+import { makePki } from './pki.ts';
 import type { Pki } from './subject.ts';
 
 const { values: options } = parseArgs({
