@@ -24,7 +24,7 @@ import { type EndFacts, encodeHeartbeat, noFacts, type PeerView, viewOf } from '
 import { Governing } from './governing.ts';
 import { type Governor, type PathView, stampOf } from './governor.ts';
 import type { Liveness } from './liveness.ts';
-import { Scheduler } from './scheduler.ts';
+import { Scheduler, type Standing } from './scheduler.ts';
 import { type Cause, type ChannelState, StateMachine } from './states.ts';
 
 export interface ChannelOptions {
@@ -708,7 +708,7 @@ export class Channel implements FlowOwner {
       if (head) return { key: attached.key, flow: 0, lane: 'urgent', priority: CONTROL_PRIORITY, head, body: null, isDatagram: false };
     }
     if (attached.awaitsResume) return null;
-    const flow = this.#scheduler.next(this.#canSend);
+    const flow = this.#scheduler.next(this.#standing);
     if (!flow) {
       this.#noteAppLimited(now, attached);
       return null;
@@ -751,10 +751,11 @@ export class Channel implements FlowOwner {
     return null;
   }
 
-  readonly #canSend = (flow: Flow): boolean => {
+  readonly #standing = (flow: Flow): Standing => {
     const attached = this.#current;
-    if (!attached || !flow.hasWork || !attached.ready[flow.isBulk ? 'bulk' : 'urgent'] || attached.blocked.has(flow.id)) return false;
-    return !flow.isBulk || this.#governing.governor === null || this.#governing.governor.allowance(this.#now) > 0;
+    if (!attached || !flow.hasWork) return 'idle';
+    if (!attached.ready[flow.isBulk ? 'bulk' : 'urgent'] || attached.blocked.has(flow.id)) return 'waits';
+    return !flow.isBulk || this.#governing.governor === null || this.#governing.governor.allowance(this.#now) > 0 ? 'may' : 'waits';
   };
 
   #nextOf(now: number, attached: Attached, flow: Flow): Transmit {
