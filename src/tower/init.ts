@@ -18,12 +18,12 @@ import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
 import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
 import { SealedStore } from '../identity/sealed-store.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
-import { headObjection, openHead, readHeadFile } from './audit-head.ts';
-import { OwnCertificates } from './own-certificates.ts';
-import type { Store } from './store.ts';
-import { stateFiles } from './state-files.ts';
-import { openSqliteStore } from './store-sqlite.ts';
-import { checkAppSubnet } from './subnet.ts';
+import { headObjection, openHead, readHeadFile } from './audit/head.ts';
+import { OwnCertificates } from './renewing/own-certificates.ts';
+import type { Store } from './store/store.ts';
+import { stateFiles } from './backup/state-files.ts';
+import { openSqliteStore } from './store/sqlite.ts';
+import { checkAppSubnet } from './app/subnet.ts';
 import { Tower } from './tower.ts';
 
 export interface InitRequest {

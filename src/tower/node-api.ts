@@ -8,7 +8,7 @@ import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { Label, NodeId } from '../enroll/shapes.ts';
 import { EndpointsSchema } from '../enroll/wire.ts';
-import type { NodeRow } from './store.ts';
+import type { NodeRow } from './store/store.ts';
 import type { Tower } from './tower.ts';
 
 const Time = Type.Number({ description: 'milliseconds since the epoch' });

@@ -1,0 +1,108 @@
+/**
+ * What the tower shows and signs with, as it is now: its own leaf, and the intermediate. Both are renewed while it runs (spec 1.1): the leaf at two thirds
+ * of its life, the intermediate likewise, months before it ends, so that every leaf of the old one has been followed by then. Sealed before they count.
+ */
+import { X509Certificate } from 'node:crypto';
+import { SelvedgeError } from '../../base/errors.ts';
+import { TOWER_ID, TOWER_SITE } from '../../base/ids.ts';
+import type { Clock, Random } from '../../base/seam.ts';
+import { type Authority, issueChain, renewIntermediate } from '../../identity/authority.ts';
+import { generateKeyPair } from '../../identity/keys.ts';
+import { lifetimeOf, renewAt_ms } from '../../identity/lifetime.ts';
+import type { SecretStore, Signer } from '../../identity/signer.ts';
+import type { Credentials } from '../../transport/session.ts';
+
+export interface OwnParts {
+  readonly sealed: SecretStore;
+  readonly authority: Authority;
+  readonly cluster: string;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+const leafSecrets = { key: 'tower/leaf.key', certificate: 'tower/leaf.crt' } as const;
+
+export class OwnCertificates implements Authority {
+  readonly root: Uint8Array;
+  readonly #parts: Omit<OwnParts, 'authority'>;
+  #authority: Authority;
+  #credentials: Credentials;
+
+  private constructor({ authority, ...parts }: OwnParts, credentials: Credentials) {
+    this.root = authority.root;
+    this.#parts = parts;
+    this.#authority = authority;
+    this.#credentials = credentials;
+  }
+
+  /** The leaf is the one that was sealed, unless another is due. @throws signer_unavailable where there is none that is good */
+  static async open(parts: OwnParts): Promise<OwnCertificates> {
+    const own = new OwnCertificates(parts, { chain: [], key: new Uint8Array() });
+    const leaf = parts.sealed.get(leafSecrets.certificate);
+    const key = parts.sealed.get(leafSecrets.key);
+    const isIssued = leaf !== null && key !== null && isIssuedBy(leaf, parts.authority.intermediate);
+    if (isIssued) own.#credentials = { chain: [leaf, parts.authority.intermediate, parts.authority.root], key };
+    try {
+      if (!isIssued || own.dueLeaf) await own.renewLeaf();
+    } catch (error) {
+      // Its token may be away for a while: what is still good is shown meanwhile.
+      const isGood = isIssued && lifetimeOf(leaf).notAfter_ms > parts.clock.wall();
+      if (!isGood || !(error instanceof SelvedgeError && error.code === 'signer_unavailable')) throw error;
+    }
+    return own;
+  }
+
+  get intermediate(): Uint8Array {
+    return this.#authority.intermediate;
+  }
+
+  get signer(): Signer {
+    return this.#authority.signer;
+  }
+
+  /** Leaf, intermediate, root (who calls home looks for the pinned root in it), and the key of the leaf. Another object once renewed. */
+  get credentials(): Credentials {
+    return this.#credentials;
+  }
+
+  get dueLeaf(): boolean {
+    return this.#isDue(this.#credentials.chain[0]);
+  }
+
+  get dueIntermediate(): boolean {
+    return this.#isDue(this.intermediate);
+  }
+
+  /** @throws signer_unavailable, disk_full */
+  async renewLeaf(): Promise<void> {
+    const { sealed, cluster, clock, random } = this.#parts;
+    const { privateKey, publicKey } = generateKeyPair();
+    const identity = { cluster, site: TOWER_SITE, node: TOWER_ID };
+    const chain = await issueChain(this, { identity, publicKey, now_ms: clock.wall(), random });
+    const [leaf] = chain;
+    if (leaf === undefined) throw new Error('an issued chain begins with its leaf');
+    await sealed.update({ [leafSecrets.key]: privateKey, [leafSecrets.certificate]: leaf });
+    this.#credentials = { chain: [...chain, this.root], key: privateKey };
+  }
+
+  /** And the leaf with it, which the new one signs. @throws not_found where the root's key was taken offline, signer_unavailable, disk_full */
+  async renewIntermediate(): Promise<void> {
+    const { sealed, cluster, clock, random } = this.#parts;
+    const before = this.#authority.signer;
+    this.#authority = await renewIntermediate(sealed, { cluster, now_ms: clock.wall(), random });
+    await before.close();
+    await this.renewLeaf();
+  }
+
+  #isDue(certificate: Uint8Array | undefined): boolean {
+    const lifetime = lifetimeOf(certificate);
+    const now_ms = this.#parts.clock.wall();
+    return now_ms > renewAt_ms(lifetime, 0.5) || now_ms < lifetime.notBefore_ms;
+  }
+}
+
+/** By this very certificate's key: one that was renewed has a leaf of its own. */
+export function isIssuedBy(leaf: Uint8Array, intermediate: Uint8Array): boolean {
+  const [certificate, issuer] = [new X509Certificate(leaf), new X509Certificate(intermediate)];
+  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
+}
