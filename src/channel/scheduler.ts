@@ -18,6 +18,12 @@ export interface Schedulable {
 /** Of a flow: it has nothing to send, or it has and its lane, its credit or the pace does not let it now, or it may. */
 export type Standing = 'idle' | 'waits' | 'may';
 
+/** Whose turn it is; `isOverdue`: because too much has passed it over. */
+export interface Turn<T> {
+  readonly flow: T;
+  readonly isOverdue: boolean;
+}
+
 /** Octets of higher tiers for one of what they pass over, and how many may pass before that one's turn. */
 const PASSED_OVER_PART = 16;
 const PASSED_OVER_BYTES_MAX = PASSED_OVER_PART * limits.chunk_bytes_max;
@@ -120,7 +126,7 @@ export class Scheduler<T extends Schedulable> {
   }
 
   /** The flow whose chunk leaves next, or null. Tell `sent` what it took before asking again. */
-  next(standing: (flow: T) => Standing): T | null {
+  next(standing: (flow: T) => Standing): Turn<T> | null {
     const ready = this.#look(standing);
     if (ready.length === 0) return null;
     const passed = ready.findLast(({ share }) => share.passedOver >= PASSED_OVER_BYTES_MAX);
@@ -128,7 +134,8 @@ export class Scheduler<T extends Schedulable> {
     const chosen = passed ?? this.#lanes.least(ready.filter(({ share }) => share.tier === tier));
     if (chosen === null) return null;
     this.#weight = chosen.weight;
-    return chosen.share.classes.least(chosen.classes)?.flow ?? null;
+    const flow = chosen.share.classes.least(chosen.classes)?.flow;
+    return flow === undefined ? null : { flow, isOverdue: passed !== undefined };
   }
 
   sent(flow: T, bytes: number): void {

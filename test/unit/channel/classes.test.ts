@@ -33,25 +33,22 @@ function flood(pair: Pair, name: TrafficClass): void {
 }
 
 for (const sources of ['streams', 'lanes'] as const) {
-  t.test(
-    `${sources}: with every class in want of the line at once, each has some of it, by tier and weight`,
-    async (t) => {
-      const pair = new Pair({ isGoverned: true });
-      pair.attach('new', { sources, rate: mbit(10), unsent_bytes_max: 16_000 });
-      const counts = drainInto(pair.b);
-      for (const name of trafficClassNames) flood(pair, name);
-      pair.world.run(20_000);
-      const total = [...counts.values()].reduce((left, right) => left + right);
-      for (const name of trafficClassNames) t.ok((counts.get(name) ?? 0) > 0.0005 * total, `${name}: ${counts.get(name)} of ${total}`);
-      for (const [more, less] of [
-        ['input', 'health'],
-          ['render', 'clipboard'],
-        ['clipboard', 'telemetry'],
-        ['file_transfer', 'update_fetch'],
-      ] as const)
-        t.ok((counts.get(more) ?? 0) >= (counts.get(less) ?? 0), `${more} has as much as ${less} or more`);
-    },
-  );
+  t.test(`${sources}: with every class in want of the line at once, each has some of it, by tier and weight`, async (t) => {
+    const pair = new Pair({ isGoverned: true });
+    pair.attach('new', { sources, rate: mbit(10), unsent_bytes_max: 16_000 });
+    const counts = drainInto(pair.b);
+    for (const name of trafficClassNames) flood(pair, name);
+    pair.world.run(20_000);
+    const total = [...counts.values()].reduce((left, right) => left + right);
+    for (const name of trafficClassNames) t.ok((counts.get(name) ?? 0) > 0.0005 * total, `${name}: ${counts.get(name)} of ${total}`);
+    for (const [more, less] of [
+      ['input', 'health'],
+      ['render', 'clipboard'],
+      ['clipboard', 'telemetry'],
+      ['file_transfer', 'update_fetch'],
+    ] as const)
+      t.ok((counts.get(more) ?? 0) >= (counts.get(less) ?? 0), `${more} has as much as ${less} or more`);
+  });
 }
 
 /** Times in ms that 64 octets of `input` take one way, one every 20 ms, over some seconds. */

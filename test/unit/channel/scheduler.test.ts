@@ -20,7 +20,7 @@ function serve(classes: readonly TrafficClass[], total: number, chunk: (job: Job
   const jobs = classes.map((name) => ({ class: name, ready: true, bytes: 0 }));
   for (const job of jobs) scheduler.add(job);
   for (let sent = 0; sent < total; ) {
-    const job = scheduler.next(standing);
+    const job = scheduler.next(standing)?.flow;
     if (!job) break;
     const bytes = chunk(job);
     scheduler.sent(job, bytes);
@@ -49,7 +49,7 @@ t.test('flows of one class take turns', async (t) => {
   const jobs = Array.from({ length: 5 }, () => ({ class: 'file_transfer' as const, ready: true, bytes: 0 }));
   for (const job of jobs) scheduler.add(job);
   for (let count = 0; count < 1_000; count++) {
-    const job = scheduler.next(standing) as Job;
+    const job = scheduler.next(standing)?.flow as Job;
     scheduler.sent(job, 1_000);
     job.bytes++;
   }
@@ -76,7 +76,7 @@ t.test('what waits for a lane that another keeps full is not forgotten: its turn
   // The urgent lane takes one chunk in two; the bulk lane always takes one.
   for (let count = 0; count < 4_000; count++) {
     const isUrgentFull = count % 2 === 1;
-    const job = scheduler.next((candidate) => (candidate.class === 'file_transfer' || !isUrgentFull ? 'may' : 'waits')) as Job;
+    const job = scheduler.next((candidate) => (candidate.class === 'file_transfer' || !isUrgentFull ? 'may' : 'waits'))?.flow as Job;
     scheduler.sent(job, limits.chunk_bytes_max);
     job.bytes += limits.chunk_bytes_max;
   }
@@ -93,10 +93,10 @@ t.test('a class that was idle has saved nothing', async (t) => {
     const late: Job = { class: idle, ready: false, bytes: 0 };
     scheduler.add(early);
     scheduler.add(late);
-    for (let count = 0; count < 1_000; count++) scheduler.sent(scheduler.next(standing) as Job, 10_000);
+    for (let count = 0; count < 1_000; count++) scheduler.sent(scheduler.next(standing)?.flow as Job, 10_000);
     late.ready = true;
     for (let count = 0; count < 100; count++) {
-      const job = scheduler.next(standing) as Job;
+      const job = scheduler.next(standing)?.flow as Job;
       scheduler.sent(job, 10_000);
       job.bytes++;
     }
@@ -112,7 +112,7 @@ t.test('one short flow after another earns a class no more than its weight', asy
   scheduler.add(short);
   let churned = 0;
   for (let count = 0; count < 3_000; count++) {
-    const job = scheduler.next(standing) as Job;
+    const job = scheduler.next(standing)?.flow as Job;
     scheduler.sent(job, 10_000);
     if (job === steady) continue;
     churned++;
