@@ -19,7 +19,7 @@ const TARGET_PACKETS = 1.5;
 const START_BYTES_PER_MS = 500;
 const START_PACKETS_PER_RTT = 10;
 /** The start may overshoot once, by some part of a long round trip, rather than take a dozen of them. */
-const START_GAIN_MIN = 0.55;
+const START_GAIN_MIN = 0.5;
 const START_QUEUE_TARGETS = 1.5;
 /** A pause of the sender makes a queue that is gone at once; leaving the start for it would cost seconds. */
 const START_QUEUE_MS = 10;
@@ -50,9 +50,13 @@ const DRAIN_MS = 20;
 const OVERSHOT_GAIN = -0.5;
 const OVERSHOT_MS_MAX = 200;
 
-const FLOOR_PART = 0.05;
-/** Of the floor of the capacity: where that is too high after all, the queue must still go. */
-const FLOOR_RATE_PART = 0.5;
+/** A twentieth arrives of what leaves so, beside one that fills the queue: some of it is lost. */
+const FLOOR_PART = 0.06;
+/** Less of it than this arrives, for so long: it is too high for what the path has become. Then it is half of what does, so that the queue goes. */
+const FLOOR_DELIVERED_PART = 0.92;
+const FLOOR_LOWERED_PART = 0.5;
+const FLOOR_MS = 1_000;
+const FLOOR_ROUNDS = 3;
 const FLOOR_PACKETS_PER_RTT = 2;
 const BEST_SECONDS = 60;
 const NEW_PATH_PART = 0.4;
@@ -68,7 +72,9 @@ const LIMITED_QUEUE_MS = 15;
 
 export class Law {
   readonly #path: PathEstimate;
+  /** Of the path, whatever stands in its queue; and of the path as it is believed to be now. */
   readonly #best = new SecondBuckets(BEST_SECONDS, Math.max);
+  readonly #usual = new SecondBuckets(BEST_SECONDS, Math.max);
   readonly #least = new SlidingMinimum();
   #state: LawState = 'start';
   #capacity: number;
@@ -81,6 +87,8 @@ export class Law {
   #drain_at = Number.POSITIVE_INFINITY;
   #drain_until = 0;
   #drain_gain = DRAIN_GAIN;
+  /** Since when the floor is all that leaves, and does not arrive. */
+  #starved_since: number | null = null;
   #flat: { since: number; low: number; high: number } | null = null;
 
   constructor(now: number, path: PathEstimate, remembered: number) {
@@ -100,7 +108,7 @@ export class Law {
 
   /** How fast bulk may leave. */
   get rate(): number {
-    return Math.max(FLOOR_RATE_PART * this.#floor, this.#capacity * (1 + this.#gain) * SHARE);
+    return Math.max(this.#floor, this.#capacity * (1 + this.#gain) * SHARE);
   }
 
   get target_ms(): number {
@@ -115,7 +123,7 @@ export class Law {
   /** The capacity is known, by other means than the start. */
   begin(now: number, capacity: number): void {
     this.#capacity = Math.max(capacity, this.#capacity);
-    this.#best.add(now, this.#capacity);
+    this.#noteBest(now);
     this.#leaveStart(now, false);
   }
 
@@ -123,10 +131,11 @@ export class Law {
   step(now: number, queue_ms: number): void {
     const elapsed = Math.min(now - this.#stepped_at, this.#path.span_ms);
     this.#stepped_at = now;
-    this.#learnCapacity(now, queue_ms, elapsed);
-    this.#checkNewPath(now, queue_ms);
     this.#least.push(now, queue_ms, NOISE_SPAN_MS);
     const quiet_ms = queue_ms - Math.min(this.#least.value ?? 0, NOISE_MS_MAX);
+    this.#learnCapacity(now, quiet_ms, elapsed);
+    this.#checkNewPath(now, queue_ms);
+    this.#checkFloor(now);
     this.#advance(now, quiet_ms);
     this.#gain = this.#nextGain(quiet_ms, elapsed);
   }
@@ -152,13 +161,31 @@ export class Law {
       if (now >= this.#limited_until || queue > LIMITED_QUEUE_MS || evidence > this.#capacity)
         this.#capacity += ((evidence - this.#capacity) * elapsed) / this.#path.span_ms;
     } else this.#capacity = Math.max(this.#capacity, delivery.rate);
-    this.#best.add(now, this.#capacity);
+    this.#noteBest(now);
     this.#capacity = Math.max(this.#capacity, this.#floor);
+  }
+
+  #noteBest(now: number): void {
+    this.#best.add(now, this.#capacity);
+    this.#usual.add(now, this.#capacity);
+  }
+
+  /** Beside a flow that fills the queue all but a little of the floor arrives; on a path that has become slower than it, less, and then the queue is ours. */
+  #checkFloor(now: number): void {
+    const floor = this.#floor;
+    const delivered = this.#path.delivery?.rate ?? 0;
+    const isArriving = delivered >= FLOOR_DELIVERED_PART * floor;
+    if (this.rate > floor || isArriving) this.#starved_since = null;
+    else this.#starved_since ??= now;
+    const bound_ms = Math.max(FLOOR_MS, FLOOR_ROUNDS * (this.#path.empty_rtt_ms + this.#path.span_ms));
+    if (this.#starved_since === null || now - this.#starved_since < bound_ms) return;
+    this.#starved_since = null;
+    this.#best.reset((FLOOR_LOWERED_PART * delivered) / FLOOR_PART);
   }
 
   /** Much less is delivered, and the delay does not move: that is another path, not a queue. */
   #checkNewPath(now: number, queue: number): void {
-    if (this.#capacity >= NEW_PATH_PART * (this.#best.value ?? 0)) {
+    if (this.#capacity >= NEW_PATH_PART * (this.#usual.value ?? 0)) {
       this.#flat = null;
       return;
     }
@@ -168,7 +195,7 @@ export class Law {
     this.#flat = isFlat ? { since: this.#flat?.since ?? now, low, high } : { since: now, low: queue, high: queue };
     if (now - this.#flat.since < Math.max(NEW_PATH_MS, NEW_PATH_TAUS * this.#tau_ms)) return;
     this.#path.rebase();
-    this.#best.reset(this.#capacity);
+    this.#usual.reset(this.#capacity);
     this.#flat = null;
   }
 
@@ -224,6 +251,7 @@ export class Law {
   #leaveStart(now: number, hasOvershot: boolean): void {
     const delivered = this.#path.delivery?.rate ?? this.#capacity;
     const excess_ms = (this.#path.soon_queue_ms ?? 0) + Math.max(0, this.rate / delivered - 1) * this.#path.empty_rtt_ms;
+    this.#path.started();
     this.#settle(now);
     this.#drain_at = now + DRAIN_EVERY_MS;
     if (!hasOvershot) return;
