@@ -3,6 +3,7 @@
  * nothing and measures nothing. Times in ms, rates in bytes per ms.
  */
 import { SecondBuckets, SlidingMinimum } from './filters.ts';
+import { Floor } from './floor.ts';
 import type { PathEstimate } from './path.ts';
 
 /** `start`: finding the rate. `steady`, and from there `growth` when the queue stays empty and `drain` to see the base. */
@@ -50,15 +51,7 @@ const DRAIN_MS = 20;
 const OVERSHOT_GAIN = -0.5;
 const OVERSHOT_MS_MAX = 200;
 
-/** A twentieth arrives of what leaves so, beside one that fills the queue: some of it is lost. */
-const FLOOR_PART = 0.06;
-/** Less of it than this arrives, for so long: it is too high for what the path has become. Then it is half of what does, so that the queue goes. */
-const FLOOR_DELIVERED_PART = 0.92;
-const FLOOR_LOWERED_PART = 0.5;
-const FLOOR_MS = 1_000;
-const FLOOR_ROUNDS = 3;
-const FLOOR_PACKETS_PER_RTT = 2;
-const BEST_SECONDS = 60;
+const USUAL_SECONDS = 60;
 const NEW_PATH_PART = 0.4;
 const NEW_PATH_MS = 1_000;
 const NEW_PATH_TAUS = 8;
@@ -72,9 +65,9 @@ const LIMITED_QUEUE_MS = 15;
 
 export class Law {
   readonly #path: PathEstimate;
-  /** Of the path, whatever stands in its queue; and of the path as it is believed to be now. */
-  readonly #best = new SecondBuckets(BEST_SECONDS, Math.max);
-  readonly #usual = new SecondBuckets(BEST_SECONDS, Math.max);
+  readonly #floor: Floor;
+  /** The best of the path as it is believed to be now. */
+  readonly #usual = new SecondBuckets(USUAL_SECONDS, Math.max);
   readonly #least = new SlidingMinimum();
   #state: LawState = 'start';
   #capacity: number;
@@ -87,12 +80,11 @@ export class Law {
   #drain_at = Number.POSITIVE_INFINITY;
   #drain_until = 0;
   #drain_gain = DRAIN_GAIN;
-  /** Since when the floor is all that leaves, and does not arrive. */
-  #starved_since: number | null = null;
   #flat: { since: number; low: number; high: number } | null = null;
 
   constructor(now: number, path: PathEstimate, remembered: number) {
     this.#path = path;
+    this.#floor = new Floor(path, PACKET_BYTES);
     this.#stepped_at = now;
     this.#limited_until = now;
     this.#capacity = Math.max(remembered / 2, Math.min(START_BYTES_PER_MS, (START_PACKETS_PER_RTT * PACKET_BYTES) / path.rtt_ms));
@@ -108,7 +100,7 @@ export class Law {
 
   /** How fast bulk may leave. */
   get rate(): number {
-    return Math.max(this.#floor, this.#capacity * (1 + this.#gain) * SHARE);
+    return Math.max(this.#floor.rate, this.#capacity * (1 + this.#gain) * SHARE);
   }
 
   get target_ms(): number {
@@ -135,18 +127,13 @@ export class Law {
     const quiet_ms = queue_ms - Math.min(this.#least.value ?? 0, NOISE_MS_MAX);
     this.#learnCapacity(now, quiet_ms, elapsed);
     this.#checkNewPath(now, queue_ms);
-    this.#checkFloor(now);
+    this.#floor.check(now, this.rate);
     this.#advance(now, quiet_ms);
     this.#gain = this.#nextGain(quiet_ms, elapsed);
   }
 
   get #tau_ms(): number {
     return this.#path.empty_rtt_ms + REACTION_MS;
-  }
-
-  /** A share that bulk keeps even where the queue is another's and stays. */
-  get #floor(): number {
-    return Math.max(FLOOR_PART * (this.#best.value ?? 0), (FLOOR_PACKETS_PER_RTT * PACKET_BYTES) / this.#path.rtt_ms);
   }
 
   get #growthMax(): number {
@@ -162,25 +149,12 @@ export class Law {
         this.#capacity += ((evidence - this.#capacity) * elapsed) / this.#path.span_ms;
     } else this.#capacity = Math.max(this.#capacity, delivery.rate);
     this.#noteBest(now);
-    this.#capacity = Math.max(this.#capacity, this.#floor);
+    this.#capacity = Math.max(this.#capacity, this.#floor.rate);
   }
 
   #noteBest(now: number): void {
-    this.#best.add(now, this.#capacity);
+    this.#floor.add(now, this.#capacity);
     this.#usual.add(now, this.#capacity);
-  }
-
-  /** Beside a flow that fills the queue all but a little of the floor arrives; on a path that has become slower than it, less, and then the queue is ours. */
-  #checkFloor(now: number): void {
-    const floor = this.#floor;
-    const delivered = this.#path.delivery?.rate ?? 0;
-    const isArriving = delivered >= FLOOR_DELIVERED_PART * floor;
-    if (this.rate > floor || isArriving) this.#starved_since = null;
-    else this.#starved_since ??= now;
-    const bound_ms = Math.max(FLOOR_MS, FLOOR_ROUNDS * (this.#path.empty_rtt_ms + this.#path.span_ms));
-    if (this.#starved_since === null || now - this.#starved_since < bound_ms) return;
-    this.#starved_since = null;
-    this.#best.reset((FLOOR_LOWERED_PART * delivered) / FLOOR_PART);
   }
 
   /** Much less is delivered, and the delay does not move: that is another path, not a queue. */
