@@ -14,8 +14,9 @@ import { hostNamespace } from '../src/lab/plan.ts';
 import { parseTopology } from '../src/lab/topology.ts';
 import { ARRIVALS_MS, type Beside } from './beside.ts';
 import { type Cell, cells, describeCell, isPromised } from './cells.ts';
-import { End, makePki } from './ends.ts';
+import { End } from './ends.ts';
 import { iperfEnd } from './iperf.ts';
+import { makePki } from './pki.ts';
 import type { Pki } from './subject.ts';
 
 const { values: options } = parseArgs({
@@ -29,12 +30,12 @@ const { values: options } = parseArgs({
 
 const RESULTS = fileURLToPath(new URL('results-grid.json', import.meta.url));
 const FAR = '203.0.113.2';
-const IDLE_MS = 2_500;
-const LOADED_MS = 14_000;
+const IDLE_MS = 2_000;
+const LOADED_MS = 12_000;
 /** Of the file's time, at its end: what the share of the line is taken over. What comes before is the start, and is told by itself. */
-const SHARE_MS = 8_000;
+const SHARE_MS = 6_000;
 const INTERVAL_MS = 20;
-const FOREIGN_S = 10;
+const FOREIGN_S = 8;
 /** The start is over once half of the line arrives. */
 const STARTED_PART = 0.5;
 

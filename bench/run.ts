@@ -6,7 +6,8 @@
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
-import { End, makePki } from './ends.ts';
+import { End } from './ends.ts';
+import { makePki } from './pki.ts';
 import { type Pki, type SubjectName, subjectNames } from './subject.ts';
 
 const { values: options } = parseArgs({

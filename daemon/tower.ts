@@ -240,6 +240,7 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
   const facts = () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning, ...program });
   const control = { mesh: host.mesh, timers: systemTimers, facts, drain: { host: host.mesh, settings: drainSettings(drain) } };
   const explainer: Explainer = (from, to, asked) => policy.explain(from, to, asked);
+  const reaches = (node: string) => host.mesh.reaches(node);
   const open = await publicApi(tower, {
     clock: systemClock,
     onFailure: (error, path) => {
@@ -248,6 +249,7 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
     },
     logins: await openLogins(logins),
     ...(serviceTokens !== undefined && { services: await ServiceTokens.open(serviceTokens) }),
+    reaches,
     register: (routes) => {
       registerControl(routes, control);
       registerExplain(routes, explainer);
@@ -262,6 +264,7 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
   closers.add(() => auditKeeper.close());
 
   const admin = await adminApi(tower, socket, {
+    reaches,
     register: (routes) => {
       registerControl(routes, control);
       registerExplain(routes, explainer);
