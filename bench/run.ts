@@ -6,7 +6,7 @@
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
-import { cpu_ms, pair } from './ends.ts';
+import { type End, pair } from './ends.ts';
 import { makePki } from './pki.ts';
 import { type Pki, type SubjectName, subjectNames } from './subject.ts';
 
@@ -44,6 +44,11 @@ function median(values: readonly number[]): number {
     values.toSorted((left, right) => left - right),
     0.5,
   );
+}
+
+async function cpu_ms(...ends: readonly End[]): Promise<number> {
+  const usages = await Promise.all(ends.map((end) => end.ask({ do: 'usage' })));
+  return usages.reduce((sum, usage) => sum + (usage.cpu_ms ?? 0), 0);
 }
 
 async function measure(subject: SubjectName, pki: Pki, bytes: number): Promise<Omit<Figures, 'kb_per_idle'>> {
