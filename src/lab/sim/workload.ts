@@ -107,8 +107,8 @@ const placeOf = Uint8Array.from({ length: PATTERN }, (_, octet) => circle.indexO
 
 /** At most: some small, some more than a window, a few more than may wait. */
 function streamBytes(random: Agenda['random']): number {
-  const kind = random.below(40);
-  return kind === 0 ? 6_000_000 : kind < 10 ? 300_000 : 20_000;
+  const kind = random.below(100);
+  return kind === 0 ? 6_000_000 : kind < 25 ? 300_000 : 20_000;
 }
 
 async function sayStream(flow: FlowHandle, { peer, agenda: { random }, violated }: Talk): Promise<void> {
