@@ -60,7 +60,8 @@ export class SnapshotExpiry {
       log(this.#isTold ? 'snapshot expired: no channel with a peer until the tower is reached' : 'snapshot is fresh again', facts);
       onChange();
     }
-    const left_ms = this.#left_ms;
+    // No part of a millisecond: a timer for less than the clock can show would fire at once, for ever.
+    const left_ms = Math.ceil(this.#left_ms);
     this.#cancel = timers.after(left_ms > 0 ? Math.min(left_ms, LOOK_MS_MAX) : LOOK_MS_MAX, () => this.follow());
   }
 

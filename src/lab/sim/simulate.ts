@@ -132,13 +132,17 @@ class Simulation {
     };
     const until = this.#agenda.now + minutes * MINUTE_MS;
     plant?.(world);
-    for (const host of [this.#tower, ...this.#hosts]) host.start();
-    planFaults(world, faults, until);
-    this.#planConversations(until);
-    await this.#runUntil(until);
-    endFaults(world);
-    await this.#heal();
-    await this.#end();
+    try {
+      for (const host of [this.#tower, ...this.#hosts]) host.start();
+      planFaults(world, faults, until);
+      this.#planConversations(until);
+      await this.#runUntil(until);
+      endFaults(world);
+      await this.#heal();
+      await this.#end();
+    } catch (error) {
+      this.#violated(`it cannot go on: ${error instanceof Error ? error.message : String(error)}`);
+    }
     this.#digestLines(this.#transcript);
     return {
       seed: this.#options.seed,

@@ -58,3 +58,12 @@ t.test('a snapshot that is still taken while the daemon stops leaves no timer', 
   t.equal(told.changes, 0);
   t.end();
 });
+
+t.test('a clock that shows parts of a millisecond is not asked again and again within one', async (t) => {
+  const { timers, expiry, log } = node(DAY_MS + 1e-7);
+  await timers.advance(DAY_MS);
+  t.equal(timers.waiting, 1);
+  await timers.advance(1);
+  t.equal(log.length, 1);
+  expiry.close();
+});
