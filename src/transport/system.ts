@@ -12,12 +12,10 @@ export const systemClock: Clock = {
   wall: () => Date.now(),
 };
 
-/** 2^32: the number of values of the 4 octets that `unit` draws. */
-const UNIT_STEPS = 0x1_0000_0000;
-
 export const systemRandom: Random = {
   bytes: (length) => new Uint8Array(randomBytes(length)),
-  unit: () => randomBytes(4).readUInt32BE() / UNIT_STEPS,
+  // For jitter, which every heartbeat has: the system's randomness costs more than all else of one.
+  unit: Math.random,
 };
 
 /** A clock that can also wake its caller. */
