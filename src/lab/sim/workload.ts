@@ -20,7 +20,7 @@ const PIECE_BYTES = 4_000;
 const FRAME_BYTES = 200;
 const PATTERN = 251;
 /** Written and not acknowledged: what may wait, a window, which grows on long paths, and the piece that filled it. */
-const WAITING_BYTES_MAX = limits.flow_send_queue_bytes_max + 4 * limits.flow_window_bytes_initial + PIECE_BYTES;
+const WAITING_BYTES_MAX = limits.flow_send_queue_bytes_max + 16 * limits.flow_window_bytes_initial + PIECE_BYTES;
 
 /** Told of each flow that begins, at whoever opens it and at whoever accepts it. */
 export type Begun = (flow: FlowHandle) => void;
@@ -107,8 +107,8 @@ const placeOf = Uint8Array.from({ length: PATTERN }, (_, octet) => circle.indexO
 
 /** At most: some small, some more than a window, a few more than may wait. */
 function streamBytes(random: Agenda['random']): number {
-  const kind = random.below(100);
-  return kind === 0 ? 6_000_000 : kind < 25 ? 300_000 : 20_000;
+  const kind = random.below(200);
+  return kind === 0 ? 12_000_000 : kind < 50 ? 300_000 : 20_000;
 }
 
 async function sayStream(flow: FlowHandle, { peer, agenda: { random }, violated }: Talk): Promise<void> {
