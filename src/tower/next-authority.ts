@@ -83,6 +83,12 @@ export async function prepareNextLeaf(store: SecretStore, next: Authority, reque
   return leaf;
 }
 
+/** The leaf that was prepared last, and its key; null: none was. */
+export function nextLeaf(store: SecretStore): { readonly certificate: Uint8Array; readonly key: Uint8Array } | null {
+  const [certificate, key] = [store.get(nextLeafSecrets.certificate), store.get(nextLeafSecrets.key)];
+  return certificate === null || key === null ? null : { certificate, key };
+}
+
 /** The next authority and its leaf take the places of those in use, in one step; the keys before are gone with it. */
 export async function adoptNext(store: SecretStore): Promise<void> {
   await store.update(Object.fromEntries(pairs.flatMap(([now, next]) => [[now, store.get(next)] as const, [next, null] as const])));

@@ -6,12 +6,12 @@
 import { assert, SelvedgeError } from '../base/errors.ts';
 import { TOWER_ID, TOWER_SITE } from '../base/ids.ts';
 import type { Clock, Random } from '../base/seam.ts';
-import { type Authority, isIssuedBy, issueChain, openAuthority, renewIntermediate } from '../identity/authority.ts';
+import { type Authority, isIssuedBy, issueChain, renewIntermediate } from '../identity/authority.ts';
 import { generateKeyPair } from '../identity/keys.ts';
 import { lifetimeOf, renewAt_ms } from '../identity/lifetime.ts';
 import type { SecretStore, Signer } from '../identity/signer.ts';
 import type { Credentials } from '../transport/session.ts';
-import { adoptNext, leafSecrets, makeNext, type NextRequest, openNext, prepareNextLeaf } from './next-authority.ts';
+import { adoptNext, leafSecrets, makeNext, nextLeaf, type NextRequest, openNext, prepareNextLeaf } from './next-authority.ts';
 
 export interface OwnParts {
   readonly sealed: SecretStore;
@@ -116,18 +116,21 @@ export class OwnCertificates implements Authority {
     return await prepareNextLeaf(this.#parts.sealed, this.#next, this.#leafRequest);
   }
 
-  /** What is next is what counts from now on: authority and leaf, in one step. @throws disk_full */
-  async adoptNext(): Promise<void> {
-    const { sealed } = this.#parts;
-    const before = this.#authority.signer;
-    await adoptNext(sealed);
-    const authority = openAuthority(sealed);
-    const [leaf, key] = [sealed.get(leafSecrets.certificate), sealed.get(leafSecrets.key)];
-    assert(leaf !== null && key !== null, 'a leaf was prepared');
-    this.#authority = authority;
+  /** What is next is what counts from now on: authority and leaf. `keepNext` is to follow. */
+  useNext(): void {
+    const leaf = nextLeaf(this.#parts.sealed);
+    assert(this.#next !== null && leaf !== null, 'a leaf was prepared');
+    const { intermediate, root } = this.#next;
+    // Whatever it signs now, it has begun with.
+    void this.#authority.signer.close();
+    this.#authority = this.#next;
     this.#next = null;
-    this.#credentials = { chain: [leaf, authority.intermediate, authority.root], key };
-    await before.close();
+    this.#credentials = { chain: [leaf.certificate, intermediate, root], key: leaf.key };
+  }
+
+  /** The same on disk, in one step; the keys before are gone with it. @throws disk_full */
+  async keepNext(): Promise<void> {
+    await adoptNext(this.#parts.sealed);
   }
 
   /** Lets go of the keys. Idempotent. */

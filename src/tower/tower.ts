@@ -131,7 +131,7 @@ export class Tower {
     this.#state = parts.state;
     this.cluster = parts.row.cluster;
     this.own = parts.own;
-    this.trust = new TrustRotation({ ...parts, row: parts.trust, changed: () => this.#tellEverybody(), onRetired: (leaf) => this.#retired(leaf) });
+    this.trust = new TrustRotation({ ...parts, row: parts.trust, changed: () => this.#tellEverybody(), onRetired: (leaf) => this.#retired(leaf), keep: () => this.#keepRoot() });
     this.unsealing = new Unsealing({
       cluster: this.cluster,
       store: parts.store,
@@ -229,12 +229,15 @@ export class Tower {
   }
 
   /** The rows say so already. */
-  async #retired(leaf: Uint8Array): Promise<void> {
+  #retired(leaf: Uint8Array): void {
     this.#row = { ...this.#row, rootFingerprint: toHex(this.rootFingerprint), towerFingerprint: toHex(leaf) };
     this.#recorded.setTower(leaf);
+    for (const listener of this.#retirementListeners) listener();
+  }
+
+  async #keepRoot(): Promise<void> {
     await writeTowerFile(this.#state, { cluster: this.cluster, fingerprint: formatFingerprint(this.rootFingerprint) });
     await this.keepAuditHead();
-    for (const listener of this.#retirementListeners) listener();
   }
 
   /** For `verifyPeer`; always the state of now. */

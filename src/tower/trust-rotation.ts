@@ -29,7 +29,9 @@ export interface TrustRotationParts {
   /** A change is committed: everybody's snapshot differs. */
   readonly changed: () => void;
   /** The old root is retired, and the tower has another leaf (SHA-256). Called before `changed`. */
-  readonly onRetired: (towerLeaf: Uint8Array) => Promise<void>;
+  readonly onRetired: (towerLeaf: Uint8Array) => void;
+  /** Puts on disk, beside keys and rows, what names the root that is now in use. A kill before it is mended at the next start. @throws disk_full */
+  readonly keep: () => Promise<void>;
 }
 
 export interface RotateRequest {
@@ -110,7 +112,7 @@ export class TrustRotation {
   async status(): Promise<TrustStatus> {
     const { store, own } = this.#parts;
     const [members, operators] = await Promise.all([store.trust.members(), store.trust.operators()]);
-    return trustStatus({ row: this.#row, next: own.next?.intermediate ?? null, members, operators });
+    return trustStatus({ row: this.#row, next: this.#row.phase === 'stable' ? null : (own.next?.intermediate ?? null), members, operators });
   }
 
   /** Makes another root, and tells everybody of it. @throws rotation_refused, argument_invalid, signer_unavailable, disk_full */
@@ -147,7 +149,7 @@ export class TrustRotation {
    */
   retire({ force = false }: { readonly force?: boolean }, actor: string): Promise<TrustStatus & { readonly cut_off: Missing }> {
     return this.alone(async () => {
-      const { own, clock, onRetired } = this.#parts;
+      const { own, clock, onRetired, changed, keep } = this.#parts;
       const row = retired(this.#row, Math.floor(clock.wall()));
       const { is_ready, nodes, phase, threshold_percent, missing } = await this.status();
       if (!is_ready && !force) {
@@ -159,10 +161,12 @@ export class TrustRotation {
       const cluster = { rootFingerprint: toHex(root), towerFingerprint: toHex(leaf) };
       const detail = { root: cluster.rootFingerprint, force, nodes: missing.nodes_total, operators: missing.operators_total };
       await this.#commit(row, { action: 'trust.retire', detail, cluster }, actor);
-      await own.adoptNext();
+      own.useNext();
       this.#graceEnds = clock.now() + limits.trust_grace_ms;
-      await onRetired(leaf);
-      this.#parts.changed();
+      onRetired(leaf);
+      changed();
+      await own.keepNext();
+      await keep();
       return { ...(await this.status()), cut_off: missing };
     });
   }

