@@ -15,7 +15,7 @@ import { limits } from '../src/base/limits.ts';
 import { createCsr } from '../src/identity/csr.ts';
 import { generateKeyPair } from '../src/identity/keys.ts';
 import type { FlowHandle, Mesh } from '../src/peering/mesh.ts';
-import { serveApp } from '../src/tower/app-fabric.ts';
+import { serveApp } from '../src/tower/app/fabric.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
 import { initTower, openTower } from '../src/tower/init.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';

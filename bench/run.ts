@@ -9,12 +9,9 @@ import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { createAuthority, issueChain } from '../src/identity/authority.ts';
-import { generateKeyPair } from '../src/identity/keys.ts';
-import type { Credentials } from '../src/transport/session.ts';
-import { systemRandom } from '../src/transport/system.ts';
 import type { Answer, Order } from './end.ts';
-import { ACCEPTOR, CLUSTER, type Pki, SITE, type SubjectName, subjectNames } from './subject.ts';
+import { makePki } from './pki.ts';
+import { type Pki, type SubjectName, subjectNames } from './subject.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -63,24 +60,6 @@ class End {
     await ended;
     clearTimeout(timer);
   }
-}
-
-async function makePki(dialers: number): Promise<Pki> {
-  const issuing = { now_ms: Date.now(), random: systemRandom };
-  const authority = await createAuthority({ cluster: CLUSTER, ...issuing });
-  const issue = async (node: string): Promise<Credentials> => {
-    const pair = generateKeyPair();
-    const chain = await issueChain(authority, { ...issuing, identity: { cluster: CLUSTER, site: SITE, node }, publicKey: pair.publicKey });
-    return { chain, key: pair.privateKey };
-  };
-  const made: Pki['dialers'][number][] = [];
-  for (let index = 0; index < dialers; index++) {
-    const node = (index + 0x1000).toString(16).padStart(12, '0');
-    made.push({ node, credentials: await issue(node) });
-  }
-  const pki = { root: authority.root, acceptor: await issue(ACCEPTOR), dialers: made };
-  await authority.signer.close();
-  return pki;
 }
 
 function at(sorted: readonly number[], part: number): number {

@@ -28,19 +28,19 @@ import { keepSecrets } from '../src/native.ts';
 import { Logins } from '../src/tower/access/logins.ts';
 import { ServiceTokens } from '../src/tower/access/service-tokens.ts';
 import { adminApi, publicApi } from '../src/tower/api.ts';
-import { CertificateKeeper } from '../src/tower/certificate-keeper.ts';
-import { serveApp } from '../src/tower/app-fabric.ts';
-import { keepAuditHead } from '../src/tower/audit-keeper.ts';
-import { serveCarry } from '../src/tower/carry.ts';
+import { CertificateKeeper } from '../src/tower/renewing/certificate-keeper.ts';
+import { serveApp } from '../src/tower/app/fabric.ts';
+import { keepAuditHead } from '../src/tower/audit/keeper.ts';
+import { serveCarry } from '../src/tower/app/carry.ts';
 import { keepRevocations } from '../src/tower/leaving.ts';
-import { followRetirement } from '../src/tower/trust-fabric.ts';
-import { serveRenewals } from '../src/tower/renew-fabric.ts';
+import { serveRenewals } from '../src/tower/renewing/fabric.ts';
+import { followRetirement } from '../src/tower/trust/fabric.ts';
 import { registerHealth } from '../src/tower/health-api.ts';
 import { HealthReports } from '../src/tower/health-reports.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
 import { serveSite } from '../src/tower/unseal/site-service.ts';
 import { checkMade, DEFAULT_VTEP_RANGE, initTower, openTower } from '../src/tower/init.ts';
-import { restoreTower } from '../src/tower/restore.ts';
+import { restoreTower } from '../src/tower/backup/restore.ts';
 import type { Tower } from '../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../src/transport/system.ts';
 import { backup } from './cli/backup.ts';
@@ -243,6 +243,7 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
   const facts = () => ({ role: 'tower', cluster: tower.cluster, certificate_warning: keeper.warning, ...program });
   const control = { mesh: host.mesh, timers: systemTimers, facts, drain: { host: host.mesh, settings: drainSettings(drain) } };
   const explainer: Explainer = (from, to, asked) => policy.explain(from, to, asked);
+  const reaches = (node: string) => host.mesh.reaches(node);
   const open = await publicApi(tower, {
     clock: systemClock,
     onFailure: (error, path) => {
@@ -251,6 +252,7 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
     },
     logins: await openLogins(logins),
     ...(serviceTokens !== undefined && { services: await ServiceTokens.open(serviceTokens) }),
+    reaches,
     register: (routes) => {
       registerControl(routes, control);
       registerExplain(routes, explainer);
@@ -265,6 +267,7 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
   closers.add(() => auditKeeper.close());
 
   const admin = await adminApi(tower, socket, {
+    reaches,
     register: (routes) => {
       registerControl(routes, control);
       registerExplain(routes, explainer);

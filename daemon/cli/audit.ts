@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { SelvedgeError } from '../../src/base/errors.ts';
 import { limits } from '../../src/base/limits.ts';
 import { readFileBounded } from '../../src/identity/files.ts';
-import { auditBreak } from '../../src/tower/audit.ts';
+import { auditBreak } from '../../src/tower/audit/audit.ts';
 import { facts, list, maybe, number, shape, text, whole } from './answers.ts';
 import { integer, withTower } from './arguments.ts';
 import { printable, printJson, printLine, printTable } from './output.ts';

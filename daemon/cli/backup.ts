@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { SelvedgeError } from '../../src/base/errors.ts';
-import { checkBackup } from '../../src/tower/backup.ts';
+import { checkBackup } from '../../src/tower/backup/backup.ts';
 import { printJson, printLine } from './output.ts';
 import { askTower, type TowerFlags } from './tower-call.ts';
 

@@ -1,6 +1,6 @@
 /** `selvedge node …`: the nodes of the cluster, what an operator says of each, and revoking one. */
 import { Command } from 'commander';
-import { facts, flag, list, maybe, number, shape, text, whole } from './answers.ts';
+import { flag, list, maybe, number, shape, text, whole } from './answers.ts';
 import { duration, nodeWord, withTower } from './arguments.ts';
 import { healthInWords, readHealth } from './node-health.ts';
 import { printable, printJson, printLine, printTable } from './output.ts';
@@ -13,11 +13,13 @@ const node = shape({
   tenant: maybe(text),
   roles: list(text),
   fingerprint: maybe(text),
-  endpoints: list(facts),
+  endpoints: list(shape({ host: text, tcp: maybe(number), udp: maybe(number) })),
   disabled: flag,
   leaving_ms: maybe(number),
   revision: number,
+  created_ms: number,
   seen_ms: maybe(number),
+  connected: flag,
 });
 type Node = ReturnType<typeof node>;
 const readNode = whole(node);
@@ -46,7 +48,7 @@ export function nodeCommand(): Command {
       const shown = readNode(await askTower(flags, 'GET', pathOf(name)));
       const { health } = readHealth(await askTower(flags, 'GET', `${pathOf(name)}/health`));
       if (flags.json) return printJson({ ...shown, health });
-      print(flags, shown);
+      for (const line of inWords(shown)) printLine(line);
       for (const line of healthInWords(health)) printLine(printable(line));
     });
   withTower(one(command.command('set').description('what a node is for, and whose it is; what is not named stays')))
@@ -74,7 +76,7 @@ export function nodeCommand(): Command {
       const revoked = readNode(await askTower(flags, 'DELETE', `${pathOf(name)}${query}`));
       if (flags.json) printJson(revoked);
       else if (revoked.leaving_ms !== null)
-        printLine(`node ${printable(revoked.name)} (${revoked.id}) drains, and is revoked at ${new Date(revoked.leaving_ms).toISOString()}`);
+        printLine(`node ${printable(revoked.name)} (${revoked.id}) drains, and is revoked at ${timeOf(revoked.leaving_ms)}`);
       else printLine(`node ${printable(revoked.name)} (${revoked.id}) is revoked: its channels are closed, its certificate is refused`);
     });
   return command;
@@ -98,10 +100,29 @@ function rowOf({ name, site, id, roles, tenant, ...state }: Node): string[] {
   return [printable(name), site, id, roles.join(' ') || '-', tenant ?? '-', stateOf(state)];
 }
 
-function stateOf({ fingerprint, disabled, seen_ms }: Pick<Node, 'fingerprint' | 'disabled' | 'seen_ms'>): string {
+function stateOf({ fingerprint, disabled, leaving_ms, seen_ms, connected }: Omit<Node, 'name' | 'site' | 'id' | 'roles' | 'tenant'>): string {
   if (fingerprint === null) return 'revoked';
   if (disabled) return 'disabled';
-  return seen_ms === null ? 'never seen' : `seen ${new Date(seen_ms).toISOString()}`;
+  if (leaving_ms !== null) return `revoked at ${timeOf(leaving_ms)}`;
+  if (connected) return 'up';
+  return seen_ms === null ? 'never seen' : `away, seen ${timeOf(seen_ms)}`;
+}
+
+function* inWords(node: Node): Generator<string> {
+  const { id, name, site, tenant, roles, fingerprint, endpoints, created_ms } = node;
+  yield `${printable(name)} (${id}) of site ${site}: ${stateOf(node)}`;
+  yield `  roles ${roles.join(', ') || 'none'}; tenant ${tenant ?? "the platform's own"}; there since ${timeOf(created_ms)}`;
+  yield `  certificate ${fingerprint ?? 'none is recorded'}`;
+  yield `  listens at ${endpoints.map(addressOf).join(', ') || 'no address'}`;
+}
+
+function addressOf({ host, tcp, udp }: Node['endpoints'][number]): string {
+  const ports = [tcp !== null && `tcp ${tcp}`, udp !== null && `udp ${udp}`].filter((port) => port !== false);
+  return `${printable(host)} (${ports.join(', ')})`;
+}
+
+function timeOf(ms: number): string {
+  return new Date(ms).toISOString();
 }
 
 function print(flags: TowerFlags, shown: Node): void {

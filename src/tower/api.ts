@@ -28,15 +28,15 @@ import { clientRoutes } from './access/client-api.ts';
 import { openRoutes } from './access/open-routes.ts';
 import { operatorRoutes } from './access/operator-api.ts';
 import { type Beginner, sessionRoutes } from './access/session-api.ts';
-import { appRoutes } from './app-api.ts';
-import { auditRoutes } from './audit-api.ts';
-import { backupRoutes } from './backup-api.ts';
-import { grantRoutes } from './grant-api.ts';
-import type { GrantView } from './granting.ts';
-import { hostRoutes } from './host-api.ts';
+import { appRoutes } from './app/api.ts';
+import { auditRoutes } from './audit/api.ts';
+import { backupRoutes } from './backup/api.ts';
+import { grantRoutes } from './enrolling/grant-api.ts';
+import type { GrantView } from './enrolling/granting.ts';
+import { hostRoutes } from './enrolling/host-api.ts';
 import { nodeRoutes } from './node-api.ts';
 import { resourceRoutes } from './resource-api.ts';
-import { trustRoutes } from './trust-api.ts';
+import { trustRoutes } from './trust/api.ts';
 import type { Tower } from './tower.ts';
 
 const Time = Type.Number({ description: 'milliseconds since the epoch' });
@@ -83,19 +83,21 @@ const StatusSchema = Type.Object({
 export interface TowerApiOptions extends Pick<ApiOptions, 'onFailure' | 'onRoute'> {
   /** Further routes, such as those of the mesh. */
   readonly register?: (routes: FastifyInstance) => void;
+  /** Whether a session carries the tower's channel with this node now; without a mesh none does. */
+  readonly reaches?: (node: string) => boolean;
 }
 
 export type PublicApiOptions = TowerApiOptions & PublicAccessOptions;
 
 /** Ready for sockets: `api.server.emit('connection', tlsSocket)`. Close it with `api.close()`. */
-export async function publicApi(tower: Tower, { onFailure, onRoute, register, ...options }: PublicApiOptions): Promise<Api> {
+export async function publicApi(tower: Tower, { onFailure, onRoute, register, reaches, ...options }: PublicApiOptions): Promise<Api> {
   const access = new PublicAccess(tower, options);
-  const routes = towerRoutes(tower, (socket, jwt) => access.begunBy(socket, jwt), register);
+  const routes = towerRoutes(tower, (socket, jwt) => access.begunBy(socket, jwt), { register, reaches });
   return await makeApi({ title: 'Selvedge tower', routes, access, ...(onFailure && { onFailure }), ...(onRoute && { onRoute }) });
 }
 
 /** Listens on the Unix socket, which only its owner may open. @throws state_in_use, argument_invalid, permission_denied, file_exists */
-export async function adminApi(tower: Tower, socketPath: string, { register, ...told }: TowerApiOptions = {}): Promise<Api> {
+export async function adminApi(tower: Tower, socketPath: string, { register, reaches, ...told }: TowerApiOptions = {}): Promise<Api> {
   const noSessions: Beginner = async () => {
     throw new SelvedgeError('unauthorized', { why: 'who may open this socket needs no session' });
   };
@@ -103,12 +105,21 @@ export async function adminApi(tower: Tower, socketPath: string, { register, ...
     backupRoutes(routes.withTypeProvider<TypeBoxTypeProvider>(), tower);
     register?.(routes);
   };
-  const api = await makeApi({ title: 'Selvedge tower', routes: towerRoutes(tower, noSessions, local), access: localAccess(openRoutes), ...told });
+  const api = await makeApi({
+    title: 'Selvedge tower',
+    routes: towerRoutes(tower, noSessions, { register: local, reaches }),
+    access: localAccess(openRoutes),
+    ...told,
+  });
   return await listenOnSocket(api, socketPath);
 }
 
 /** The same on both, but for making backups: who may ask what is said by each route's scope. */
-function towerRoutes(tower: Tower, begunBy: Beginner, register: TowerApiOptions['register']): ApiOptions['routes'] {
+function towerRoutes(
+  tower: Tower,
+  begunBy: Beginner,
+  { register, reaches = () => false }: { readonly [Key in 'register' | 'reaches']: TowerApiOptions[Key] | undefined },
+): ApiOptions['routes'] {
   return (scope) => {
     const api = scope.withTypeProvider<TypeBoxTypeProvider>();
     api.addHook('preHandler', async ({ routeOptions, caller }) => {
@@ -117,7 +128,7 @@ function towerRoutes(tower: Tower, begunBy: Beginner, register: TowerApiOptions[
     });
     strangerRoutes(api, tower);
     adminRoutes(api, tower);
-    nodeRoutes(api, tower);
+    nodeRoutes(api, tower, reaches);
     auditRoutes(api, tower);
     trustRoutes(api, tower);
     appRoutes(api, tower);

@@ -16,16 +16,16 @@ import { fromBase64 } from '../identity/base64.ts';
 import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
 import { SealedStore } from '../identity/sealed-store.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
-import { headObjection, openHead, readHeadFile } from './audit-head.ts';
-import { settleNext } from './next-authority.ts';
-import { OwnCertificates } from './own-certificates.ts';
-import type { ClusterRow, Store } from './store.ts';
-import { stateFiles } from './state-files.ts';
-import { openSqliteStore } from './store-sqlite.ts';
-import { checkAppSubnet } from './subnet.ts';
+import { headObjection, openHead, readHeadFile } from './audit/head.ts';
+import { OwnCertificates } from './renewing/own-certificates.ts';
+import type { ClusterRow, Store } from './store/store.ts';
+import { stateFiles } from './backup/state-files.ts';
+import { openSqliteStore } from './store/sqlite.ts';
+import { checkAppSubnet } from './app/subnet.ts';
 import { readTowerFile, type TowerFile, writeTowerFile } from './tower-file.ts';
+import { settleNext } from './trust/next-authority.ts';
+import type { TrustRow } from './trust/phases.ts';
 import { Tower } from './tower.ts';
-import type { TrustRow } from './trust.ts';
 
 export interface InitRequest {
   /** Directory; made, and may exist only if it is empty. */

@@ -3,7 +3,7 @@
  * with it, and what is there drains. Then it is revoked as any other. The times are in the store, so that a tower which was down in between does it at its next start.
  */
 import type { Timers } from '../transport/system.ts';
-import type { NodeRow } from './store.ts';
+import type { NodeRow } from './store/store.ts';
 import type { Tower } from './tower.ts';
 
 /** When which node is to be revoked, in memory. */

@@ -1,6 +1,6 @@
 /** Whether the tower listens to a node at all. */
 import { SelvedgeError } from '../base/errors.ts';
-import type { NodeRow } from './store.ts';
+import type { NodeRow } from './store/store.ts';
 
 /** @throws certificate_revoked, peer_disabled */
 export function checkLive({ id, fingerprint, disabled }: NodeRow): void {

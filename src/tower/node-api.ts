@@ -8,7 +8,7 @@ import { SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { Label, NodeId } from '../enroll/shapes.ts';
 import { EndpointsSchema } from '../enroll/wire.ts';
-import type { NodeRow } from './store.ts';
+import type { NodeRow } from './store/store.ts';
 import type { Tower } from './tower.ts';
 
 const Time = Type.Number({ description: 'milliseconds since the epoch' });
@@ -28,13 +28,16 @@ const NodeSchema = Type.Object({
   revision: Type.Integer(),
   created_ms: Time,
   seen_ms: Type.Union([Time, Type.Null()]),
+  connected: Type.Boolean({ description: 'a session carries its channel with this tower now' }),
 });
 const ChangeSchema = Type.Object(
   { disabled: Type.Optional(Type.Boolean()), tenant: Type.Optional(Tenant), roles: Type.Optional(Roles) },
   { additionalProperties: false },
 );
 
-export function nodeRoutes(api: Api, tower: Tower): void {
+/** `reaches`: whether a session carries a channel with that node now. */
+export function nodeRoutes(api: Api, tower: Tower, reaches: (node: string) => boolean): void {
+  const nodeJson = (row: NodeRow) => jsonOf(row, reaches(row.id));
   const errors = { '4xx': ErrorSchema, '5xx': ErrorSchema };
   const base = { tags: ['nodes'], response: { 200: NodeSchema, ...errors } };
   // A node's name, or its id, which looks like one.
@@ -76,7 +79,7 @@ export function nodeRoutes(api: Api, tower: Tower): void {
   });
 }
 
-function nodeJson(row: NodeRow): Static<typeof NodeSchema> {
+function jsonOf(row: NodeRow, connected: boolean): Static<typeof NodeSchema> {
   const { id, name, site, tenant, roles, fingerprint, endpoints, disabled, leaving_ms, revision, created_ms, seen_ms } = row;
-  return { id, name, site, tenant, roles: [...roles], fingerprint, endpoints: [...endpoints], disabled, leaving_ms, revision, created_ms, seen_ms };
+  return { id, name, site, tenant, roles: [...roles], fingerprint, endpoints: [...endpoints], disabled, leaving_ms, revision, created_ms, seen_ms, connected };
 }

@@ -5,8 +5,8 @@
 import { fromHex, type NodeIdentity, TOWER_ID, TOWER_SITE } from '../base/ids.ts';
 import type { RecordedFingerprint } from '../identity/verify.ts';
 import type { End } from '../policy/authorize.ts';
-import { otherLeaves } from './renewal.ts';
-import type { NodeRow } from './store.ts';
+import { otherLeaves } from './renewing/renewal.ts';
+import type { NodeRow } from './store/store.ts';
 
 type Recorded = Pick<NodeRow, 'id' | 'site' | 'fingerprint' | 'disabled' | 'renewal' | 'tenant' | 'roles' | 'revision'>;
 

@@ -5,7 +5,7 @@
 import type { PolicyRule, RoleRule, RouteRule, Rules, Selector, ServiceRule } from '../enroll/rule-wire.ts';
 import { selects } from '../policy/rules.ts';
 import type { Specs } from './resources/kinds.ts';
-import type { NodeRow } from './store.ts';
+import type { NodeRow } from './store/store.ts';
 
 export type NamedRule<Spec> = Spec & { readonly name: string };
 

@@ -5,9 +5,9 @@ import type { AppPart } from '../enroll/app-wire.ts';
 import type { Endpoint, Snapshot } from '../enroll/wire.ts';
 import { peersOf } from '../policy/directory.ts';
 import { noRules } from '../policy/rules.ts';
-import { otherLeaves } from './renewal.ts';
+import { otherLeaves } from './renewing/renewal.ts';
 import { type NodeView, type RuleSet, rulesPart } from './rules-snapshot.ts';
-import type { NodeRow } from './store.ts';
+import type { NodeRow } from './store/store.ts';
 
 export interface SnapshotInput {
   readonly version: number;

@@ -6,7 +6,7 @@ import { limits } from '../base/limits.ts';
 import { Label } from '../enroll/shapes.ts';
 import { checker, readJson } from '../enroll/wire.ts';
 import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
-import { stateFiles } from './state-files.ts';
+import { stateFiles } from './backup/state-files.ts';
 
 const TowerFileSchema = Type.Object(
   { format: Type.Literal(1), cluster: Label, fingerprint: Type.String({ pattern: '^sha256:[0-9a-f]{64}$' }) },

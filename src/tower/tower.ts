@@ -27,32 +27,32 @@ import { signDocument } from '../identity/signed-document.ts';
 import type { End } from '../policy/authorize.ts';
 import type { Credentials } from '../transport/session.ts';
 import { TowerAccess } from './access/tower-access.ts';
-import { AppNetworks } from './app-networks.ts';
-import { type AuditHead, openHead, readHeadFile, signHead, writeHeadFile } from './audit-head.ts';
-import { type BackupFacts, writeBackup } from './backup.ts';
-import { appPart } from './app-snapshot.ts';
-import { Enrollment } from './enrollment.ts';
-import { type GrantView, grantView, newToken, type TokenRequest } from './granting.ts';
-import { Grants, type GrantsParts } from './grants.ts';
+import { AppNetworks } from './app/networks.ts';
+import { type AuditHead, openHead, readHeadFile, signHead, writeHeadFile } from './audit/head.ts';
+import { type BackupFacts, writeBackup } from './backup/backup.ts';
+import { appPart } from './app/snapshot.ts';
+import { Enrollment } from './enrolling/enrollment.ts';
+import { type GrantView, grantView, newToken, type TokenRequest } from './enrolling/granting.ts';
+import { Grants, type GrantsParts } from './enrolling/grants.ts';
 import { checkLive } from './live.ts';
-import type { OwnCertificates } from './own-certificates.ts';
-import { Nonces } from './nonces.ts';
-import { preflight } from './preflight.ts';
-import { Hosts } from './hosts.ts';
+import type { OwnCertificates } from './renewing/own-certificates.ts';
+import { Nonces } from './enrolling/nonces.ts';
+import { preflight } from './enrolling/preflight.ts';
+import { Hosts } from './enrolling/hosts.ts';
 import { RecordedFingerprints } from './recorded.ts';
 import type { RuleSet, Seen } from './rules-snapshot.ts';
 import { buildSnapshot } from './snapshot.ts';
 import { Leaving } from './leaving.ts';
-import { LeafRenewals } from './leaf-renewals.ts';
+import { LeafRenewals } from './renewing/leaf-renewals.ts';
 import { Unsealing } from './unseal/unsealing.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
-import { stateFiles } from './state-files.ts';
+import { stateFiles } from './backup/state-files.ts';
 import { writeTowerFile } from './tower-file.ts';
+import type { TrustRow } from './trust/phases.ts';
+import { TrustRotation } from './trust/rotation.ts';
 import { Resources } from './resources/resources.ts';
-import { ViewAudit } from './view-audit.ts';
-import { TrustRotation } from './trust-rotation.ts';
-import type { TrustRow } from './trust.ts';
-import type { AuditRow, ClusterRow, NodePageRequest, NodeRow, NodeSettings, Store } from './store.ts';
+import { ViewAudit } from './audit/view-audit.ts';
+import type { AuditRow, ClusterRow, NodePageRequest, NodeRow, NodeSettings, Store } from './store/store.ts';
 
 export interface TowerParts {
   readonly store: Store;
@@ -131,7 +131,13 @@ export class Tower {
     this.#state = parts.state;
     this.cluster = parts.row.cluster;
     this.own = parts.own;
-    this.trust = new TrustRotation({ ...parts, row: parts.trust, changed: () => this.#tellEverybody(), onRetired: (leaf) => this.#retired(leaf), keep: () => this.#keepRoot() });
+    this.trust = new TrustRotation({
+      ...parts,
+      row: parts.trust,
+      changed: () => this.#tellEverybody(),
+      onRetired: (leaf) => this.#retired(leaf),
+      keep: () => this.#keepRoot(),
+    });
     this.unsealing = new Unsealing({
       cluster: this.cluster,
       store: parts.store,

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import t, { type Test } from 'tap';
 import { limits } from '../../src/base/limits.ts';
-import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
+import { openSqliteStore } from '../../src/tower/store/sqlite.ts';
 import { BY, clusterNamed, freshDirectory, NOW_MS } from './store.ts';
 
 t.setTimeout(120_000);

@@ -2,8 +2,8 @@
 import type { Test } from 'tap';
 import type { ErrorCode, SelvedgeError } from '../../src/base/errors.ts';
 import { limits } from '../../src/base/limits.ts';
-import type { NewAppNetwork, WireguardFacts } from '../../src/tower/app-store.ts';
-import type { NodeRow, Store } from '../../src/tower/store.ts';
+import type { NewAppNetwork, WireguardFacts } from '../../src/tower/store/app-store.ts';
+import type { NodeRow, Store } from '../../src/tower/store/store.ts';
 import { BY, claimOf, clusterNamed, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed, versionFor } from './store.ts';
 
 const shop: NewAppNetwork = { name: 'shop', subnet4: '10.9.0.0/24', subnet6: 'fd00::/64', mtu: null, learning: false };

@@ -15,7 +15,7 @@ import { generateKeyPair, type KeyPair } from '../../src/identity/keys.ts';
 import { verifyOperator } from '../../src/identity/verify-operator.ts';
 import { verifyPeer } from '../../src/identity/verify.ts';
 import { systemClock } from '../../src/transport/system.ts';
-import type { CallHomeRequest } from '../../src/tower/granting.ts';
+import type { CallHomeRequest } from '../../src/tower/enrolling/granting.ts';
 import type { Tower } from '../../src/tower/tower.ts';
 import { makeSystemCa } from '../fixtures/system-ca.ts';
 import { makeTower, shiftedClock } from '../unit/tower/support.ts';

@@ -1,8 +1,8 @@
 /** What a `Store` promises about leaves that are being renewed. */
 import type { Test } from 'tap';
 import { limits } from '../../src/base/limits.ts';
-import type { LeafRow } from '../../src/tower/renewal.ts';
-import type { NodeRow, Store } from '../../src/tower/store.ts';
+import type { LeafRow } from '../../src/tower/renewing/renewal.ts';
+import type { NodeRow, Store } from '../../src/tower/store/store.ts';
 import { BY, claimOf, hexOf, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed, versionFor } from './store.ts';
 
 const leafNamed = (name: string): LeafRow => ({

@@ -3,7 +3,7 @@ import type { Test } from 'tap';
 import { limits } from '../../src/base/limits.ts';
 import { completeSpec, type KindName, kindNames, kinds } from '../../src/tower/resources/kinds.ts';
 import type { By } from '../../src/tower/resources/resource-store.ts';
-import type { NodeRow, Store } from '../../src/tower/store.ts';
+import type { NodeRow, Store } from '../../src/tower/store/store.ts';
 import { BY, claimOf, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed, versionFor } from './store.ts';
 
 const by: By = { actor: 'operator:ada', at_ms: NOW_MS };

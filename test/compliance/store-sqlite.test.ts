@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import t, { type Test } from 'tap';
 import { limits } from '../../src/base/limits.ts';
-import type { Store } from '../../src/tower/store.ts';
-import { openSqliteStore } from '../../src/tower/store-sqlite.ts';
+import type { Store } from '../../src/tower/store/store.ts';
+import { openSqliteStore } from '../../src/tower/store/sqlite.ts';
 import { appStoreCompliance } from './app-store.ts';
 import { renewalStoreCompliance } from './renewal-store.ts';
 import { trustStoreCompliance } from './trust-store.ts';
@@ -103,7 +103,7 @@ t.test('a path that cannot be opened is permission_denied', async (t) => {
 t.test('what was answered before a kill -9 is there afterwards, ten times in a row', async (t) => {
   const path = fileIn(t);
   const program = `
-    const { openSqliteStore } = await import(${JSON.stringify(new URL('../../src/tower/store-sqlite.ts', import.meta.url).href)});
+    const { openSqliteStore } = await import(${JSON.stringify(new URL('../../src/tower/store/sqlite.ts', import.meta.url).href)});
     const store = await openSqliteStore({ path: ${JSON.stringify(path)} });
     for (let index = (await store.proofs.grants('token')).length; ; index++) {
       await store.proofs.createGrant({ ...${JSON.stringify(tokenNamed('t'))}, id: 't' + index }, { actor: 'admin', at_ms: 1 });
@@ -138,7 +138,7 @@ t.test('a kill -9 amid attaches leaves no address given twice, none lost, and ev
   await store.close();
   // Takes and gives back in turn, so that kills fall into both.
   const program = `
-    const { openSqliteStore } = await import(${JSON.stringify(new URL('../../src/tower/store-sqlite.ts', import.meta.url).href)});
+    const { openSqliteStore } = await import(${JSON.stringify(new URL('../../src/tower/store/sqlite.ts', import.meta.url).href)});
     const { app } = await openSqliteStore({ path: ${JSON.stringify(path)} });
     const { endpoints } = await app.network('shop');
     for (let index = endpoints.length; ; index++) {

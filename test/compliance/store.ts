@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { ErrorCode, SelvedgeError } from '../../src/base/errors.ts';
 import type { Claim } from '../../src/enroll/proof.ts';
-import type { NewGrant, NewNode } from '../../src/tower/proof-store.ts';
-import type { ClusterRow, NodeRow, Store } from '../../src/tower/store.ts';
+import type { NewGrant, NewNode } from '../../src/tower/store/proof-store.ts';
+import type { ClusterRow, NodeRow, Store } from '../../src/tower/store/store.ts';
 
 export interface StoreMaker {
   /** An empty store that the test owns. */

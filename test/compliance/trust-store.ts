@@ -1,7 +1,7 @@
 /** What a `Store` promises about the roots that the cluster trusts, and who holds them. */
 import type { Test } from 'tap';
-import { type TrustRow, firstTrust, rotated } from '../../src/tower/trust.ts';
-import type { NodeRow, Store } from '../../src/tower/store.ts';
+import { type TrustRow, firstTrust, rotated } from '../../src/tower/trust/phases.ts';
+import type { NodeRow, Store } from '../../src/tower/store/store.ts';
 import { BY, claimOf, clusterNamed, hexOf, NOW_MS, nodeNamed, type StoreMaker, tokenNamed, versionFor } from './store.ts';
 
 async function withNode(store: Store, name: string): Promise<NodeRow> {

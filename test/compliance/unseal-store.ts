@@ -1,6 +1,6 @@
 /** What a `Store` promises about site tokens, boot identities, and what nodes say they hold. */
 import type { Test } from 'tap';
-import type { NodeRow, Store } from '../../src/tower/store.ts';
+import type { NodeRow, Store } from '../../src/tower/store/store.ts';
 import type { BootRow, SiteTokenRow } from '../../src/tower/unseal/unseal-store.ts';
 import { BY, claimOf, hexOf, NOW_MS, nodeNamed, rejectsWith, type StoreMaker, tokenNamed, versionFor } from './store.ts';
 

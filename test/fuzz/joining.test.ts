@@ -16,7 +16,7 @@ import { createCsr } from '../../src/identity/csr.ts';
 import { generateKeyPair } from '../../src/identity/keys.ts';
 import { systemClock, systemTimers } from '../../src/transport/system.ts';
 import { publicApi } from '../../src/tower/api.ts';
-import { Nonces } from '../../src/tower/nonces.ts';
+import { Nonces } from '../../src/tower/enrolling/nonces.ts';
 import { freshDirectory } from '../compliance/store.ts';
 import { HOUR_MS, makeTower, serve } from '../unit/tower/support.ts';
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { stateFiles } from '../../src/enroll/state.ts';
-import { stateFiles as towerFiles } from '../../src/tower/state-files.ts';
+import { stateFiles as towerFiles } from '../../src/tower/backup/state-files.ts';
 import { DEFAULT_KEY_FILE } from '../../src/identity/unseal.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));

@@ -9,14 +9,10 @@ import { freePort } from '../fixtures/free-port.ts';
 t.setTimeout(180_000);
 const directory = t.testdir({});
 const at = (name: string): string => join(directory, name);
-const { run, cli, kill } = programs(t);
+const { run, cli, kill, initTower } = programs(t);
 
 const keyFile = ['--key-file', at('key')];
-const { fingerprint } = await (async () => {
-  const it = run('tower', ['init', '--cluster', 'test', '--state', at('tower'), '--json', ...keyFile]);
-  await it.ended;
-  return JSON.parse(it.said) as { fingerprint: string };
-})();
+const fingerprint = await initTower(at('tower'), at('key'));
 const port = await freePort();
 const tower = run('tower', ['run', '--state', at('tower'), '--listen', '127.0.0.1', '--port', String(port), ...keyFile]);
 await tower.until('tower runs');
@@ -46,6 +42,8 @@ t.test('a node joins with a store that only the site opens, starts with its help
   const a = run('selvedged', ['--state', at('a')]);
   t.match(await a.until('the store is unsealed'), { unsealed_by: 'tower' });
   await a.until('node runs');
+  await tower.until('channel accepted');
+  t.match(await cli('node', 'show', 'a', '--state', at('tower')), { connected: true });
   await kill(a);
   await cli('node', 'disable', String(joined.node), '--state', at('tower'));
   const disabled = run('selvedged', ['--state', at('a')]);

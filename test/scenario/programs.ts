@@ -20,6 +20,8 @@ export interface Programs {
   /** `selvedge ARGS --json`: the last line that it printed. Throws, with all that it said, where it fails. */
   cli(...args: string[]): Promise<Record<string, unknown>>;
   kill(it: Run): Promise<void>;
+  /** Makes a cluster `test` with a key file; the fingerprint of its root. */
+  initTower(state: string, keyFile: string): Promise<string>;
 }
 
 /** What still runs when the test is over is killed. */
@@ -76,5 +78,12 @@ export function programs(t: Pick<Test, 'teardown'>): Programs {
     await ended;
   }
 
-  return { run, cli, kill };
+  async function initTower(state: string, keyFile: string): Promise<string> {
+    const it = run('tower', ['init', '--cluster', 'test', '--state', state, '--json', '--key-file', keyFile]);
+    if ((await it.ended) !== 0) throw new Error(it.said);
+    const { fingerprint } = JSON.parse(it.said) as { fingerprint: string };
+    return fingerprint;
+  }
+
+  return { run, cli, kill, initTower };
 }

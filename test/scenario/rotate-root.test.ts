@@ -113,15 +113,20 @@ t.test('the root of a running site of ten nodes is rotated while a transfer goes
 
   const { identity } = first.agent.state;
   const thief = { identity, credentials: old.credentials, roots: [old.root, next] };
+  const at = (node: NodeState, port: number) => ({
+    agent: second.agent,
+    node,
+    at: (way: string) => ({ host: '127.0.0.1', tcp: way === 'tcp' ? port : null, udp: way === 'quic' ? port : null }),
+  });
   const asTower = { identity: { ...identity, site: 'tower', node: 'tower' }, snapshot: { peers: [] } } as unknown as NodeState;
   const refused = (host: string, transport: string) =>
     running.lines.some(
       ({ host: by, message, facts }) => by === host && message === 'session refused' && facts.transport === transport && facts.code === 'certificate_invalid',
     );
   for (const transport of ['tcp', 'quic'] as const) {
-    t.not(await dials(t, thief, second.agent.state, second.port, transport), 'established');
+    t.not(await dials(t, thief, at(second.agent.state, second.port), transport), 'established');
     await until(() => refused('n1', transport));
-    t.not(await dials(t, thief, asTower, running.port, transport), 'established');
+    t.not(await dials(t, thief, at(asTower, running.port), transport), 'established');
     await until(() => refused('tower', transport));
     t.pass(`the old root is refused by node and tower over ${transport}`);
   }

@@ -15,13 +15,9 @@ t.setTimeout(300_000);
 const directory = t.testdir({});
 const at = (name: string): string => join(directory, name);
 
-const { run, cli, kill } = programs(t);
+const { run, cli, kill, initTower } = programs(t);
 const keyFile = ['--key-file', at('key')];
-const { fingerprint } = await (async () => {
-  const it = run('tower', ['init', '--cluster', 'test', '--state', at('tower'), '--json', ...keyFile]);
-  await it.ended;
-  return JSON.parse(it.said) as { fingerprint: string };
-})();
+const fingerprint = await initTower(at('tower'), at('key'));
 const [port, portA, portB] = [await freePort(), await freePort(), await freePort()];
 const towerArgs = ['run', '--state', at('tower'), '--listen', '127.0.0.1', '--port', String(port), ...keyFile];
 let tower = run('tower', towerArgs);

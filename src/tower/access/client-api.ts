@@ -10,7 +10,7 @@ import { ServiceRule } from '../../enroll/rule-wire.ts';
 import { Label, NodeId } from '../../enroll/shapes.ts';
 import type { Snapshot } from '../../enroll/wire.ts';
 import type { PageRequest } from '../resources/resource-store.ts';
-import type { NodeRow } from '../store.ts';
+import type { NodeRow } from '../store/store.ts';
 import type { Tower } from '../tower.ts';
 
 const PeerSchema = Type.Object({ id: NodeId, name: Label });

@@ -17,7 +17,7 @@ import { parseCsr } from '../../identity/csr.ts';
 import { fingerprint, formatFingerprint } from '../../identity/fingerprint.ts';
 import type { PageRequest } from '../resources/resource-store.ts';
 import type { AccessStore, CutOff, NewLeaf, OperatorRow } from './access-store.ts';
-import type { TrustRotation } from '../trust-rotation.ts';
+import type { TrustRotation } from '../trust/rotation.ts';
 import type { LiveCallers } from './live-callers.ts';
 
 const OPERATOR_ID_BYTES = 6;

@@ -2,7 +2,7 @@
 import type { Transaction } from 'kysely';
 import { SelvedgeError } from '../../base/errors.ts';
 import type { Tables } from '../schema/tables.ts';
-import { checkKey } from '../store-sql-keys.ts';
+import { checkKey } from '../store/sql-keys.ts';
 import type { NewLeaf, OperatorRow } from './access-store.ts';
 import { mustFindOperator, operatorRow, recordOperator } from './store-sql-operators.ts';
 

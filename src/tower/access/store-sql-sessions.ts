@@ -4,7 +4,7 @@ import { SelvedgeError } from '../../base/errors.ts';
 import type { Scope } from '../../api/access.ts';
 import { limits } from '../../base/limits.ts';
 import type { Tables } from '../schema/tables.ts';
-import { recordChange } from '../store-sql-change.ts';
+import { recordChange } from '../store/sql-change.ts';
 import type { By, PageRequest } from '../resources/resource-store.ts';
 import type { NewSession, SessionRow } from './access-store.ts';
 

@@ -1,4 +1,4 @@
-/** `ResourceStore`: rows of one simple kind. One interface, and one implementation for SQL (store-sql-resources.ts), for all of them. */
+/** `ResourceStore`: rows of one simple kind. One interface, and one implementation for SQL (../store/sql-resources.ts), for all of them. */
 import type { KindName, Specs } from './kinds.ts';
 
 /** Who changes something, and when; every audit row says so. */

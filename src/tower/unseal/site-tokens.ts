@@ -8,7 +8,7 @@ import { limits } from '../../base/limits.ts';
 import type { Clock } from '../../base/seam.ts';
 import { fromBase64, toBase64 } from '../../identity/base64.ts';
 import type { SiteToken } from '../../identity/unseal/site.ts';
-import type { NodeRow } from '../store.ts';
+import type { NodeRow } from '../store/store.ts';
 import type { SiteTokenRow, UnsealStore } from './unseal-store.ts';
 
 const TOKEN_BYTES = 32;

@@ -19,7 +19,7 @@ import { sealBox } from '../../identity/sealed-box.ts';
 import { signDocument } from '../../identity/signed-document.ts';
 import type { SiteToken } from '../../identity/unseal/site.ts';
 import type { RecordedBoot } from '../../identity/verify-boot.ts';
-import type { NodeRow, Store } from '../store.ts';
+import type { NodeRow, Store } from '../store/store.ts';
 import { SiteTokens } from './site-tokens.ts';
 import type { BootRow } from './unseal-store.ts';
 

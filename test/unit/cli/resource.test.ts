@@ -79,7 +79,10 @@ t.test('an operator makes, shows, changes, lists and deletes resources, and give
     stdout: /^NAME +PRIORITY +EFFECT +FROM +TO +CLASSES +SERVICES +DEGRADED\np +100 +deny +role:till site:harbor +any +any +print +yes\n$/,
   });
   t.match(await selvedge('site', 'show', 'harbor'), { status: 0, stdout: /^name +harbor\n.*\nproofs +token x509\n/s });
-  t.match(await selvedge('node', 'show', 'till-1'), { status: 0, stdout: /till-1 +harbor +[0-9a-f]{12} +till +port +never seen/ });
+  t.match(await selvedge('node', 'show', 'till-1'), {
+    status: 0,
+    stdout: /^till-1 \([0-9a-f]{12}\) of site harbor: never seen\n {2}roles till; tenant port; there since /,
+  });
   t.match(await selvedge('node', 'disable', 'till-1'), { status: 0, stdout: /disabled/ });
   t.match(await selvedge('role', 'delete', 'till'), {
     status: 1,

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import type { EnrollRequest } from '../../../src/enroll/wire.ts';
 import { openTower } from '../../../src/tower/init.ts';
-import { openSqliteStore } from '../../../src/tower/store-sqlite.ts';
+import { openSqliteStore } from '../../../src/tower/store/sqlite.ts';
 import { systemClock } from '../../../src/transport/system.ts';
 import { freshDirectory } from '../../compliance/store.ts';
 import { HOUR_MS, makeTower, random, unseal } from '../tower/support.ts';

@@ -10,7 +10,7 @@ import { NodeState } from '../../../src/enroll/state.ts';
 import { fingerprint } from '../../../src/identity/fingerprint.ts';
 import { verifyPeer } from '../../../src/identity/verify.ts';
 import { LeafRenewal } from '../../../src/node/leaf-renewal.ts';
-import { serveRenewals } from '../../../src/tower/renew-fabric.ts';
+import { serveRenewals } from '../../../src/tower/renewing/fabric.ts';
 import type { Tower } from '../../../src/tower/tower.ts';
 import { systemTimers, type Timers } from '../../../src/transport/system.ts';
 import { freshDirectory } from '../../compliance/store.ts';

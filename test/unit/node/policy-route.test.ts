@@ -3,7 +3,7 @@ import t from 'tap';
 import type { Snapshot } from '../../../src/enroll/wire.ts';
 import { nodeExplainer } from '../../../src/node/policy-route.ts';
 import { buildSnapshot } from '../../../src/tower/snapshot.ts';
-import type { NodeRow } from '../../../src/tower/store.ts';
+import type { NodeRow } from '../../../src/tower/store/store.ts';
 import { noRuleSet, rule } from '../policy/clusters.ts';
 
 const hex = 'ab'.repeat(32);

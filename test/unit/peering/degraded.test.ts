@@ -1,10 +1,10 @@
 /** Channels while one end has lost its tower (spec 9.5): which go on, which end, what begins on them, and what becomes of them once the snapshot is too old. */
 import t from 'tap';
-import { SelvedgeError } from '../../../src/base/errors.ts';
 import type { Snapshot } from '../../../src/enroll/wire.ts';
 import { SnapshotExpiry } from '../../../src/node/snapshot-expiry.ts';
 import { endOf } from '../../../src/policy/judge.ts';
 import { noRules, type PolicyRule } from '../../../src/policy/rules.ts';
+import { codeOf } from '../../fixtures/code-of.ts';
 import { A, converse, echo, Hosts, policy } from './hosts.ts';
 
 const TTL_MS = 200_000;
@@ -30,15 +30,6 @@ async function connected(policies: readonly PolicyRule[] = []) {
   hosts.connect();
   await hosts.until(() => hosts.state === 'established');
   return { hosts, state, expiry, degrade };
-}
-
-function codeOf(open: () => unknown): string {
-  try {
-    open();
-    return 'opened';
-  } catch (error) {
-    return error instanceof SelvedgeError ? error.code : String(error);
-  }
 }
 
 t.test('a channel that the snapshot permits is degraded while the tower is away, loses nothing, and is established again after', async (t) => {

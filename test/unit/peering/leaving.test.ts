@@ -1,8 +1,8 @@
 /** Channels with a peer that is being revoked with time to finish (spec 9.4): what is there drains, nothing begins, and at its time it ends, tower or no tower. */
 import t from 'tap';
-import { SelvedgeError } from '../../../src/base/errors.ts';
 import { endOf } from '../../../src/policy/judge.ts';
 import { noRules } from '../../../src/policy/rules.ts';
+import { codeOf } from '../../fixtures/code-of.ts';
 import { A, B, converse, echo, Hosts } from './hosts.ts';
 
 const DRAIN_MS = 30_000;
@@ -20,15 +20,6 @@ async function leaving() {
     hosts.a.revalidate();
   };
   return { hosts, begin };
-}
-
-function codeOf(open: () => unknown): string {
-  try {
-    open();
-    return 'opened';
-  } catch (error) {
-    return error instanceof SelvedgeError ? error.code : String(error);
-  }
 }
 
 t.test('what is there finishes, and nothing begins from either end', async (t) => {

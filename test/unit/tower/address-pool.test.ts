@@ -2,8 +2,8 @@
 import { SocketAddress } from 'node:net';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { appPool, type Pool, sizeOf, vniPool, vtepPool, walk } from '../../../src/tower/address-pool.ts';
-import { checkAppSubnet, type Family, formatAddress, overlaps, parseAddress, parseSubnet, readSubnet } from '../../../src/tower/subnet.ts';
+import { appPool, type Pool, sizeOf, vniPool, vtepPool, walk } from '../../../src/tower/app/address-pool.ts';
+import { checkAppSubnet, type Family, formatAddress, overlaps, parseAddress, parseSubnet, readSubnet } from '../../../src/tower/app/subnet.ts';
 
 const value4 = fc.bigInt({ min: 0n, max: 2n ** 32n - 1n });
 /** Mostly zeros, as addresses are, so that each way of shortening comes up. */

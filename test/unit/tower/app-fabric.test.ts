@@ -10,7 +10,7 @@ import { createCsr } from '../../../src/identity/csr.ts';
 import { generateKeyPair } from '../../../src/identity/keys.ts';
 import type { FlowHandle, Mesh } from '../../../src/peering/mesh.ts';
 import { systemClock, systemTimers } from '../../../src/transport/system.ts';
-import { serveApp } from '../../../src/tower/app-fabric.ts';
+import { serveApp } from '../../../src/tower/app/fabric.ts';
 import { NodeFlow } from './node-flow.ts';
 import { HOUR_MS, makeTower } from './support.ts';
 

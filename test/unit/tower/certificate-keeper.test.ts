@@ -4,7 +4,7 @@ import t from 'tap';
 import { lifetimeOf } from '../../../src/identity/lifetime.ts';
 import { verifyPeer } from '../../../src/identity/verify.ts';
 import { openTower } from '../../../src/tower/init.ts';
-import { CertificateKeeper } from '../../../src/tower/certificate-keeper.ts';
+import { CertificateKeeper } from '../../../src/tower/renewing/certificate-keeper.ts';
 import type { Tower } from '../../../src/tower/tower.ts';
 import { VirtualTimers } from '../../fixtures/virtual-timers.ts';
 import { DAY_MS, makeTower, random, shiftedClock, unseal } from './support.ts';

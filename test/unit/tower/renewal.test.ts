@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { limits } from '../../../src/base/limits.ts';
-import { type LeafRow, type Leaves, offered, otherLeaves, retired, used } from '../../../src/tower/renewal.ts';
+import { type LeafRow, type Leaves, offered, otherLeaves, retired, used } from '../../../src/tower/renewing/renewal.ts';
 
 const leaf = (name: string): LeafRow => ({ fingerprint: name, leaf: `der ${name}`, csrHash: `csr ${name}`, spkiHash: `key ${name}` });
 const fresh = (name: string): Leaves => ({ ...leaf(name), renewal: null });

@@ -6,8 +6,8 @@ import type { AppEndpoint } from '../../../src/enroll/app-wire.ts';
 import { cutIntoPieces, Pieces } from '../../../src/enroll/pieces.ts';
 import { packSnapshot } from '../../../src/enroll/snapshot.ts';
 import { checkSnapshot, type Snapshot } from '../../../src/enroll/wire.ts';
-import { appPart } from '../../../src/tower/app-snapshot.ts';
-import type { AppHostRow, AppNetworkRow, AppView } from '../../../src/tower/app-store.ts';
+import { appPart } from '../../../src/tower/app/snapshot.ts';
+import type { AppHostRow, AppNetworkRow, AppView } from '../../../src/tower/store/app-store.ts';
 import { buildSnapshot } from '../../../src/tower/snapshot.ts';
 
 const name = 'n'.repeat(63);

@@ -3,7 +3,7 @@ import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import { Kysely, SqliteDialect } from 'kysely';
 import t from 'tap';
 import { limits } from '../../../src/base/limits.ts';
-import { GroupCommit } from '../../../src/tower/store-group.ts';
+import { GroupCommit } from '../../../src/tower/store/group.ts';
 
 interface Rows {
   readonly words: { readonly word: string };

@@ -1,7 +1,7 @@
 /** The phases of a rotation as a value: what follows what, what is refused, and when enough have followed. */
 import t from 'tap';
-import { firstTrust, isReached, reissued, retired, rotated, type TrustRow } from '../../../src/tower/trust.ts';
-import { missingText } from '../../../src/tower/trust-status.ts';
+import { firstTrust, isReached, reissued, retired, rotated, type TrustRow } from '../../../src/tower/trust/phases.ts';
+import { missingText } from '../../../src/tower/trust/status.ts';
 
 const asked = { threshold_percent: 90, at_ms: 2 };
 
