@@ -113,9 +113,7 @@ t.test('the root of a running site of ten nodes is rotated while a transfer goes
   t.strictSame([read, error], [written, null], 'every octet came back in its order, on one flow');
   t.ok(answered > 0, 'every echo came back, on one flow');
   t.strictSame(dropped(running), []);
-  t.comment(
-    `reissued after ${Math.round(reissued_ms)} ms, moved over after ${Math.round(moved_ms)} ms; ${written} octets and ${answered} echoes meanwhile`,
-  );
+  t.comment(`reissued after ${Math.round(reissued_ms)} ms, moved over after ${Math.round(moved_ms)} ms; ${written} octets and ${answered} echoes meanwhile`);
 
   const { identity } = first.agent.state;
   const thief = { identity, credentials: old.credentials, roots: [old.root, next] };
