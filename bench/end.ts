@@ -1,15 +1,18 @@
-/** One of the two processes of a measurement: does what `run.ts` asks over the IPC channel, and answers with figures. */
+/** One of the two processes of a measurement: does what `run.ts` or `grid.ts` asks over the IPC channel, and answers with figures. */
+import type { Beside, BesideTimes } from './beside.ts';
 import { acceptMesh, dialMesh } from './subject-mesh.ts';
 import { acceptTls, dialTls } from './subject-tls.ts';
 import type { Acceptor, Dialer, Pki, SubjectName } from './subject.ts';
 
 export type Order =
-  | { readonly do: 'accept'; readonly subject: SubjectName; readonly pki: Pki }
-  | { readonly do: 'dial'; readonly subject: SubjectName; readonly pki: Pki; readonly port: number }
+  | { readonly do: 'accept'; readonly subject: SubjectName; readonly pki: Pki; readonly host: string }
+  | { readonly do: 'dial'; readonly subject: SubjectName; readonly pki: Pki; readonly host: string; readonly port: number }
   | { readonly do: 'bulk'; readonly bytes: number }
   | { readonly do: 'echo'; readonly count: number }
   | { readonly do: 'establish'; readonly count: number; readonly atOnce: number }
   | { readonly do: 'hold' }
+  | { readonly do: 'beside'; readonly times: BesideTimes }
+  | { readonly do: 'arrivals' }
   | { readonly do: 'usage' }
   | { readonly do: 'close' };
 
@@ -18,6 +21,9 @@ export interface Answer {
   readonly ms?: number;
   readonly times_ms?: readonly number[];
   readonly count?: number;
+  readonly beside?: Beside;
+  /** Octets in each `ARRIVALS_MS`, from the first one on. */
+  readonly arrivals?: readonly number[];
   readonly cpu_ms?: number;
   readonly resident_bytes?: number;
   readonly error?: string;
@@ -40,10 +46,10 @@ async function timed(work: Promise<void>): Promise<Answer> {
 async function obey(order: Order): Promise<Answer> {
   switch (order.do) {
     case 'accept':
-      acceptor = order.subject === 'tls' ? await acceptTls(order.pki) : await acceptMesh(order.pki, order.subject);
+      acceptor = order.subject === 'tls' ? await acceptTls(order.pki, order.host) : await acceptMesh(order.pki, order.subject, order.host);
       return { port: acceptor.port };
     case 'dial':
-      dialer = order.subject === 'tls' ? await dialTls(order.pki, order.port) : await dialMesh(order.pki, order.subject, order.port);
+      dialer = order.subject === 'tls' ? await dialTls(order.pki, order.host, order.port) : await dialMesh(order.pki, order.subject, order.host, order.port);
       return {};
     case 'bulk':
       return timed(theDialer().bulk(order.bytes));
@@ -53,6 +59,13 @@ async function obey(order: Order): Promise<Answer> {
       return timed(theDialer().establish(order.count, order.atOnce));
     case 'hold':
       return { count: await theDialer().hold() };
+    case 'beside': {
+      const { beside } = theDialer();
+      if (beside === undefined) throw new Error('this subject has no classes');
+      return { beside: await beside(order.times) };
+    }
+    case 'arrivals':
+      return { arrivals: acceptor?.arrivals?.() ?? [] };
     case 'usage': {
       globalThis.gc?.();
       const { user, system } = process.cpuUsage();

@@ -3,18 +3,12 @@
  * repetitions interleaved, medians, ratios. Prints a table and writes bench/results.json. `--repeat N`, `--bytes N`, `--hold N`,
  * `--only tls,tcp,quic`.
  */
-import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { createAuthority, issueChain } from '../src/identity/authority.ts';
-import { generateKeyPair } from '../src/identity/keys.ts';
-import type { Credentials } from '../src/transport/session.ts';
-import { systemRandom } from '../src/transport/system.ts';
-import type { Answer, Order } from './end.ts';
-import { ACCEPTOR, CLUSTER, type Pki, SITE, type SubjectName, subjectNames } from './subject.ts';
+import { End } from './ends.ts';
+import { makePki } from './pki.ts';
+import { type Pki, type SubjectName, subjectNames } from './subject.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -31,6 +25,7 @@ const ECHOES_WARM = 10_000;
 const ESTABLISH_WARM = 1_500;
 const ESTABLISH = 1_000;
 const AT_ONCE = 8;
+const HOST = '127.0.0.1';
 
 interface Figures {
   mb_per_s: number;
@@ -39,48 +34,6 @@ interface Figures {
   echo_p99_ms: number;
   established_per_s: number;
   kb_per_idle: number;
-}
-
-/** A process of ours that obeys orders, one at a time. */
-class End {
-  readonly #child: ChildProcess = fork(fileURLToPath(new URL('end.ts', import.meta.url)), [], { serialization: 'advanced', execArgv: ['--expose-gc'] });
-
-  async ask(order: Order): Promise<Answer> {
-    const answered = once(this.#child, 'message');
-    const ended = once(this.#child, 'exit').then(() => {
-      throw new Error(`the process ended during '${order.do}'`);
-    });
-    this.#child.send(order);
-    const [answer] = (await Promise.race([answered, ended])) as [Answer];
-    if (answer.error !== undefined) throw new Error(`${order.do}: ${answer.error}`);
-    return answer;
-  }
-
-  async close(): Promise<void> {
-    const ended = once(this.#child, 'exit');
-    await this.ask({ do: 'close' }).catch(() => this.#child.kill());
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), 5_000);
-    await ended;
-    clearTimeout(timer);
-  }
-}
-
-async function makePki(dialers: number): Promise<Pki> {
-  const issuing = { now_ms: Date.now(), random: systemRandom };
-  const authority = await createAuthority({ cluster: CLUSTER, ...issuing });
-  const issue = async (node: string): Promise<Credentials> => {
-    const pair = generateKeyPair();
-    const chain = await issueChain(authority, { ...issuing, identity: { cluster: CLUSTER, site: SITE, node }, publicKey: pair.publicKey });
-    return { chain, key: pair.privateKey };
-  };
-  const made: Pki['dialers'][number][] = [];
-  for (let index = 0; index < dialers; index++) {
-    const node = (index + 0x1000).toString(16).padStart(12, '0');
-    made.push({ node, credentials: await issue(node) });
-  }
-  const pki = { root: authority.root, acceptor: await issue(ACCEPTOR), dialers: made };
-  await authority.signer.close();
-  return pki;
 }
 
 function at(sorted: readonly number[], part: number): number {
@@ -98,8 +51,8 @@ async function pair<T>(subject: SubjectName, pki: Pki, work: (acceptor: End, dia
   const acceptor = new End();
   const dialer = new End();
   try {
-    const { port = 0 } = await acceptor.ask({ do: 'accept', subject, pki });
-    await dialer.ask({ do: 'dial', subject, pki, port });
+    const { port = 0 } = await acceptor.ask({ do: 'accept', subject, pki, host: HOST });
+    await dialer.ask({ do: 'dial', subject, pki, host: HOST, port });
     return await work(acceptor, dialer);
   } finally {
     await dialer.close();

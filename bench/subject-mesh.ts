@@ -9,6 +9,7 @@ import { Dialer as SessionDialer } from '../src/transport/dialer.ts';
 import { QuicTransport } from '../src/transport/quic.ts';
 import { systemRandom, systemTimers } from '../src/transport/system.ts';
 import { TcpTransport } from '../src/transport/tcp.ts';
+import { Arrivals, echoesBeside } from './beside.ts';
 import { ACCEPTOR, type Acceptor, CHUNK_BYTES, CLUSTER, type Dialer, ECHO_BYTES, inParallel, type Pki, SITE } from './subject.ts';
 
 const quiet = {
@@ -22,28 +23,37 @@ const quiet = {
 
 const SINK_BYTES = 256 * 1024;
 
-export async function acceptMesh(pki: Pki, transport: 'tcp' | 'quic'): Promise<Acceptor> {
+export async function acceptMesh(pki: Pki, transport: 'tcp' | 'quic', address: string): Promise<Acceptor> {
   const host = await Host.start({
     ...quiet,
     self: { cluster: CLUSTER, site: SITE, node: ACCEPTOR },
     credentials: () => pki.acceptor,
     roots: () => [pki.root],
     recordedFingerprint: () => 'any',
-    listen: { host: '127.0.0.1', tcpPort: 0, udpPort: transport === 'quic' ? 0 : null },
+    listen: { host: address, tcpPort: 0, udpPort: transport === 'quic' ? 0 : null },
     onHttp: null,
     onChange: () => {},
   });
-  host.mesh.handle('sink', (flow) => void sink(flow));
+  const arrivals = new Arrivals();
+  host.mesh.handle(
+    'sink',
+    (flow) =>
+      void sink(flow, arrivals).catch(() => {
+        // Given up: nobody waits for the confirmation.
+      }),
+  );
   host.mesh.handle('echo', (flow) => void echo(flow));
   const port = transport === 'quic' ? host.listener?.udp?.port : host.listener?.tcp.port;
   if (port === undefined) throw new Error('no port');
-  return { port, close: () => host.close() };
+  return { port, arrivals: () => arrivals.octets, close: () => host.close() };
 }
 
 /** Reads all, then confirms. */
-async function sink(flow: FlowHandle): Promise<void> {
+async function sink(flow: FlowHandle, arrivals: Arrivals): Promise<void> {
   const into = new Uint8Array(SINK_BYTES);
-  while (await flow.readable()) while (flow.readInto(into) > 0);
+  while (await flow.readable()) {
+    for (let count = flow.readInto(into); count > 0; count = flow.readInto(into)) arrivals.add(count);
+  }
   flow.write(Uint8Array.of(1));
   flow.end();
 }
@@ -100,9 +110,9 @@ class Link {
   }
 }
 
-export async function dialMesh(pki: Pki, transport: 'tcp' | 'quic', port: number): Promise<Dialer> {
+export async function dialMesh(pki: Pki, transport: 'tcp' | 'quic', host: string, port: number): Promise<Dialer> {
   const transports = { quic: new QuicTransport(), tcp: new TcpTransport() };
-  const endpoint = { host: '127.0.0.1', tcp: transport === 'tcp' ? port : null, udp: transport === 'quic' ? port : null };
+  const endpoint = { host, tcp: transport === 'tcp' ? port : null, udp: transport === 'quic' ? port : null };
   const links: Link[] = [];
   const linkOf = (index: number): Link => (links[index] ??= new Link(pki, index, endpoint, transports));
   const own = linkOf(0);
@@ -141,6 +151,7 @@ export async function dialMesh(pki: Pki, transport: 'tcp' | 'quic', port: number
       await inParallel(pki.dialers.length - 1, 8, (index) => linkOf(index + 1).up());
       return pki.dialers.length - 1;
     },
+    beside: (times) => echoesBeside(own.mesh, ACCEPTOR, times),
     async close() {
       await Promise.all(links.map((link) => link?.mesh.close()));
       await transports.quic.close();

@@ -28,14 +28,14 @@ function tlsOptions(pki: Pki, { chain, key }: Credentials): SecureContextOptions
 /** The first byte of a connection says what it is for. */
 const purposes = { bulk: 1, echo: 2, hold: 3 } as const;
 
-export async function acceptTls(pki: Pki): Promise<Acceptor> {
+export async function acceptTls(pki: Pki, host: string): Promise<Acceptor> {
   const server = createServer({ ...tlsOptions(pki, pki.acceptor), requestCert: true, rejectUnauthorized: true, allowHalfOpen: true }, serve);
   const sockets = new Set<TLSSocket>();
   server.on('secureConnection', (socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(0, host);
   await once(server, 'listening');
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('no port');
@@ -62,10 +62,10 @@ function serve(socket: TLSSocket): void {
   socket.on('end', () => socket.end('.'));
 }
 
-export async function dialTls(pki: Pki, port: number): Promise<Dialer> {
+export async function dialTls(pki: Pki, host: string, port: number): Promise<Dialer> {
   const first = pki.dialers[0];
   if (first === undefined) throw new Error('no identity');
-  const options = { secureContext: createSecureContext(tlsOptions(pki, first.credentials)), host: '127.0.0.1', port, checkServerIdentity: () => undefined };
+  const options = { secureContext: createSecureContext(tlsOptions(pki, first.credentials)), host, port, checkServerIdentity: () => undefined };
   const open = async (): Promise<TLSSocket> => {
     const socket = connect(options);
     socket.setNoDelay(true);

@@ -2,6 +2,7 @@
  * What is measured, behind one interface: node:tls, and channels over TCP lanes or QUIC. An acceptor and a dialer live in two
  * processes; both are told what to do by `run.ts`.
  */
+import type { Beside, BesideTimes } from './beside.ts';
 import type { Credentials } from '../src/transport/session.ts';
 
 export const subjectNames = ['tls', 'tcp', 'quic'] as const;
@@ -21,6 +22,8 @@ export interface Pki {
 
 export interface Acceptor {
   readonly port: number;
+  /** Channels only. Octets of files in each `ARRIVALS_MS`, from the first one on. */
+  arrivals?(): readonly number[];
   close(): Promise<void>;
 }
 
@@ -33,6 +36,8 @@ export interface Dialer {
   establish(count: number, atOnce: number): Promise<void>;
   /** Connections of as many identities as there are, held until `close`. */
   hold(): Promise<number>;
+  /** Channels only. Echoes of class `input`, alone and then beside a file. */
+  readonly beside?: (times: BesideTimes) => Promise<Beside>;
   close(): Promise<void>;
 }
 

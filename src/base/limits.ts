@@ -81,6 +81,10 @@ export const limits = {
   upgrade_probe_ms: 2_500,
   upgrade_probe_ms_max: 60_000,
   upgrade_probe_fast_window_ms: 10 * 60_000,
+  /** Lost sooner after it had come back, UDP flaps: its next way back begins so late, then twice as late, and so on. */
+  udp_settled_ms: 60_000,
+  udp_hold_ms_base: 5_000,
+  udp_hold_ms_max: 5 * 60_000,
   carrier_ms_max: 60_000,
   /** Dials that failed in a row until it is reported: the wait has then reached its cap. */
   backoff_attempts_reported: 8,

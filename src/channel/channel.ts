@@ -14,7 +14,7 @@ import { limits } from '../base/limits.ts';
 import type { Random } from '../base/seam.ts';
 import { Cadence } from './cadence.ts';
 import { Attached, type Lane, type SessionShape } from './attached.ts';
-import { CONTROL_PRIORITY, classAllowsKind, type FlowKind, streamPriority, type TrafficClass, trafficClassNames } from './classes.ts';
+import { CONTROL_PRIORITY, classAllowsKind, type FlowKind, OVERDUE_PRIORITY, streamPriority, type TrafficClass, trafficClassNames } from './classes.ts';
 import { Draining } from './drain.ts';
 import { Flow, type FlowOwner } from './flow.ts';
 import { FlowIds, type Side } from './flow-ids.ts';
@@ -24,7 +24,7 @@ import { type EndFacts, encodeHeartbeat, noFacts, type PeerView, viewOf } from '
 import { Governing } from './governing.ts';
 import { type Governor, type PathView, stampOf } from './governor.ts';
 import type { Liveness } from './liveness.ts';
-import { Scheduler } from './scheduler.ts';
+import { Scheduler, type Standing, type Turn } from './scheduler.ts';
 import { type Cause, type ChannelState, StateMachine } from './states.ts';
 
 export interface ChannelOptions {
@@ -708,12 +708,13 @@ export class Channel implements FlowOwner {
       if (head) return { key: attached.key, flow: 0, lane: 'urgent', priority: CONTROL_PRIORITY, head, body: null, isDatagram: false };
     }
     if (attached.awaitsResume) return null;
-    const flow = this.#scheduler.next(this.#canSend);
-    if (!flow) {
+    const turn = this.#scheduler.next(this.#standing);
+    if (!turn) {
       this.#noteAppLimited(now, attached);
       return null;
     }
-    const transmit = this.#nextOf(now, attached, flow);
+    const { flow } = turn;
+    const transmit = this.#nextOf(now, attached, turn);
     this.#scheduler.sent(flow, transmit.head.length + (transmit.body?.length ?? 0));
     // An opening alone is answered by nothing.
     if (flow.send && flow.send.unacknowledged > 0) attached.liveness.outstanding(now, true);
@@ -751,15 +752,16 @@ export class Channel implements FlowOwner {
     return null;
   }
 
-  readonly #canSend = (flow: Flow): boolean => {
+  readonly #standing = (flow: Flow): Standing => {
     const attached = this.#current;
-    if (!attached || !flow.hasWork || !attached.ready[flow.isBulk ? 'bulk' : 'urgent'] || attached.blocked.has(flow.id)) return false;
-    return !flow.isBulk || this.#governing.governor === null || this.#governing.governor.allowance(this.#now) > 0;
+    if (!attached || !flow.hasWork) return 'idle';
+    if (!attached.ready[flow.isBulk ? 'bulk' : 'urgent'] || attached.blocked.has(flow.id)) return 'waits';
+    return !flow.isBulk || this.#governing.governor === null || this.#governing.governor.allowance(this.#now) > 0 ? 'may' : 'waits';
   };
 
-  #nextOf(now: number, attached: Attached, flow: Flow): Transmit {
+  #nextOf(now: number, attached: Attached, { flow, isOverdue }: Turn<Flow>): Transmit {
     const lane: Lane = flow.isBulk ? 'bulk' : 'urgent';
-    const to = { key: attached.key, flow: flow.id, lane, priority: streamPriority(flow.class) };
+    const to = { key: attached.key, flow: flow.id, lane, priority: isOverdue ? OVERDUE_PRIORITY : streamPriority(flow.class) };
     if (flow.mustOpen) {
       flow.mustOpen = false;
       flow.openedOn = attached.key;

@@ -79,12 +79,12 @@ export function kindOfNumber(number: number): FlowKind | null {
   return kindNames[number] ?? null;
 }
 
-/** The transport's priority of a class's streams: larger leaves first. Control frames (flow 0) stand above all. */
+/** The transport's priority of a class's streams: larger leaves first, equal ones take turns. Control frames (flow 0) stand above all. */
 export const CONTROL_PRIORITY = 100;
+/** Of a flow that has waited for its turn long enough: nobody's octets stand before its own, else what the scheduler gives it would starve below. */
+export const OVERDUE_PRIORITY = 90;
 
+/** Tiers alone: within one it is the scheduler that shares, by what it hands over. */
 export function streamPriority(name: TrafficClass): number {
-  const row = classRow(name);
-  if (row.tier === 0) return 90;
-  if (row.tier === 1) return 80;
-  return row.bulk ? 10 : 50;
+  return ([OVERDUE_PRIORITY, 80, 50] as const)[classRow(name).tier];
 }

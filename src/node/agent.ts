@@ -22,7 +22,7 @@ import { serveEcho } from '../services/echo.ts';
 import { type FileReceiver, serveFiles } from '../services/file-receive.ts';
 import type { AppNetworks } from '../overlay/app-networks.ts';
 import type { ServerCertificate } from '../transport/listener.ts';
-import { systemRandom, systemTimers } from '../transport/system.ts';
+import { systemRandom, systemTimers, type Timers } from '../transport/system.ts';
 import { type AppConfig, openApps } from './app.ts';
 import { HealthReporter } from './health-reporter.ts';
 import { LeafRenewal, type Renewed } from './leaf-renewal.ts';
@@ -48,12 +48,15 @@ export interface AgentOptions {
   readonly observer?: Observatory;
   /** Without a session with the tower, until degraded mode begins; absent: `limits.tower_away_ms`. */
   readonly towerAway_ms?: number;
+  /** What time it is here; this machine's, unless told. */
+  readonly timers?: Timers;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
 }
 
 export class Agent {
   readonly state: NodeState;
   readonly #options: AgentOptions;
+  readonly #timers: Timers;
   readonly #expiry: SnapshotExpiry;
   readonly #away: TowerAway;
   readonly #policy: Judge;
@@ -70,11 +73,13 @@ export class Agent {
   private constructor(state: NodeState, options: AgentOptions) {
     this.state = state;
     this.#options = options;
-    this.#expiry = new SnapshotExpiry({ state, timers: systemTimers, log: options.log, onChange: () => this.#standingChanged() });
+    const { timers = systemTimers } = options;
+    this.#timers = timers;
+    this.#expiry = new SnapshotExpiry({ state, timers, log: options.log, onChange: () => this.#standingChanged() });
     this.#away = new TowerAway({
       site: state.identity.site,
       after_ms: options.towerAway_ms ?? limits.tower_away_ms,
-      timers: systemTimers,
+      timers,
       isReached: () => this.#host?.mesh.reaches(TOWER_ID) ?? false,
       ask: () => this.#follower?.askAgain(),
       onChange: () => this.#standingChanged(),
@@ -85,7 +90,7 @@ export class Agent {
 
   /** @throws not_enrolled, store_damaged, store_locked, port_in_use, permission_denied */
   static async start(options: AgentOptions): Promise<Agent> {
-    const agent = new Agent(await NodeState.load(options.state, options.unseal, systemTimers.clock.wall()), options);
+    const agent = new Agent(await NodeState.load(options.state, options.unseal, (options.timers ?? systemTimers).clock.wall()), options);
     try {
       await agent.#start();
       return agent;
@@ -98,9 +103,10 @@ export class Agent {
   async #start(): Promise<void> {
     const { identity } = this.state;
     const { listen, server = null, log, isGoverned, app, admission, observer } = this.#options;
+    const timers = this.#timers;
     const boot = await BootFile.open(this.#options.state, identity);
     this.#boot = boot;
-    const api = listen === null ? null : await unsealApi({ state: this.state, expiry: this.#expiry, clock: systemTimers.clock, log });
+    const api = listen === null ? null : await unsealApi({ state: this.state, expiry: this.#expiry, clock: timers.clock, log });
     this.#api = api;
     const host = await Host.start({
       self: { cluster: identity.cluster, site: identity.site, node: identity.node },
@@ -116,6 +122,7 @@ export class Agent {
       server,
       onHttp: api === null ? null : (socket) => api.server.emit('connection', socket),
       isGoverned,
+      timers,
       children: () => this.state.snapshot.peers.length,
       ...(admission === undefined ? {} : { admission }),
       log,
@@ -130,12 +137,12 @@ export class Agent {
     });
     this.#host = host;
     serveEcho(host.mesh);
-    this.#files = await serveFiles(host.mesh, { inbox: join(this.#options.state, stateFiles.inbox), timers: systemTimers });
+    this.#files = await serveFiles(host.mesh, { inbox: join(this.#options.state, stateFiles.inbox), timers });
     this.#apps = await openApps(this.state, host.mesh, app, listen !== null, log);
     this.#follower = new SnapshotFollower({
       mesh: host.mesh,
       state: this.state,
-      timers: systemTimers,
+      timers,
       listen: this.#advertised(host),
       wantsFresh: () => this.#away.isDegraded || this.#expiry.isExpired,
       onSnapshot: () => {
@@ -144,12 +151,12 @@ export class Agent {
       },
       log,
     });
-    this.#site = new SiteKeeper({ mesh: host.mesh, secrets: this.state.secrets, boot, timers: systemTimers, log });
+    this.#site = new SiteKeeper({ mesh: host.mesh, secrets: this.state.secrets, boot, timers, log });
     this.#follow(host);
     this.#renewal = new LeafRenewal({
       mesh: host.mesh,
       state: this.state,
-      timers: systemTimers,
+      timers,
       random: systemRandom,
       onRenewed: () => host.renewed(),
       others: () => server?.watched ?? [],
@@ -159,7 +166,7 @@ export class Agent {
     this.#away.channelsChanged();
     if (observer !== undefined) {
       const report = () => this.#report(observer, host.mesh);
-      this.#reporter = new HealthReporter({ mesh: host.mesh, timers: systemTimers, random: systemRandom, report });
+      this.#reporter = new HealthReporter({ mesh: host.mesh, timers, random: systemRandom, report });
     }
   }
 

@@ -12,8 +12,8 @@ import { type Judge, judgeWithoutRules } from '../policy/judge.ts';
 import { Dialer } from '../transport/dialer.ts';
 import { type Listener, listen, type ServerCertificate } from '../transport/listener.ts';
 import { listenQuic, QuicTransport } from '../transport/quic.ts';
-import type { Credentials, Session } from '../transport/session.ts';
-import { systemRandom, systemTimers } from '../transport/system.ts';
+import type { Credentials, Session, Transport } from '../transport/session.ts';
+import { systemRandom, systemTimers, type Timers } from '../transport/system.ts';
 import { TcpTransport } from '../transport/tcp.ts';
 import type { AdmissionRate } from './admission.ts';
 import { loopHealth } from './health.ts';
@@ -45,6 +45,10 @@ export interface HostOptions {
   readonly onHttp: ((socket: TLSSocket) => void) | null;
   readonly statelessResetKey?: Uint8Array;
   readonly isGoverned: boolean;
+  /** What time it is here; this machine's, unless told. */
+  readonly timers?: Timers;
+  /** What it dials over; QUIC and TCP of this machine, unless told. The caller closes them. */
+  readonly transports?: { readonly quic: Transport; readonly tcp: Transport };
   /** How many others may have a channel with this host. */
   readonly children?: () => number;
   /** How many new channels begin here in a second; as usual, unless told. */
@@ -73,10 +77,11 @@ export class Host {
     const quic = new QuicTransport();
     const tcp = new TcpTransport();
     const policy = options.policy ?? judgeWithoutRules(options.self, trafficClassNames);
-    const dialer = new Dialer({ transports: { quic, tcp }, timers: systemTimers, random: systemRandom });
+    const { timers = systemTimers, transports = { quic, tcp } } = options;
+    const dialer = new Dialer({ transports, timers, random: systemRandom });
     const mesh = new PeerMesh({
       self: options.self,
-      timers: systemTimers,
+      timers,
       random: systemRandom,
       dialer: {
         dial: (candidate, signal) => dialer.dial(destinationOf(candidate), options.credentials(), judgeDialed(options, candidate), signal),
@@ -94,7 +99,7 @@ export class Host {
       versions: options.versions,
       nameOf: options.nameOf,
       isGoverned: options.isGoverned,
-      health: loopHealth(systemTimers.clock),
+      health: loopHealth(timers.clock),
       ...(options.children === undefined ? {} : { children: options.children }),
       ...(options.admission === undefined ? {} : { admission: options.admission }),
       log: options.log,
@@ -114,7 +119,7 @@ export class Host {
   async #listen(options: HostOptions, at: NonNullable<HostOptions['listen']>): Promise<void> {
     this.#listener = await listen({
       ...at,
-      timers: systemTimers,
+      timers: options.timers ?? systemTimers,
       credentials: options.credentials(),
       ...(options.server ? { httpCredentials: options.server.credentials } : {}),
       onSession: (session) => this.mesh.accept(session),
@@ -163,7 +168,7 @@ function judge(options: HostOptions, session: Pick<Session, 'peerChain'>, usage:
     chain: session.peerChain,
     roots: options.roots(),
     cluster: options.self.cluster,
-    now_ms: systemTimers.clock.wall(),
+    now_ms: (options.timers ?? systemTimers).clock.wall(),
     usage,
     recordedFingerprint: options.recordedFingerprint,
     ...(options.knownPast !== undefined && { knownPast: options.knownPast() }),

@@ -1,9 +1,12 @@
-/** What a dialer remembers of each destination: which endpoint worked, and whether and why UDP did not. Bounded; the least lately used goes first. */
+/** What a dialer remembers of each destination: which endpoints worked and which failed, and whether and why UDP did not. Bounded; the least lately used goes first. */
 import { limits } from '../base/limits.ts';
+import { UdpHold } from './udp-hold.ts';
+import { WarmEndpoints } from './warm-endpoints.ts';
 
 export interface DialMemory {
-  /** The endpoint that worked last, in its text form. */
-  endpoint: string | null;
+  readonly endpoints: WarmEndpoints;
+  /** When UDP is worth a try again. */
+  readonly udpHold: UdpHold;
   /** Why UDP did not work last time, in words; null if it did, or was not tried. */
   udpWhy: string | null;
   /** Since when UDP does not work, by the clock's `now`. */
@@ -23,7 +26,7 @@ export class DialMemories {
   }
 
   of(key: string): DialMemory {
-    const memory = this.#byKey.get(key) ?? { endpoint: null, udpWhy: null, udpLost_ms: null };
+    const memory = this.#byKey.get(key) ?? { endpoints: new WarmEndpoints(), udpHold: new UdpHold(), udpWhy: null, udpLost_ms: null };
     this.#byKey.delete(key);
     this.#byKey.set(key, memory);
     if (this.#byKey.size > this.#max) {

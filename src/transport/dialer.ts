@@ -1,14 +1,15 @@
 /**
  * How a session to a destination comes about: QUIC gets a head start, TCP follows, each over every endpoint; the first that has
  * finished its handshake and been judged good wins. What worked is remembered, and what did not is told in words. A probe finds the
- * way back up to QUIC. It judges no peer itself and holds no session; time comes from the injected timers.
+ * way back up to QUIC, later each time where UDP comes and goes. It judges no peer itself and holds no session; time comes from the injected timers.
  */
-import { asSelvedgeError, type ErrorCode, SelvedgeError } from '../base/errors.ts';
+import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import type { Random } from '../base/seam.ts';
 import type { VerifiedPeer } from '../identity/verify.ts';
+import { dialFailure, flatErrors, givenUp, isRefusal, transportWhy } from './dial-failure.ts';
 import { DialMemories, type DialMemory } from './dial-memory.ts';
-import { type Attempt, RaceLost, race } from './race.ts';
+import { type Attempt, race } from './race.ts';
 import type { Credentials, Session, Transport, TransportName } from './session.ts';
 import type { Timers } from './system.ts';
 import { addressPort } from './tcp-tls.ts';
@@ -53,10 +54,16 @@ interface Route {
   readonly port: number;
 }
 
+/** What all attempts of a dial share. */
+interface Call<Peer> {
+  readonly memory: DialMemory;
+  readonly credentials: Credentials;
+  readonly verify: Verify<Peer>;
+}
+
 interface Won<Peer> {
   readonly session: Session;
   readonly peer: Peer;
-  readonly endpoint: string;
 }
 
 export class Dialer {
@@ -74,14 +81,17 @@ export class Dialer {
     const began_ms = timers.clock.now();
     const tcp = this.#routes(destination, transports.tcp, memory);
     const quic = this.#routes(destination, transports.quic, memory);
-    const legs = [quic, tcp].filter((routes) => routes.length > 0);
+    const held_ms = memory.udpHold.left_ms(began_ms);
+    const legs = (held_ms > 0 ? [tcp, quic] : [quic, tcp]).filter((routes) => routes.length > 0);
+    const over = legs.map(([route]) => route?.transport.name ?? 'tcp');
     let quicError: unknown;
+    const call = { memory, credentials, verify };
     const attempts = legs.map(
       (routes): Attempt<Won<Peer>> =>
         async (signal) => {
-          if (routes === tcp) return this.#leg(routes, credentials, verify, signal);
+          if (routes === tcp) return this.#leg(routes, call, signal);
           try {
-            return await this.#quicLeg(routes, tcp.length > 0, credentials, verify, signal);
+            return await this.#quicLeg(routes, tcp.length > 0, call, signal);
           } catch (error) {
             if (!signal.aborted) quicError = error;
             throw error;
@@ -90,18 +100,19 @@ export class Dialer {
     );
     const deadline = this.#deadline(limits.dial_ms_max, signal);
     try {
-      const stagger_ms = memory.udpWhy === null ? limits.quic_head_start_ms : 0;
+      const stagger_ms = memory.udpWhy === null || held_ms > 0 ? limits.quic_head_start_ms : 0;
       const won = await race(attempts, { stagger_ms, timers, signal: deadline.signal, discard });
-      memory.endpoint = won.endpoint;
       if (won.session.transport !== 'tcp') {
-        forgetLoss(memory);
+        this.#udpIsBack(memory);
         return { session: won.session, peer: won.peer, why: won.session.transport };
       }
       const why = quic.length === 0 ? 'quic not offered' : this.#whyNotUdp(memory, quicError, began_ms);
-      if (quic.length > 0) this.#noteLoss(memory, why);
-      return { session: won.session, peer: won.peer, why };
+      if (quic.length === 0) return { session: won.session, peer: won.peer, why };
+      this.#noteLoss(memory, why);
+      memory.udpHold.lost(timers.clock.now());
+      return { session: won.session, peer: won.peer, why: this.#whyHeld(memory, why) };
     } catch (error) {
-      throw dialFailure(destination, error, legs, signal.aborted);
+      throw signal.aborted ? givenUp(destination.name) : dialFailure(destination.name, error, over);
     } finally {
       deadline.clear();
     }
@@ -115,14 +126,15 @@ export class Dialer {
     const { timers, random, transports } = this.#options;
     const memory = this.#memories.of(destination.key);
     if (this.#routes(destination, transports.quic, memory).length === 0) return null;
+    const held_ms = memory.udpHold.left_ms(timers.clock.now());
+    if (held_ms > 0) await this.#pause(held_ms + random.unit() * limits.upgrade_probe_jitter_ms_max, signal, destination);
     const began_ms = timers.clock.now();
     let interval_ms: number = limits.upgrade_probe_ms;
     for (;;) {
       const attempt_ms = timers.clock.now();
-      const won = await this.#probeOnce(this.#routes(destination, transports.quic, memory), credentials, verify, signal);
+      const won = await this.#probeOnce(this.#routes(destination, transports.quic, memory), { memory, credentials, verify }, signal);
       if (won !== null) {
-        memory.endpoint = won.endpoint;
-        forgetLoss(memory);
+        this.#udpIsBack(memory);
         return { session: won.session, peer: won.peer, why: won.session.transport };
       }
       const lost_ms = timers.clock.now() - (memory.udpLost_ms ?? began_ms);
@@ -132,31 +144,29 @@ export class Dialer {
     }
   }
 
-  /** The transport in use has gone silent: if it was QUIC, the next dial doesn't wait for UDP. */
+  /** The transport in use has gone silent: other endpoints come first, and if it was QUIC, the next dial doesn't wait for UDP. */
   noteSilent(destination: Destination, transport: TransportName): void {
-    if (transport === 'quic') this.#noteLoss(this.#memories.of(destination.key), 'udp: went silent');
+    const memory = this.#memories.of(destination.key);
+    const silent = memory.endpoints.latest(transport);
+    if (silent !== null) memory.endpoints.failed(transport, silent, this.#options.timers.clock.now());
+    if (transport === 'quic') this.#noteLoss(memory, 'udp: went silent');
   }
 
-  /** The endpoint that worked last comes first. */
   #routes(destination: Destination, transport: Transport | null, memory: DialMemory): Route[] {
     if (transport === null) return [];
-    const routes: Route[] = [];
-    for (const endpoint of destination.endpoints.slice(0, limits.dial_endpoints_max)) {
+    const endpoints = memory.endpoints.order(transport.name, destination.endpoints.slice(0, limits.dial_endpoints_max));
+    return endpoints.flatMap((endpoint): Route[] => {
       const port = transport.name === 'tcp' ? endpoint.tcp : endpoint.udp;
-      if (port === null) continue;
-      const route = { transport, host: endpoint.host, port };
-      if (endpoint.host === memory.endpoint) routes.unshift(route);
-      else routes.push(route);
-    }
-    return routes;
+      return port === null ? [] : [{ transport, host: endpoint.host, port }];
+    });
   }
 
   /** Beside a TCP leg QUIC has less time: where TCP was refused too, waiting out a silent UDP would only hold up the next dial. */
-  async #quicLeg<Peer>(routes: readonly Route[], hasTcp: boolean, credentials: Credentials, verify: Verify<Peer>, outer: AbortSignal): Promise<Won<Peer>> {
-    if (!hasTcp) return this.#leg(routes, credentials, verify, outer);
+  async #quicLeg<Peer>(routes: readonly Route[], hasTcp: boolean, call: Call<Peer>, outer: AbortSignal): Promise<Won<Peer>> {
+    if (!hasTcp) return this.#leg(routes, call, outer);
     const { signal, clear } = this.#deadline(limits.dial_quic_ms_max, outer);
     try {
-      return await this.#leg(routes, credentials, verify, signal);
+      return await this.#leg(routes, call, signal);
     } catch (error) {
       if (outer.aborted || !signal.aborted) throw error;
       throw new SelvedgeError('network_unreachable', { peer: routes[0]?.host ?? 'peer', why: `no answer within ${limits.dial_quic_ms_max} ms` });
@@ -165,20 +175,31 @@ export class Dialer {
     }
   }
 
-  #leg<Peer>(routes: readonly Route[], credentials: Credentials, verify: Verify<Peer>, signal: AbortSignal): Promise<Won<Peer>> {
+  #leg<Peer>(routes: readonly Route[], call: Call<Peer>, signal: AbortSignal): Promise<Won<Peer>> {
+    const { clock } = this.#options.timers;
+    const { endpoints } = call.memory;
     const attempts = routes.map(
       (route): Attempt<Won<Peer>> =>
-        (signal) =>
-          attemptRoute(route, credentials, verify, signal),
+        async (signal) => {
+          const { transport, host } = route;
+          try {
+            const won = await attemptRoute(route, call, signal);
+            endpoints.worked(transport.name, host, clock.now());
+            return won;
+          } catch (error) {
+            if (!signal.aborted) endpoints.failed(transport.name, host, clock.now());
+            throw error;
+          }
+        },
     );
     return race(attempts, { stagger_ms: limits.dial_endpoint_stagger_ms, timers: this.#options.timers, signal, discard });
   }
 
   /** Null: no QUIC within its time. @throws refusals, and when given up */
-  async #probeOnce<Peer>(routes: readonly Route[], credentials: Credentials, verify: Verify<Peer>, signal: AbortSignal): Promise<Won<Peer> | null> {
+  async #probeOnce<Peer>(routes: readonly Route[], call: Call<Peer>, signal: AbortSignal): Promise<Won<Peer> | null> {
     const deadline = this.#deadline(limits.upgrade_probe_ms, signal);
     try {
-      return await this.#leg(routes, credentials, verify, deadline.signal);
+      return await this.#leg(routes, call, deadline.signal);
     } catch (error) {
       if (signal.aborted) throw givenUp(routes[0]?.host ?? 'peer');
       const refusal = flatErrors(error).find(isRefusal);
@@ -225,24 +246,30 @@ export class Dialer {
     memory.udpLost_ms ??= this.#options.timers.clock.now();
   }
 
+  #udpIsBack(memory: DialMemory): void {
+    memory.udpWhy = null;
+    memory.udpLost_ms = null;
+    memory.udpHold.back(this.#options.timers.clock.now());
+  }
+
+  #whyHeld({ udpHold }: DialMemory, why: string): string {
+    const left_ms = udpHold.left_ms(this.#options.timers.clock.now());
+    return left_ms === 0 ? why : `${why}; it comes and goes: tried again in ${Math.ceil(left_ms / 1_000)} s`;
+  }
+
   #whyNotUdp(memory: DialMemory, error: unknown, began_ms: number): string {
     if (error !== undefined) return flatErrors(error).map((each) => transportWhy('quic', each))[0] ?? 'udp: no answer';
     return memory.udpWhy ?? `udp: no answer within ${Math.round(this.#options.timers.clock.now() - began_ms)} ms`;
   }
 }
 
-function forgetLoss(memory: DialMemory): void {
-  memory.udpWhy = null;
-  memory.udpLost_ms = null;
-}
-
 /** Handshake, then the verdict; a peer that is refused hears the code. */
-async function attemptRoute<Peer>(route: Route, credentials: Credentials, verify: Verify<Peer>, signal: AbortSignal): Promise<Won<Peer>> {
+async function attemptRoute<Peer>(route: Route, { credentials, verify }: Pick<Call<Peer>, 'credentials' | 'verify'>, signal: AbortSignal): Promise<Won<Peer>> {
   const session = await route.transport.dial({ host: route.host, port: route.port }, credentials, signal);
   try {
     const peer = await verify(session);
     if (signal.aborted || session.isClosed) throw new SelvedgeError('session_closed', { why: 'ended before it was needed' });
-    return { session, peer, endpoint: route.host };
+    return { session, peer };
   } catch (error) {
     const refusal = asSelvedgeError(error, 'certificate_invalid', { peer: addressPort(route.host, route.port) });
     session.close(refusal.code, refusal.message);
@@ -252,42 +279,4 @@ async function attemptRoute<Peer>(route: Route, credentials: Credentials, verify
 
 function discard(won: Won<unknown>): void {
   won.session.close('session_closed', 'another connection was faster');
-}
-
-const givenUp = (peer: string): SelvedgeError => new SelvedgeError('network_unreachable', { peer, why: 'given up' });
-
-/** Verdicts about a peer: no other way to it changes them, and they tell more than a silent network. */
-const refusals: ReadonlySet<ErrorCode> = new Set(['certificate_invalid', 'certificate_revoked', 'peer_disabled', 'wrong_cluster', 'wrong_node']);
-const isRefusal = (error: SelvedgeError): boolean => refusals.has(error.code);
-
-/** The errors of nested races, outermost first. */
-function flatErrors(error: unknown): SelvedgeError[] {
-  if (error instanceof RaceLost) return error.errors.filter((each) => each !== undefined).flatMap(flatErrors);
-  return [asSelvedgeError(error, 'network_unreachable')];
-}
-
-/** `udp: connection refused`, `quic: TLS handshake … failed`, `tcp: no route to host`. */
-function transportWhy(transport: TransportName, error: SelvedgeError): string {
-  const carrier = transport === 'quic' ? 'udp' : transport;
-  if (error.code === 'network_unreachable') return `${carrier}: ${error.facts.why ?? 'no answer'}`;
-  if (error.code === 'handshake_timeout') return `${carrier}: no answer within ${error.facts.ms ?? limits.handshake_ms_max} ms`;
-  return `${transport}: ${error.message}`;
-}
-
-function dialFailure(destination: Destination, error: unknown, legs: readonly (readonly Route[])[], wasAborted: boolean): SelvedgeError {
-  if (wasAborted) return givenUp(destination.name);
-  if (legs.length === 0) return new SelvedgeError('network_unreachable', { peer: destination.name, why: 'it offers no address' });
-  const refusal = flatErrors(error).find(isRefusal);
-  if (refusal !== undefined) return refusal;
-  const byLeg = error instanceof RaceLost ? error.errors : [error];
-  const whys = legs.flatMap((routes, index) => {
-    const transport = routes[0]?.transport.name ?? 'tcp';
-    const met = byLeg[index] === undefined ? [] : flatErrors(byLeg[index]);
-    if (met.length === 0) return [`${transport === 'quic' ? 'udp' : transport}: no answer within ${limits.dial_ms_max} ms`];
-    return met.map((each) => transportWhy(transport, each));
-  });
-  const errors = flatErrors(error);
-  const [only] = errors;
-  const code = errors.length > 0 && only !== undefined && errors.every((each) => each.code === only.code) ? only.code : 'network_unreachable';
-  return new SelvedgeError(code, { peer: destination.name, why: [...new Set(whys)].join('; '), ms: limits.dial_ms_max }, { cause: error });
 }

@@ -19,12 +19,17 @@ import { operatorCommand } from '../../daemon/cli/operator.ts';
 import { sessionCommand } from '../../daemon/cli/session.ts';
 import { netcheckCommand } from '../../daemon/cli/netcheck.ts';
 import { towerCommand } from '../../daemon/tower.ts';
+import { classesPath, renderClasses } from '../../scripts/classes-docs.ts';
 import { failureReasonsPath, renderFailureReasons } from '../../scripts/failure-reasons.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 t.test('docs/failure-reasons.md is what the error table says (npx node scripts/failure-reasons.ts makes it)', async (t) => {
   t.equal(readFileSync(failureReasonsPath, 'utf8'), renderFailureReasons());
+});
+
+t.test('docs/classes.md is what the table of classes says (npx node scripts/classes-docs.ts makes it)', async (t) => {
+  t.equal(readFileSync(classesPath, 'utf8'), renderClasses());
 });
 
 t.test('every link between the documents leads to a file', async (t) => {

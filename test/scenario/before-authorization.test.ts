@@ -6,8 +6,9 @@ import t from 'tap';
 import { encodeControl, encodeDataHead } from '../../src/channel/frame-encoder.ts';
 import { encodeHello } from '../../src/channel/hello.ts';
 import { CONTROL_FLOW, type Session } from '../../src/transport/session.ts';
-import { Hosts, policy, A, B } from '../unit/peering/hosts.ts';
-import { alpha, beta, isEstablished, judgeOf, overEach, startHost } from './hosts.ts';
+import type { ChannelStatus } from '../../src/peering/mesh.ts';
+import { policy } from '../unit/peering/hosts.ts';
+import { alpha, beta, dial, isEstablished, judgeOf, lastError, overEach, startHost } from './hosts.ts';
 import { hello, hostileSession, speak } from './raw-session.ts';
 
 t.setTimeout(60_000);
@@ -43,18 +44,18 @@ overEach(t, 'the same said by a node that rules let in is served, once it has be
   session.close('session_closed', 'done');
 });
 
-t.test('over memory: a flow is opened by neither end before there is a channel that rules allow', async (t) => {
-  const hosts = new Hosts(4);
-  let served = 0;
-  hosts.b.handle('echo', () => served++);
-  hosts.rule({ policies: [apart] }, [B]);
-  hosts.connect();
-  for (let ms = 0; ms < 3_000; ms += 10) {
-    t.throws(() => hosts.a.open('beta', 'input', 'messages', 'echo'), { code: 'not_connected' });
-    t.throws(() => hosts.b.open(A.node, 'input', 'messages', 'echo'), { code: 'not_found' });
-    await hosts.run(10);
-  }
-  t.equal(served, 0);
-  t.same(hosts.b.status(), []);
-  t.same(await hosts.close(), []);
+overEach(t, 'neither end opens a flow before there is a channel that rules allow', async (t, transport, authority) => {
+  const a = await startHost(t, { self: alpha, authority, transport });
+  const b = await startHost(t, { self: beta, authority, transport, policy: judgeOf(beta, [apart]) });
+  const opened: string[] = [];
+  b.host.mesh.handle('till', () => opened.push('served'));
+  const tryBoth = (status: readonly ChannelStatus[]): boolean => {
+    t.throws(() => a.host.mesh.open(beta.node, 'input', 'messages', 'till'), { code: 'not_connected' });
+    t.throws(() => b.host.mesh.open(alpha.node, 'input', 'messages', 'till'), { code: 'not_found' });
+    return lastError(status) === 'policy_denied';
+  };
+  dial(a, b, beta);
+  // At each change on the way there.
+  await a.until(tryBoth);
+  t.same([opened, b.host.mesh.status()], [[], []]);
 });

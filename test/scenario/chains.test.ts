@@ -12,7 +12,7 @@ import type { Credentials } from '../../src/transport/session.ts';
 import { type ChainCase, chainCases, roots, victimCredentials, type Verdict } from '../unit/identity/chains/index.ts';
 import { CLUSTER, NODE } from '../unit/identity/forge.ts';
 import { type Outcome, Presenter } from './chain-presenter.ts';
-import type { ScenarioTransport } from './hosts.ts';
+import type { ScenarioTransport } from './ways.ts';
 
 /** A host that knows nobody but by the case at hand; `heard` is how its last dial ended. */
 async function startVictim(t: Test) {

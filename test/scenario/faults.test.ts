@@ -4,7 +4,8 @@ import { Liveness } from '../../src/channel/liveness.ts';
 import { limits } from '../../src/base/limits.ts';
 import { systemRandom } from '../../src/transport/system.ts';
 import { honestNode, startVictim } from './attacker.ts';
-import { beta, codes, transports } from './hosts.ts';
+import { beta, codes } from './hosts.ts';
+import { transports } from './ways.ts';
 
 t.test('a peer that freezes is noticed by heartbeats in their time, on either transport, and welcomed back', async (t) => {
   const victim = await startVictim(t);

@@ -4,7 +4,8 @@
  */
 import t from 'tap';
 import { encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead } from '../../src/channel/frame-encoder.ts';
-import { attack, type Hostile, helloOf, hostile, MIB, mallory, rawFrame, type Victim } from './attacker.ts';
+import { attack, hostile, MIB, mallory, type Victim } from './attacker.ts';
+import { type Hostile, helloOf, rawFrame } from './hostile-peer.ts';
 import { beta } from './hosts.ts';
 
 const one = Uint8Array.of(1);

@@ -1,4 +1,4 @@
-/** Two hosts of a small cluster on loopback, over one transport, for the scenarios of spec section 15: the real listener, dialer, sessions and chain decision. */
+/** Two hosts of a small cluster, over one way, for the scenarios of spec section 15: the real listener, dialer, channels and chain decision. */
 import type { Test } from 'tap';
 import type { NodeIdentity } from '../../src/base/ids.ts';
 import type { RecordedFingerprint } from '../../src/identity/verify.ts';
@@ -6,13 +6,13 @@ import { Host } from '../../src/peering/host.ts';
 import { endOf, Judge, type View } from '../../src/policy/judge.ts';
 import { noRules, type PolicyRule } from '../../src/policy/rules.ts';
 import { trafficClassNames } from '../../src/channel/classes.ts';
-import type { ChannelStatus } from '../../src/peering/mesh.ts';
+import type { ChannelState } from '../../src/channel/states.ts';
+import type { ChannelStatus, Endpoint, FlowHandle } from '../../src/peering/mesh.ts';
 import { serveEcho } from '../../src/services/echo.ts';
 import type { Credentials } from '../../src/transport/session.ts';
+import { systemTimers, type Timers } from '../../src/transport/system.ts';
 import { type LeafOptions, makeAuthority, type TestAuthority } from '../fixtures/certs.ts';
-
-export const transports = ['quic', 'tcp'] as const;
-export type ScenarioTransport = (typeof transports)[number];
+import { type ScenarioWay, wayOf, ways } from './ways.ts';
 
 export const alpha: NodeIdentity = { cluster: 'test', site: 'harbor', node: '0a0000000001' };
 export const beta: NodeIdentity = { cluster: 'test', site: 'harbor', node: '0b0000000002' };
@@ -24,7 +24,11 @@ export interface Log {
 
 export interface ScenarioHost {
   readonly host: Host;
+  /** Where it is dialed. */
+  readonly endpoint: Endpoint;
   readonly logs: Log[];
+  /** States that its channels have come to, oldest first. */
+  readonly states: ChannelState[];
   /** Resolves once `wanted` holds of the status; asked again at each change. */
   until(wanted: (status: readonly ChannelStatus[]) => boolean): Promise<void>;
 }
@@ -33,10 +37,13 @@ export interface HostSetting {
   readonly self: NodeIdentity;
   readonly authority: TestAuthority;
   readonly leaf?: LeafOptions;
-  /** In the place of a leaf of `authority`. */
-  readonly credentials?: Credentials;
+  /** In the place of a leaf of `authority`, or of one after the other. */
+  readonly credentials?: Credentials | (() => Credentials);
+  /** In the place of the root of `authority`; asked at each look. */
+  readonly roots?: () => readonly Uint8Array[];
   readonly recorded?: (identity: NodeIdentity) => RecordedFingerprint;
-  readonly transport: ScenarioTransport;
+  readonly transport: ScenarioWay;
+  readonly timers?: Timers;
   /** What rules say; those of a site without any, unless told. */
   readonly policy?: Judge;
 }
@@ -55,23 +62,34 @@ export const judgeOf = (self: NodeIdentity, policies: readonly PolicyRule[] = []
 /** A host that listens on loopback and is closed when the test ends. */
 export async function startHost(
   t: Test,
-  { self, authority, leaf, credentials, recorded = () => 'any', transport, policy }: HostSetting,
+  { self, authority, leaf, credentials, roots = () => [authority.root], recorded = () => 'any', transport, timers = systemTimers, policy }: HostSetting,
 ): Promise<ScenarioHost> {
-  const own = credentials ?? (await authority.issue({ node: self.node, site: self.site, ...leaf }));
+  const given = credentials ?? (await authority.issue({ node: self.node, site: self.site, ...leaf }));
+  const own = typeof given === 'function' ? given : () => given;
+  const way = wayOf(transport);
   const logs: Log[] = [];
+  const states: ChannelState[] = [];
   const waiting = new Set<() => void>();
   const look = (): void => {
     for (const check of [...waiting]) check();
   };
   const host = await Host.start({
     self,
-    credentials: () => own,
-    roots: () => [authority.root],
+    credentials: own,
+    roots,
     recordedFingerprint: recorded,
     ...(policy !== undefined && { policy }),
     versions: () => ({ directory: 1, trust: 1 }),
     nameOf: (node) => node,
-    listen: { host: '127.0.0.1', tcpPort: 0, udpPort: transport === 'quic' ? 0 : null },
+    ...way.options,
+    timers,
+    observer: {
+      moved(_channel, { now }) {
+        states.push(now);
+        look();
+      },
+      carried: () => {},
+    },
     onHttp: null,
     isGoverned: true,
     log: (message, facts) => {
@@ -92,14 +110,11 @@ export async function startHost(
       waiting.add(check);
       check();
     });
-  return { host, logs, until };
+  return { host, endpoint: way.reach(host, own), logs, states, until };
 }
 
 /** Lets `from` dial `to`, believing it to be `identity`. */
-export function dial(from: ScenarioHost, to: ScenarioHost, identity: NodeIdentity): void {
-  const { listener } = to.host;
-  if (!listener) throw new Error('the dialed host does not listen');
-  const endpoint = { host: '127.0.0.1', tcp: listener.udp ? null : listener.tcp.port, udp: listener.udp?.port ?? null };
+export function dial(from: ScenarioHost, { endpoint }: Pick<ScenarioHost, 'endpoint'>, identity: NodeIdentity): void {
   from.host.mesh.setCandidates([{ identity, name: identity.node, endpoints: [endpoint], isDialed: true }]);
 }
 
@@ -108,9 +123,15 @@ export const isEstablished = (status: readonly ChannelStatus[]): boolean =>
 export const lastError = (status: readonly ChannelStatus[]): string | undefined => status[0]?.last_error?.code;
 export const codes = (logs: readonly Log[]): unknown[] => logs.map(({ facts }) => facts.code);
 
-/** Runs a scenario over each transport. */
-export function overEach(t: Test, promise: string, scenario: (t: Test, transport: ScenarioTransport, authority: TestAuthority) => Promise<void>): void {
-  for (const transport of transports) {
+/** One message there and back. */
+export async function answered(flow: FlowHandle): Promise<boolean> {
+  flow.send(new Uint8Array([7]));
+  return (await flow.receive())?.[0] === 7;
+}
+
+/** Runs a scenario over each way. */
+export function overEach(t: Test, promise: string, scenario: (t: Test, transport: ScenarioWay, authority: TestAuthority) => Promise<void>): void {
+  for (const transport of ways) {
     t.test(`${promise} (${transport})`, async (t) => scenario(t, transport, await makeAuthority('test')));
   }
 }

@@ -2,10 +2,9 @@
 import type { Test } from 'tap';
 import type { SelvedgeError } from '../../src/base/errors.ts';
 import { FrameDecoder } from '../../src/channel/frame-decoder.ts';
-import { QuicTransport } from '../../src/transport/quic.ts';
-import type { Session } from '../../src/transport/session.ts';
-import { TcpTransport } from '../../src/transport/tcp.ts';
-import { alpha, type ScenarioHost, type ScenarioTransport } from './hosts.ts';
+import type { Credentials, Session } from '../../src/transport/session.ts';
+import { alpha, type ScenarioHost } from './hosts.ts';
+import { portOf, type ScenarioWay, wayOf } from './ways.ts';
 
 export const hello = {
   version: 1,
@@ -25,18 +24,9 @@ export const hello = {
 } as const;
 
 /** A session that was dialed with a certificate of the cluster, and of which every octet is the test's. */
-export async function hostileSession(
-  t: Test,
-  transport: ScenarioTransport,
-  b: ScenarioHost,
-  credentials: Parameters<QuicTransport['dial']>[1],
-): Promise<{ session: Session }> {
-  const dialer = transport === 'quic' ? new QuicTransport() : new TcpTransport();
-  t.teardown(() => dialer.close());
-  const { listener } = b.host;
-  const port = transport === 'quic' ? listener?.udp?.port : listener?.tcp.port;
-  if (port === undefined) throw new Error('the host does not listen');
-  return { session: await dialer.dial({ host: '127.0.0.1', port }, credentials, new AbortController().signal) };
+export async function hostileSession(t: Test, way: ScenarioWay, { endpoint }: ScenarioHost, credentials: Credentials): Promise<{ session: Session }> {
+  const target = { host: endpoint.host, port: portOf(endpoint) };
+  return { session: await wayOf(way).dialer(t).dial(target, credentials, new AbortController().signal) };
 }
 
 /** Approves a session and hears what comes: the first reset, and the end. */

@@ -1,4 +1,4 @@
-/** Revoking among fifty nodes with live channels to a real tower: what is closed, what is refused, what is written down, and how soon. */
+/** Spec 15: a revoked certificate closes an active channel. Between two nodes; and among fifty with live channels to a real tower: what is closed, what is refused, and how soon. */
 import t, { type Test } from 'tap';
 import { TOWER_ID, TOWER_SITE } from '../../src/base/ids.ts';
 import { Host } from '../../src/peering/host.ts';
@@ -9,8 +9,35 @@ import type { Credentials } from '../../src/transport/session.ts';
 import { systemTimers } from '../../src/transport/system.ts';
 import { enrolledNode } from '../unit/tower/api-world.ts';
 import { makeTower } from '../unit/tower/support.ts';
+import { alpha, answered, beta, dial, isEstablished, lastError, overEach, startHost } from './hosts.ts';
 
 t.setTimeout(120_000);
+
+overEach(
+  t,
+  'a node that is revoked while its channel is in use loses it at once, with that reason, and its next handshake is refused',
+  async (t, transport, authority) => {
+    const gamma = { ...alpha, node: '0c0000000003' };
+    const revoked = new Set<string>();
+    const b = await startHost(t, { self: beta, authority, transport, recorded: ({ node }) => (revoked.has(node) ? 'revoked' : 'any') });
+    const [a, c] = [await startHost(t, { self: alpha, authority, transport }), await startHost(t, { self: gamma, authority, transport })];
+    for (const node of [a, c]) dial(node, b, beta);
+    await Promise.all([a, c].map((node) => node.until(isEstablished)));
+    const [flow, other] = [a, c].map(({ host }) => host.mesh.open(beta.node, 'input', 'messages', 'echo'));
+    if (flow === undefined || other === undefined) throw new Error('no flow');
+    t.ok((await answered(flow)) && (await answered(other)));
+    revoked.add(alpha.node);
+    b.host.mesh.revalidate();
+    t.match(await flow.closed, { code: 'flow_lost', message: /certificate_revoked/ });
+    await a.until((status) => lastError(status) === 'certificate_revoked');
+    await b.until(() => b.logs.some(({ message, facts }) => message === 'session refused' && facts.code === 'certificate_revoked'));
+    t.ok(await answered(other), 'another node goes on with the same flow');
+    t.same(
+      b.host.mesh.status().map(({ peer }) => peer),
+      [gamma.node],
+    );
+  },
+);
 
 const NODES = 50;
 /** 200 ms are promised on a machine that does nothing else: `cut_ms` of the lab's step `revoke`. Here others run beside. */

@@ -8,7 +8,10 @@ import { checkEnvelope, type Snapshot } from '../../src/enroll/wire.ts';
 import { Logins } from '../../src/tower/access/logins.ts';
 import type { Tower } from '../../src/tower/tower.ts';
 import { systemClock } from '../../src/transport/system.ts';
+import { trafficClassNames } from '../../src/channel/classes.ts';
+import { Judge } from '../../src/policy/judge.ts';
 import { makeIssuer } from '../fixtures/jwt.ts';
+import { alpha, beta, dial, isEstablished, lastError, overEach, startHost, viewWith } from './hosts.ts';
 
 t.setTimeout(120_000);
 
@@ -105,6 +108,23 @@ t.test('a login of a tenant that may do more than a tenant is refused when the t
   const verifier = { issuer: 'i', verify: async () => ({ subject: 's', expires_ms: 0 }) };
   t.throws(() => new Logins([{ name: 'x', verifier, audience: 'a', scopes: ['client', 'management'], tenant: 'bakery' }]), { code: 'argument_invalid' });
   t.end();
+});
+
+overEach(t, 'a node of another tenant that dials hears the same as one that is not there at all', async (t, transport, authority) => {
+  const stranger = { ...alpha, node: '0c0000000003' };
+  // Of neither was the node told: the one is a florist's, the other has never been.
+  const policy = new Judge(trafficClassNames, { ...viewWith(beta, []), peer: () => null });
+  const b = await startHost(t, { self: beta, authority, transport, policy });
+  const heard = await Promise.all(
+    [alpha, stranger].map(async (self) => {
+      const node = await startHost(t, { self, authority, transport });
+      dial(node, b, beta);
+      await node.until((status) => lastError(status) === 'policy_denied');
+      return node.host.mesh.status()[0]?.last_error?.message;
+    }),
+  );
+  t.equal(heard[0], heard[1]);
+  t.notOk(isEstablished(b.host.mesh.status()));
 });
 
 async function snapshotOf(tower: Tower, node: string): Promise<Snapshot> {

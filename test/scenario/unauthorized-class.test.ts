@@ -1,11 +1,10 @@
 /**
  * Spec 15: an unauthorized class is rejected. By who opens, before anything leaves; by who accepts, whatever the other believes; and while flows are under way, when rules
- * change. Over QUIC and TCP here; over memory, with a clock of the test's own, in the last part.
+ * change.
  */
 import t from 'tap';
-import type { FlowHandle } from '../../src/peering/mesh.ts';
-import { echo, Hosts, policy, A } from '../unit/peering/hosts.ts';
-import { alpha, beta, codes, dial, isEstablished, judgeOf, lastError, overEach, startHost, viewWith } from './hosts.ts';
+import { policy } from '../unit/peering/hosts.ts';
+import { alpha, answered, beta, codes, dial, isEstablished, judgeOf, lastError, overEach, startHost, viewWith } from './hosts.ts';
 
 t.setTimeout(120_000);
 
@@ -74,24 +73,3 @@ overEach(
     await a.until((status) => lastError(status) === 'policy_denied');
   },
 );
-
-t.test('the same over memory: denied at the opening end, at the accepting end, and while it is under way', async (t) => {
-  const hosts = new Hosts(3);
-  hosts.b.handle('echo', (flow) => void echo(flow).catch(() => {}));
-  hosts.connect();
-  await hosts.until(() => hosts.state === 'established');
-  const live = hosts.a.open('beta', 'input', 'stream', 'echo');
-  await hosts.run(50);
-  hosts.rule({ policies: [noInput] }, [A]);
-  t.match(await live.closed, { code: 'channel_class_denied' });
-  t.throws(() => hosts.a.open('beta', 'input', 'stream', 'echo'), { code: 'channel_class_denied' });
-  hosts.rule({ policies: [apart] });
-  t.ok(await hosts.until(() => hosts.a.status()[0]?.last_error?.code === 'policy_denied'));
-  t.same(await hosts.close(), []);
-});
-
-/** One message there and back. */
-async function answered(flow: FlowHandle): Promise<boolean> {
-  flow.send(new Uint8Array([7]));
-  return (await flow.receive())?.[0] === 7;
-}

@@ -3,6 +3,7 @@
  * nothing and measures nothing. Times in ms, rates in bytes per ms.
  */
 import { SecondBuckets, SlidingMinimum } from './filters.ts';
+import { Floor } from './floor.ts';
 import type { PathEstimate } from './path.ts';
 
 /** `start`: finding the rate. `steady`, and from there `growth` when the queue stays empty and `drain` to see the base. */
@@ -19,7 +20,7 @@ const TARGET_PACKETS = 1.5;
 const START_BYTES_PER_MS = 500;
 const START_PACKETS_PER_RTT = 10;
 /** The start may overshoot once, by some part of a long round trip, rather than take a dozen of them. */
-const START_GAIN_MIN = 0.55;
+const START_GAIN_MIN = 0.5;
 const START_QUEUE_TARGETS = 1.5;
 /** A pause of the sender makes a queue that is gone at once; leaving the start for it would cost seconds. */
 const START_QUEUE_MS = 10;
@@ -31,6 +32,8 @@ const SPAN_TAUS = 3;
 /** What is always there, frames larger than the base's, clocks that tick, is no queue: the least of a second, up to a bound, since a queue of our own must not pass for it. */
 const NOISE_SPAN_MS = 1_000;
 const NOISE_MS_MAX = 1;
+/** The base is often that of a small packet: what a whole one takes longer to leave is no queue either. On slow lines the target is about packets anyway. */
+const PACKET_MS_MAX = 1.2;
 const GROWTH_MS = 20;
 const GROWTH_MIN = 0.2;
 const GROWTH_MAX = 1;
@@ -50,11 +53,7 @@ const DRAIN_MS = 20;
 const OVERSHOT_GAIN = -0.5;
 const OVERSHOT_MS_MAX = 200;
 
-const FLOOR_PART = 0.05;
-/** Of the floor of the capacity: where that is too high after all, the queue must still go. */
-const FLOOR_RATE_PART = 0.5;
-const FLOOR_PACKETS_PER_RTT = 2;
-const BEST_SECONDS = 60;
+const USUAL_SECONDS = 60;
 const NEW_PATH_PART = 0.4;
 const NEW_PATH_MS = 1_000;
 const NEW_PATH_TAUS = 8;
@@ -68,7 +67,9 @@ const LIMITED_QUEUE_MS = 15;
 
 export class Law {
   readonly #path: PathEstimate;
-  readonly #best = new SecondBuckets(BEST_SECONDS, Math.max);
+  readonly #floor: Floor;
+  /** The best of the path as it is believed to be now. */
+  readonly #usual = new SecondBuckets(USUAL_SECONDS, Math.max);
   readonly #least = new SlidingMinimum();
   #state: LawState = 'start';
   #capacity: number;
@@ -85,6 +86,7 @@ export class Law {
 
   constructor(now: number, path: PathEstimate, remembered: number) {
     this.#path = path;
+    this.#floor = new Floor(path, PACKET_BYTES);
     this.#stepped_at = now;
     this.#limited_until = now;
     this.#capacity = Math.max(remembered / 2, Math.min(START_BYTES_PER_MS, (START_PACKETS_PER_RTT * PACKET_BYTES) / path.rtt_ms));
@@ -100,7 +102,7 @@ export class Law {
 
   /** How fast bulk may leave. */
   get rate(): number {
-    return Math.max(FLOOR_RATE_PART * this.#floor, this.#capacity * (1 + this.#gain) * SHARE);
+    return Math.max(this.#floor.rate, this.#capacity * (1 + this.#gain) * SHARE);
   }
 
   get target_ms(): number {
@@ -115,7 +117,7 @@ export class Law {
   /** The capacity is known, by other means than the start. */
   begin(now: number, capacity: number): void {
     this.#capacity = Math.max(capacity, this.#capacity);
-    this.#best.add(now, this.#capacity);
+    this.#noteBest(now);
     this.#leaveStart(now, false);
   }
 
@@ -123,21 +125,18 @@ export class Law {
   step(now: number, queue_ms: number): void {
     const elapsed = Math.min(now - this.#stepped_at, this.#path.span_ms);
     this.#stepped_at = now;
-    this.#learnCapacity(now, queue_ms, elapsed);
-    this.#checkNewPath(now, queue_ms);
     this.#least.push(now, queue_ms, NOISE_SPAN_MS);
-    const quiet_ms = queue_ms - Math.min(this.#least.value ?? 0, NOISE_MS_MAX);
+    const packet_ms = Math.min(PACKET_BYTES / this.#capacity, PACKET_MS_MAX);
+    const quiet_ms = queue_ms - Math.max(Math.min(this.#least.value ?? 0, NOISE_MS_MAX), packet_ms);
+    this.#learnCapacity(now, quiet_ms, elapsed);
+    this.#checkNewPath(now, queue_ms);
+    this.#floor.check(now, this.rate);
     this.#advance(now, quiet_ms);
     this.#gain = this.#nextGain(quiet_ms, elapsed);
   }
 
   get #tau_ms(): number {
     return this.#path.empty_rtt_ms + REACTION_MS;
-  }
-
-  /** A share that bulk keeps even where the queue is another's and stays. */
-  get #floor(): number {
-    return Math.max(FLOOR_PART * (this.#best.value ?? 0), (FLOOR_PACKETS_PER_RTT * PACKET_BYTES) / this.#path.rtt_ms);
   }
 
   get #growthMax(): number {
@@ -152,13 +151,18 @@ export class Law {
       if (now >= this.#limited_until || queue > LIMITED_QUEUE_MS || evidence > this.#capacity)
         this.#capacity += ((evidence - this.#capacity) * elapsed) / this.#path.span_ms;
     } else this.#capacity = Math.max(this.#capacity, delivery.rate);
-    this.#best.add(now, this.#capacity);
-    this.#capacity = Math.max(this.#capacity, this.#floor);
+    this.#noteBest(now);
+    this.#capacity = Math.max(this.#capacity, this.#floor.rate);
+  }
+
+  #noteBest(now: number): void {
+    this.#floor.add(now, this.#capacity);
+    this.#usual.add(now, this.#capacity);
   }
 
   /** Much less is delivered, and the delay does not move: that is another path, not a queue. */
   #checkNewPath(now: number, queue: number): void {
-    if (this.#capacity >= NEW_PATH_PART * (this.#best.value ?? 0)) {
+    if (this.#capacity >= NEW_PATH_PART * (this.#usual.value ?? 0)) {
       this.#flat = null;
       return;
     }
@@ -168,7 +172,7 @@ export class Law {
     this.#flat = isFlat ? { since: this.#flat?.since ?? now, low, high } : { since: now, low: queue, high: queue };
     if (now - this.#flat.since < Math.max(NEW_PATH_MS, NEW_PATH_TAUS * this.#tau_ms)) return;
     this.#path.rebase();
-    this.#best.reset(this.#capacity);
+    this.#usual.reset(this.#capacity);
     this.#flat = null;
   }
 
@@ -224,6 +228,7 @@ export class Law {
   #leaveStart(now: number, hasOvershot: boolean): void {
     const delivered = this.#path.delivery?.rate ?? this.#capacity;
     const excess_ms = (this.#path.soon_queue_ms ?? 0) + Math.max(0, this.rate / delivered - 1) * this.#path.empty_rtt_ms;
+    this.#path.started();
     this.#settle(now);
     this.#drain_at = now + DRAIN_EVERY_MS;
     if (!hasOvershot) return;

@@ -29,6 +29,8 @@ const SPAN_MS_MIN = 50;
 const SLACK_MS = 15;
 /** Without loss for so long, an ordered stream's reports can be trusted. */
 const CLEAN_MS = 1_000;
+/** So many packets lost by chance in a round are no part of it: where a round is a dozen packets, one would be a tenth. */
+const LOST_BYTES_MIN = 3 * 1_452;
 /** Memory of the part of acknowledged bytes that is bulk. */
 const BULK_PART_MS = 2_000;
 
@@ -46,6 +48,7 @@ export class PathEstimate {
   readonly #withheld = new PastTotal();
   readonly #isPaced: boolean;
   #isOwdKnown = false;
+  #isStarting = true;
   #perPacket = false;
   #acked = 0;
   #reported = 0;
@@ -172,12 +175,17 @@ export class PathEstimate {
     return Math.max(1, this.rtt_ms - Math.max(0, this.#calm_queue_ms ?? 0));
   }
 
-  /** Time over which delivery is measured. */
+  /** Time over which delivery is measured: a round trip, but less while it grows from one to the next. */
   get span_ms(): number {
-    return Math.max(SPAN_MS_MIN, this.empty_rtt_ms);
+    return this.#isStarting ? SPAN_MS_MIN : Math.max(SPAN_MS_MIN, this.empty_rtt_ms);
   }
 
-  /** Part of the last round's bytes that was lost. */
+  /** The start is over. */
+  started(): void {
+    this.#isStarting = false;
+  }
+
+  /** Part of the last round's bytes that was lost, beyond what is chance. */
   get loss_part(): number {
     return this.#loss.part;
   }
@@ -207,7 +215,7 @@ export class PathEstimate {
     loss.acked += view.acked_bytes;
     if (now - loss.since < this.span_ms) return;
     const all = loss.lost + loss.acked;
-    loss.part = all > 0 ? loss.lost / all : 0;
+    loss.part = all > 0 ? Math.max(0, loss.lost - LOST_BYTES_MIN) / all : 0;
     loss.lost = 0;
     loss.acked = 0;
     loss.since = now;

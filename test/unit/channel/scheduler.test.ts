@@ -3,7 +3,7 @@ import t from 'tap';
 import { limits } from '../../../src/base/limits.ts';
 import { Backoff } from '../../../src/channel/backoff.ts';
 import { type TrafficClass, trafficClasses } from '../../../src/channel/classes.ts';
-import { Scheduler } from '../../../src/channel/scheduler.ts';
+import { Scheduler, type Standing } from '../../../src/channel/scheduler.ts';
 import { Pair } from './pair.ts';
 import { seeded } from '../../../src/lab/sim/agenda.ts';
 
@@ -13,12 +13,14 @@ interface Job {
   bytes: number;
 }
 
+const standing = (job: Job): Standing => (job.ready ? 'may' : 'idle');
+
 function serve(classes: readonly TrafficClass[], total: number, chunk: (job: Job) => number): Map<TrafficClass, number> {
   const scheduler = new Scheduler<Job>();
   const jobs = classes.map((name) => ({ class: name, ready: true, bytes: 0 }));
   for (const job of jobs) scheduler.add(job);
   for (let sent = 0; sent < total; ) {
-    const job = scheduler.next((candidate) => candidate.ready);
+    const job = scheduler.next(standing)?.flow;
     if (!job) break;
     const bytes = chunk(job);
     scheduler.sent(job, bytes);
@@ -47,7 +49,7 @@ t.test('flows of one class take turns', async (t) => {
   const jobs = Array.from({ length: 5 }, () => ({ class: 'file_transfer' as const, ready: true, bytes: 0 }));
   for (const job of jobs) scheduler.add(job);
   for (let count = 0; count < 1_000; count++) {
-    const job = scheduler.next(() => true) as Job;
+    const job = scheduler.next(standing)?.flow as Job;
     scheduler.sent(job, 1_000);
     job.bytes++;
   }
@@ -66,6 +68,21 @@ t.test('a higher tier leaves first, and yet nobody starves: a waiting tier has o
   }
 });
 
+t.test('what waits for a lane that another keeps full is not forgotten: its turn comes as soon as the lane takes something', async (t) => {
+  const scheduler = new Scheduler<Job>();
+  const [input, health, screen, file] = (['input', 'health', 'render', 'file_transfer'] as const).map((name) => ({ class: name, ready: true, bytes: 0 }));
+  const jobs = [input, health, screen, file] as [Job, Job, Job, Job];
+  for (const job of jobs) scheduler.add(job);
+  // The urgent lane takes one chunk in two; the bulk lane always takes one.
+  for (let count = 0; count < 4_000; count++) {
+    const isUrgentFull = count % 2 === 1;
+    const job = scheduler.next((candidate) => (candidate.class === 'file_transfer' || !isUrgentFull ? 'may' : 'waits'))?.flow as Job;
+    scheduler.sent(job, limits.chunk_bytes_max);
+    job.bytes += limits.chunk_bytes_max;
+  }
+  for (const job of jobs) t.ok(job.bytes >= 100 * limits.chunk_bytes_max, `${job.class} ${job.bytes / limits.chunk_bytes_max} chunks of 4,000`);
+});
+
 t.test('a class that was idle has saved nothing', async (t) => {
   for (const [busy, idle] of [
     ['file_transfer', 'storage_fetch'],
@@ -76,10 +93,10 @@ t.test('a class that was idle has saved nothing', async (t) => {
     const late: Job = { class: idle, ready: false, bytes: 0 };
     scheduler.add(early);
     scheduler.add(late);
-    for (let count = 0; count < 1_000; count++) scheduler.sent(scheduler.next((job) => job.ready) as Job, 10_000);
+    for (let count = 0; count < 1_000; count++) scheduler.sent(scheduler.next(standing)?.flow as Job, 10_000);
     late.ready = true;
     for (let count = 0; count < 100; count++) {
-      const job = scheduler.next((candidate) => candidate.ready) as Job;
+      const job = scheduler.next(standing)?.flow as Job;
       scheduler.sent(job, 10_000);
       job.bytes++;
     }
@@ -95,7 +112,7 @@ t.test('one short flow after another earns a class no more than its weight', asy
   scheduler.add(short);
   let churned = 0;
   for (let count = 0; count < 3_000; count++) {
-    const job = scheduler.next(() => true) as Job;
+    const job = scheduler.next(standing)?.flow as Job;
     scheduler.sent(job, 10_000);
     if (job === steady) continue;
     churned++;

@@ -1,5 +1,5 @@
-//! The congestion controller of every connection: the stack's own (Cubic or BBR) until the governor sets a window, and the view
-//! of single packets that the governor looks at. Shared with the JavaScript thread by atomics; it never locks.
+//! The congestion controller of every connection: the stack's own (Cubic or BBR), and beside it, once the governor sets one, a window
+//! with a loss answer of its own, of which the larger holds; and the view of single packets that the governor looks at. Shared with the JavaScript thread by atomics; it never locks.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -206,11 +206,11 @@ impl Controller for Governed {
         self.inner.on_mtu_update(new_mtu);
     }
 
+    /// Bulk is held by its pace, whatever the window is. So where the stack's own window is the larger one it holds: the governor's is made for the
+    /// bulk that it lets go, which may be none while a screen is sent.
     fn window(&self) -> u64 {
-        match self.control.window() {
-            Some(bytes) => ((bytes as f64 * self.backoff) as u64).max(WINDOW_PACKETS_MIN * self.mtu),
-            None => self.inner.window(),
-        }
+        let imposed = self.control.window().map_or(0, |bytes| ((bytes as f64 * self.backoff) as u64).max(WINDOW_PACKETS_MIN * self.mtu));
+        imposed.max(self.inner.window())
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
@@ -252,9 +252,22 @@ mod tests {
         control.set_window(Some(100_000));
         assert_eq!(controller.window(), 100_000);
         control.set_window(Some(1));
-        assert_eq!(controller.window(), 4 * 1200);
+        assert_eq!(controller.window(), 14_720);
         control.set_window(None);
         assert_eq!(controller.window(), 14_720);
+    }
+
+    #[test]
+    fn the_larger_window_holds() {
+        let (control, mut controller, now) = governed();
+        control.set_window(Some(10_000));
+        assert_eq!(controller.window(), 14_720, "what is not bulk keeps the stack's own window while there is little bulk");
+        control.set_window(Some(400_000));
+        controller.on_sent(now, 300_000, 1);
+        controller.on_congestion_event(now, now, false, 3_000);
+        assert_eq!(controller.window(), 400_000, "random loss lowers the stack's own alone");
+        control.set_window(None);
+        assert!(controller.window() < 14_720);
     }
 
     #[test]

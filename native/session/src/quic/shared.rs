@@ -23,6 +23,9 @@ pub enum Lane {
     Bulk = 1,
 }
 
+/// Of the bulk lane: a chunk.
+const BULK_BYTES_MIN: usize = 64 * 1024;
+
 pub const LANES: [Lane; 2] = [Lane::Urgent, Lane::Bulk];
 
 pub enum Command {
@@ -244,13 +247,14 @@ impl Link {
         }
     }
 
-    /// The readiness rule, the same for both threads.
+    /// The readiness rule, the same for both threads. Bulk gives way to what is urgent, but has a little under way whatever else is: else it
+    /// would not be asked for its turn while the urgent lane is always full.
     pub fn ready(&self, lane: Lane, urgent_extra: usize) -> bool {
-        let allowance = match lane {
-            Lane::Bulk => 0,
-            Lane::Urgent => urgent_extra,
-        };
-        self.counters.unsent() < self.cap.load(Relaxed) + allowance
+        let (unsent, cap) = (self.counters.unsent(), self.cap.load(Relaxed));
+        match lane {
+            Lane::Bulk => unsent < cap || self.counters.unsent_of(Lane::Bulk) < BULK_BYTES_MIN,
+            Lane::Urgent => unsent < cap + urgent_extra,
+        }
     }
 }
 
