@@ -7,7 +7,6 @@ import { isIssuedBy } from '../../src/identity/authority.ts';
 import { fingerprint, formatFingerprint } from '../../src/identity/fingerprint.ts';
 import type { NodeState } from '../../src/enroll/state.ts';
 import type { Agent } from '../../src/node/agent.ts';
-import { ping } from '../../src/services/ping.ts';
 import { systemTimers } from '../../src/transport/system.ts';
 import { dials } from './agents.ts';
 import { type RunningTower, runningTower } from './running-tower.ts';
@@ -21,6 +20,20 @@ const NOBODY = new Uint8Array();
 
 /** Where something was interrupted, by the log of either end. */
 const dropped = ({ lines }: RunningTower) => lines.filter(({ message }) => ['channel ended', 'channel revalidation failed', 'session lost'].includes(message));
+
+/** Asks and is answered on one flow, one after the other, until it is stopped. How often; rejects where an answer is missing or another. */
+async function talk(agent: Agent, to: string, stop: AbortSignal): Promise<number> {
+  const flow = agent.mesh.open(to, 'input', 'messages', 'echo');
+  let count = 0;
+  for (; !stop.aborted; count++) {
+    flow.send(new TextEncoder().encode(`echo ${count}`));
+    const answer = await flow.receive();
+    if (answer === null || new TextDecoder().decode(answer) !== `echo ${count}`) throw new Error(`echo ${count}: ${String(await flow.closed)}`);
+    await new Promise<void>((resolve) => void systemTimers.after(CHUNK_MS, resolve));
+  }
+  flow.end();
+  return count;
+}
 
 /** One flow that is written and read until it is stopped: every octet comes back, in its order. */
 function transfer(agent: Agent, to: string) {
@@ -71,14 +84,7 @@ t.test('the root of a running site of ten nodes is rotated while a transfer goes
 
   const moving = transfer(first.agent, second.agent.state.identity.node);
   const stop = new AbortController();
-  const echoes = ping(nodes[2]?.agent.mesh ?? first.agent.mesh, systemTimers, {
-    node: 'tower',
-    class: 'input',
-    count: null,
-    interval_ms: 20,
-    size_bytes: 64,
-    signal: stop.signal,
-  });
+  const echoes = talk(nodes[2]?.agent ?? first.agent, 'tower', stop.signal);
   const began_ms = performance.now();
   await tower.trust.rotate({ threshold_percent: 90 }, 'local');
   await until(async () => (await tower.trust.status()).phase === 'reissuing');
@@ -103,13 +109,11 @@ t.test('the root of a running site of ten nodes is rotated while a transfer goes
 
   stop.abort();
   const { written, read, error } = await moving.finish();
-  const summary = await echoes;
+  const answered = await echoes;
   t.strictSame([read, error], [written, null], 'every octet came back in its order, on one flow');
-  t.ok(summary.sent > 0 && summary.sent - summary.received <= 1, 'every echo came back, but for one that was under way');
+  t.ok(answered > 0, 'every echo came back, on one flow');
   t.strictSame(dropped(running), []);
-  t.comment(
-    `reissued after ${Math.round(reissued_ms)} ms, moved over after ${Math.round(moved_ms)} ms; ${written} octets and ${summary.sent} echoes meanwhile`,
-  );
+  t.comment(`reissued after ${Math.round(reissued_ms)} ms, moved over after ${Math.round(moved_ms)} ms; ${written} octets and ${answered} echoes meanwhile`);
 
   const { identity } = first.agent.state;
   const thief = { identity, credentials: old.credentials, roots: [old.root, next] };
