@@ -32,7 +32,10 @@ const SPAN_TAUS = 3;
 /** What is always there, frames larger than the base's, clocks that tick, is no queue: the least of a second, up to a bound, since a queue of our own must not pass for it. */
 const NOISE_SPAN_MS = 1_000;
 const NOISE_MS_MAX = 1;
-/** The base is often that of a small packet: what a whole one takes longer to leave is no queue either. On slow lines the target is about packets anyway. */
+/**
+ * The base is often that of a small packet: what whole ones take longer to leave is no queue either, and below a session's pace they leave in pairs
+ * (TCP). On slow lines the target is about packets anyway.
+ */
 const PACKET_MS_MAX = 1.2;
 const GROWTH_MS = 20;
 const GROWTH_MIN = 0.2;
@@ -43,6 +46,7 @@ const GROWTH_MAX = 1;
  */
 const GROWTH_START_PACKETS = 2;
 const GROWTH_START_MAX = 0.05;
+const LONG_TAU_MS = 100;
 const YIELD_PART = 0.02;
 /** Growth is tested against the capacity, not the current rate: the rate may be low on purpose. */
 const GROWTH_DELIVERED_PART = 0.85;
@@ -126,8 +130,8 @@ export class Law {
     const elapsed = Math.min(now - this.#stepped_at, this.#path.span_ms);
     this.#stepped_at = now;
     this.#least.push(now, queue_ms, NOISE_SPAN_MS);
-    const packet_ms = Math.min(PACKET_BYTES / this.#capacity, PACKET_MS_MAX);
-    const quiet_ms = queue_ms - Math.max(Math.min(this.#least.value ?? 0, NOISE_MS_MAX), packet_ms);
+    const packets_ms = (this.#path.isPaced ? 2 : 1) * Math.min(PACKET_BYTES / this.#capacity, PACKET_MS_MAX);
+    const quiet_ms = queue_ms - Math.max(Math.min(this.#least.value ?? 0, NOISE_MS_MAX), packets_ms);
     this.#learnCapacity(now, quiet_ms, elapsed);
     this.#checkNewPath(now, queue_ms);
     this.#floor.check(now, this.rate);
@@ -183,7 +187,7 @@ export class Law {
 
     switch (this.#state) {
       case 'start':
-        if ((this.#path.soon_queue_ms ?? 0) <= START_QUEUE_TARGETS * target) this.#full_since = null;
+        if (now < this.#limited_until || (this.#path.soon_queue_ms ?? 0) <= START_QUEUE_TARGETS * target) this.#full_since = null;
         else this.#full_since ??= now;
         if ((this.#full_since !== null && now - this.#full_since >= START_QUEUE_MS) || this.#path.loss_part > LOSS_QUEUE_MIN) this.#leaveStart(now, true);
         return;
@@ -191,7 +195,7 @@ export class Law {
         if (now >= this.#drain_until) this.#settle(now);
         return;
       case 'growth':
-        if ((this.#path.fast_queue_ms ?? 0) >= target || this.#path.loss_part > LOSS_GROWTH_MAX) {
+        if (this.#growthQueue(queue) >= target || this.#path.loss_part > LOSS_GROWTH_MAX) {
           this.#capacity *= 1 - YIELD_PART;
           this.#drain(now);
         } else if (now >= this.#drain_at) this.#drain(now);
@@ -203,6 +207,12 @@ export class Law {
           this.#gain = Math.min(GROWTH_START_MAX, (GROWTH_START_PACKETS * PACKET_BYTES) / (this.#tau_ms * this.#capacity));
         }
     }
+  }
+
+  /** Soon seen where growth is fast. Where it takes seconds, a pause of either host, which looks like a queue for some ms, does not end it. */
+  #growthQueue(queue: number): number {
+    const fast = this.#path.fast_queue_ms ?? 0;
+    return this.#tau_ms < LONG_TAU_MS ? fast : Math.max(queue, fast / 2);
   }
 
   #nextGain(queue: number, elapsed: number): number {
