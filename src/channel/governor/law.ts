@@ -24,6 +24,8 @@ const START_GAIN_MIN = 0.5;
 const START_QUEUE_TARGETS = 1.5;
 /** A pause of the sender makes a queue that is gone at once; leaving the start for it would cost seconds. */
 const START_QUEUE_MS = 10;
+/** A sender that has paused has its last packets acknowledged so much later. */
+const ACKNOWLEDGED_MS_MAX = 25;
 
 /** What bulk leaves free, so that a queue that formed can go. */
 const SHARE = 0.99;
@@ -187,7 +189,8 @@ export class Law {
 
     switch (this.#state) {
       case 'start':
-        if (now < this.#limited_until || (this.#path.soon_queue_ms ?? 0) <= START_QUEUE_TARGETS * target) this.#full_since = null;
+        if ((this.#path.soon_queue_ms ?? 0) <= Math.max(START_QUEUE_TARGETS * target, now < this.#limited_until ? ACKNOWLEDGED_MS_MAX : 0))
+          this.#full_since = null;
         else this.#full_since ??= now;
         if ((this.#full_since !== null && now - this.#full_since >= START_QUEUE_MS) || this.#path.loss_part > LOSS_QUEUE_MIN) this.#leaveStart(now, true);
         return;
