@@ -17,7 +17,7 @@ const REACTION_MS = 15;
 const SEEN_MS = 40;
 const TARGET_MS_MIN = 1.5;
 const TARGET_PACKETS = 1.5;
-const START_BYTES_PER_MS = 500;
+const START_BYTES_PER_MS = 250;
 const START_PACKETS_PER_RTT = 10;
 /** The start may overshoot once, by some part of a long round trip, rather than take a dozen of them. */
 const START_GAIN_MIN = 0.5;
