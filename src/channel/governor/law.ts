@@ -34,10 +34,7 @@ const SPAN_TAUS = 3;
 /** What is always there, frames larger than the base's, clocks that tick, is no queue: the least of a second, up to a bound, since a queue of our own must not pass for it. */
 const NOISE_SPAN_MS = 1_000;
 const NOISE_MS_MAX = 1;
-/**
- * The base is often that of a small packet: what whole ones take longer to leave is no queue either, and below a session's pace they leave in pairs
- * (TCP). On slow lines the target is about packets anyway.
- */
+/** The base is often that of a small packet: what a whole one takes longer to leave is no queue either. On slow lines the target is about packets anyway. */
 const PACKET_MS_MAX = 1.2;
 const GROWTH_MS = 20;
 const GROWTH_MIN = 0.2;
@@ -132,8 +129,8 @@ export class Law {
     const elapsed = Math.min(now - this.#stepped_at, this.#path.span_ms);
     this.#stepped_at = now;
     this.#least.push(now, queue_ms, NOISE_SPAN_MS);
-    const packets_ms = (this.#path.isPaced ? 2 : 1) * Math.min(PACKET_BYTES / this.#capacity, PACKET_MS_MAX);
-    const quiet_ms = queue_ms - Math.max(Math.min(this.#least.value ?? 0, NOISE_MS_MAX), packets_ms);
+    const packet_ms = Math.min(PACKET_BYTES / this.#capacity, PACKET_MS_MAX);
+    const quiet_ms = queue_ms - Math.max(Math.min(this.#least.value ?? 0, NOISE_MS_MAX), packet_ms);
     this.#learnCapacity(now, quiet_ms, elapsed);
     this.#checkNewPath(now, queue_ms);
     this.#floor.check(now, this.rate);

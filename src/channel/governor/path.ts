@@ -46,8 +46,7 @@ export class PathEstimate {
   readonly #rates = new SlidingMinimum();
   /** Bytes that the sender could have sent and did not. */
   readonly #withheld = new PastTotal();
-  /** By the session, to the packet; no burst of ours is to be mistaken for a queue. */
-  readonly isPaced: boolean;
+  readonly #isPaced: boolean;
   #isOwdKnown = false;
   #isStarting = true;
   #perPacket = false;
@@ -58,8 +57,9 @@ export class PathEstimate {
   #delivery: Delivery | null = null;
   #seen: Delivery | null = null;
 
+  /** `isPaced`: by the session, to the packet; no burst of ours is to be mistaken for a queue. */
   constructor(now: number, rtt_base_ms: number | null, isPaced: boolean) {
-    this.isPaced = isPaced;
+    this.#isPaced = isPaced;
     if (rtt_base_ms !== null) this.#rtt.seed(now, rtt_base_ms);
   }
 
@@ -154,7 +154,7 @@ export class PathEstimate {
 
   /** As soon as it can be believed. */
   get soon_queue_ms(): number | null {
-    return this.isPaced ? this.fast_queue_ms : this.queue_ms;
+    return this.#isPaced ? this.fast_queue_ms : this.queue_ms;
   }
 
   get rtt_recent_ms(): number | null {
