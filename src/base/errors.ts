@@ -253,10 +253,14 @@ function fillMessage(code: ErrorCode, facts: Facts): string {
   return errorTable[code].message.replace(/\{(\w+)\}/g, (_hole, name: string) => printable(facts[name]));
 }
 
+const ASCII = /^[\x20-\x7e]*$/;
+
 /** Control characters of an outside string never reach a terminal or log. */
 function printable(fact: Facts[string] | undefined): string {
   if (fact === undefined) return 'unknown';
-  const text = String(fact).replace(/[\p{Cc}\p{Cf}]/gu, '?');
+  const plain = String(fact);
+  // Nearly all facts are of ASCII, and need no look at what Unicode says of each character.
+  const text = ASCII.test(plain) ? plain : plain.replace(/[\p{Cc}\p{Cf}]/gu, '?');
   return text.length > FACT_CHARS_MAX ? `${text.slice(0, FACT_CHARS_MAX)}…` : text;
 }
 

@@ -27,10 +27,10 @@ import { type AppConfig, openApps } from './app.ts';
 import { HealthReporter } from './health-reporter.ts';
 import { LeafRenewal, type Renewed } from './leaf-renewal.ts';
 import { viewOf } from './node-view.ts';
-import { SnapshotExpiry } from './snapshot-expiry.ts';
+import { SnapshotExpiry } from '../peering/snapshot-expiry.ts';
 import { SiteKeeper } from './site-keeper.ts';
 import { SnapshotFollower } from './snapshot-follower.ts';
-import { TowerAway } from './tower-away.ts';
+import { TowerAway } from '../peering/tower-away.ts';
 import { unsealApi } from './unseal-api.ts';
 
 export interface AgentOptions {
