@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { Answer, Order } from './end.ts';
+import type { Pki, SubjectName } from './subject.ts';
 
 const PROGRAM = fileURLToPath(new URL('end.ts', import.meta.url));
 const CLOSE_MS_MAX = 5_000;
@@ -38,5 +39,21 @@ export class End {
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), CLOSE_MS_MAX);
     await ended;
     clearTimeout(timer);
+  }
+}
+
+const HOST = '127.0.0.1';
+
+/** Two of them on loopback, one that accepts and one that dials. */
+export async function pair<T>(subject: SubjectName, pki: Pki, work: (acceptor: End, dialer: End) => Promise<T>): Promise<T> {
+  const acceptor = new End();
+  const dialer = new End();
+  try {
+    const { port = 0 } = await acceptor.ask({ do: 'accept', subject, pki, host: HOST });
+    await dialer.ask({ do: 'dial', subject, pki, host: HOST, port });
+    return await work(acceptor, dialer);
+  } finally {
+    await dialer.close();
+    await acceptor.close();
   }
 }

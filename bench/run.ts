@@ -6,7 +6,7 @@
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
-import { End } from './ends.ts';
+import { type End, pair } from './ends.ts';
 import { makePki } from './pki.ts';
 import { type Pki, type SubjectName, subjectNames } from './subject.ts';
 
@@ -25,7 +25,6 @@ const ECHOES_WARM = 10_000;
 const ESTABLISH_WARM = 1_500;
 const ESTABLISH = 1_000;
 const AT_ONCE = 8;
-const HOST = '127.0.0.1';
 
 interface Figures {
   mb_per_s: number;
@@ -45,19 +44,6 @@ function median(values: readonly number[]): number {
     values.toSorted((left, right) => left - right),
     0.5,
   );
-}
-
-async function pair<T>(subject: SubjectName, pki: Pki, work: (acceptor: End, dialer: End) => Promise<T>): Promise<T> {
-  const acceptor = new End();
-  const dialer = new End();
-  try {
-    const { port = 0 } = await acceptor.ask({ do: 'accept', subject, pki, host: HOST });
-    await dialer.ask({ do: 'dial', subject, pki, host: HOST, port });
-    return await work(acceptor, dialer);
-  } finally {
-    await dialer.close();
-    await acceptor.close();
-  }
 }
 
 async function cpu_ms(...ends: readonly End[]): Promise<number> {

@@ -13,6 +13,9 @@ interface RunFlags {
   readonly report?: string;
 }
 
+/** Between two lines of progress. */
+const PROGRESS_SEEDS = 50;
+
 export function labCommand(): Command {
   const command = new Command('lab')
     .description('whole meshes on this machine, in network namespaces (docs/lab.md)')
@@ -60,22 +63,29 @@ export function labCommand(): Command {
     .action(async (flags: SimFlags) => {
       const { runSeeds } = await import('../../src/lab/sim/index.ts');
       let last: readonly string[] = [];
+      const began_ms = performance.now();
+      const rateOf = (done: number) => {
+        const seconds = (performance.now() - began_ms) / 1_000;
+        return { seconds: Number(seconds.toFixed(1)), seeds_per_s: Number((done / seconds).toFixed(2)) };
+      };
       const onResult = (
         { seed, violations, transcript }: { seed: number; violations: readonly string[]; transcript: readonly string[] },
         done: number,
       ): void => {
         last = transcript;
-        if (!flags.json && (violations.length > 0 || done % 50 === 0))
-          printLine(`${done} of ${flags.seeds}: seed ${seed}: ${violations.length === 0 ? 'holds' : violations.join('; ')}`);
+        if (flags.json) return;
+        if (violations.length > 0) printLine(`seed ${seed}: ${violations.join('; ')}`);
+        if (done % PROGRESS_SEEDS === 0 && done < flags.seeds) printLine(`${done} of ${flags.seeds} seeds, ${rateOf(done).seeds_per_s} a second`);
       };
       const summary = await runSeeds({ ...flags, onResult });
       const { violated, ...totals } = summary;
-      if (flags.json) printJson({ ...totals, violated: violated.map(({ seed, violations, digest }) => ({ seed, violations, digest })) });
+      const rate = rateOf(summary.seeds);
+      if (flags.json) printJson({ ...totals, ...rate, violated: violated.map(({ seed, violations, digest }) => ({ seed, violations, digest })) });
       else {
         const told = violated[0]?.transcript ?? (flags.transcript ? last : []);
         for (const line of told) printLine(line);
         printLine(
-          `${summary.seeds} seeds, ${summary.virtual_hours.toFixed(1)} virtual hours, ${summary.conversations} conversations, ${summary.sessions} sessions: ${violated.length === 0 ? 'every promise held' : `broken in seed ${violated.map(({ seed }) => seed).join(', ')}`}`,
+          `${summary.seeds} seeds in ${rate.seconds} s, ${summary.virtual_hours.toFixed(1)} virtual hours, ${summary.conversations} conversations, ${summary.sessions} sessions: ${violated.length === 0 ? 'every promise held' : `broken in seed ${violated.map(({ seed }) => seed).join(', ')}`}`,
         );
       }
       if (violated.length > 0) process.exitCode = 1;

@@ -7,6 +7,9 @@ import { SelvedgeError } from './errors.ts';
 const utf8Encoder = new TextEncoder();
 const utf8Decoder = new TextDecoder('utf-8', { fatal: true });
 
+/** Of one UTF-16 code unit. */
+const UTF8_BYTES_MAX = 3;
+
 /** Octets that `value` takes as a varint: 1, 2, 4 or 8. */
 export function varintLength(value: number): 1 | 2 | 4 | 8 {
   if (value < 0x40) return 1;
@@ -94,8 +97,22 @@ export class ByteWriter {
     return this.varint(bytes.length).raw(bytes);
   }
 
+  /** UTF-8 behind its length, written in place: an array of its own costs ten times as much. */
   text(value: string): this {
-    return this.block(utf8Encoder.encode(value));
+    const most = UTF8_BYTES_MAX * value.length;
+    const at = this.#reserve(varintLength(most) + most);
+    const from = at + varintLength(most);
+    const { written } = utf8Encoder.encodeInto(value, this.#bytes.subarray(from));
+    const begin = putVarint(this.#bytes, at, written);
+    if (begin < from) this.#bytes.copyWithin(begin, from, from + written);
+    this.#length = begin + written;
+    return this;
+  }
+
+  /** Begins anew in the same buffer: what `finish` handed over is overwritten. */
+  restart(): this {
+    this.#length = 0;
+    return this;
   }
 
   get length(): number {

@@ -187,6 +187,7 @@ export const errorTable = {
 
   // Keys and certificates over time.
   certificate_files_invalid: { wire: 241, message: 'server certificate {path} cannot be used: {why}', remedy: 'Give a certificate chain in PEM and its key, not encrypted; both are read again within ten seconds. docs/certificates.md.' },
+  rotation_refused: { wire: 242, message: 'rotation of the root refused: {why}', remedy: '`selvedge trust status` tells the phase, and who is missing; docs/operations.md tells the steps.' },
   signer_unavailable: { wire: 240, message: 'the key that signs ({what}) cannot be used now: {why}', remedy: 'Look at the token or key service that holds the key; the tower tries again by itself. docs/certificates.md.' },
 } as const satisfies Record<string, ErrorRow>;
 
@@ -253,10 +254,14 @@ function fillMessage(code: ErrorCode, facts: Facts): string {
   return errorTable[code].message.replace(/\{(\w+)\}/g, (_hole, name: string) => printable(facts[name]));
 }
 
+const ASCII = /^[\x20-\x7e]*$/;
+
 /** Control characters of an outside string never reach a terminal or log. */
 function printable(fact: Facts[string] | undefined): string {
   if (fact === undefined) return 'unknown';
-  const text = String(fact).replace(/[\p{Cc}\p{Cf}]/gu, '?');
+  const plain = String(fact);
+  // Nearly all facts are of ASCII, and need no look at what Unicode says of each character.
+  const text = ASCII.test(plain) ? plain : plain.replace(/[\p{Cc}\p{Cf}]/gu, '?');
   return text.length > FACT_CHARS_MAX ? `${text.slice(0, FACT_CHARS_MAX)}…` : text;
 }
 

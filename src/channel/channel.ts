@@ -693,7 +693,8 @@ export class Channel implements FlowOwner {
 
   /** Tells the peer that a flow has ended. While no session carries the channel, the resume tells it as well. */
   #refuse(flow: number, code: ErrorCode, reason: string): void {
-    this.#resets.set(flow, encodeControl({ type: 'reset', flow, code, reason }));
+    // It may wait for long: not as a part of a buffer that is larger.
+    this.#resets.set(flow, encodeControl({ type: 'reset', flow, code, reason }).slice());
     if (this.#current === null || this.#resets.size <= RESETS_MAX) return;
     this.fail(new SelvedgeError('limit_reached', { limit: 'resets that the peer does not take', max: RESETS_MAX }));
   }
@@ -708,7 +709,7 @@ export class Channel implements FlowOwner {
       if (head) return { key: attached.key, flow: 0, lane: 'urgent', priority: CONTROL_PRIORITY, head, body: null, isDatagram: false };
     }
     if (attached.awaitsResume) return null;
-    const turn = this.#scheduler.next(this.#standing);
+    const turn = this.#flows.size === 0 ? null : this.#scheduler.next(this.#standing);
     if (!turn) {
       this.#noteAppLimited(now, attached);
       return null;
@@ -722,9 +723,11 @@ export class Channel implements FlowOwner {
   }
 
   #nextControl(now: number, attached: Attached): Uint8Array | null {
-    for (const [flow, reset] of this.#resets) {
-      this.#resets.delete(flow);
-      return reset;
+    if (this.#resets.size > 0) {
+      for (const [flow, reset] of this.#resets) {
+        this.#resets.delete(flow);
+        return reset;
+      }
     }
     if (attached.owesResume && attached.resumeParts.length === 0) this.#tellResume(attached);
     const queued = attached.resumeParts.shift() ?? attached.heartbeat;
@@ -741,6 +744,7 @@ export class Channel implements FlowOwner {
     }
     const report = attached.pollReport(now);
     if (report) return encodeControl({ type: 'report', ...report });
+    if (this.#ackDue.size === 0) return null;
     for (const flow of this.#ackDue) {
       this.#ackDue.delete(flow);
       this.#ackLazy.delete(flow);

@@ -2,33 +2,13 @@
 import { ByteWriter, putVarint, varintLength } from '../base/bytes.ts';
 import { errorTable } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
+import { Slab } from '../base/slab.ts';
 import { kindNumber, trafficClasses } from './classes.ts';
 import { type ControlFrame, dataFlags, frameTypes, type LatestHead, resumeStatuses } from './frames.ts';
 
-/** Rooms in one buffer, one after another: a buffer of its own costs more than the few octets of a head. */
-class Slab {
-  #bytes = new Uint8Array(SLAB_BYTES);
-  #used = 0;
-
-  take(length: number): Uint8Array {
-    if (length > SLAB_PART_BYTES_MAX) return new Uint8Array(length);
-    if (this.#used + length > SLAB_BYTES) {
-      this.#bytes = new Uint8Array(SLAB_BYTES);
-      this.#used = 0;
-    }
-    return this.#bytes.subarray(this.#used, this.#used + length);
-  }
-
-  /** The first `length` octets of what was taken last; the rest of it is free again. */
-  keep(taken: Uint8Array, length: number): Uint8Array {
-    if (taken.buffer === this.#bytes.buffer) this.#used += length;
-    return taken.subarray(0, length);
-  }
-}
-
-const SLAB_BYTES = 8 * 1024;
-const SLAB_PART_BYTES_MAX = 512;
 const slab = new Slab();
+/** Where a frame's body is written before its length is known. */
+const scratch = new ByteWriter(512);
 
 /** The head of a data frame; its payload of `length` octets follows as it is. */
 export function encodeDataHead(flow: number, offset: number, length: number, fin: boolean, stamp_us: number | null): Uint8Array {
@@ -64,11 +44,15 @@ export function encodeDatagramHead(flow: number, length: number): Uint8Array {
 
 /** Any frame whose body is written here as a whole. */
 export function encodeFrame(type: number, body: Uint8Array): Uint8Array {
-  return new ByteWriter(body.length + 8).u8(type).block(body).finish();
+  const frame = slab.take(1 + varintLength(body.length) + body.length);
+  frame[0] = type;
+  const at = putVarint(frame, 1, body.length);
+  frame.set(body, at);
+  return slab.keep(frame, at + body.length);
 }
 
 export function encodeControl(frame: ControlFrame): Uint8Array {
-  const body = new ByteWriter(64);
+  const body = scratch.restart();
   switch (frame.type) {
     case 'open':
       body.varint(frame.flow).u8(trafficClasses[frame.class].wire).u8(kindNumber(frame.kind)).text(frame.service);

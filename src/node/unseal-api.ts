@@ -14,7 +14,7 @@ import type { NodeState } from '../enroll/state.ts';
 import { UNSEAL_ROUTE, unsealRoute } from '../enroll/unseal-route.ts';
 import type { RecordedBoot } from '../identity/verify-boot.ts';
 import { addressGroup } from '../transport/address-group.ts';
-import type { SnapshotExpiry } from './snapshot-expiry.ts';
+import type { SnapshotExpiry } from '../peering/snapshot-expiry.ts';
 
 export interface UnsealApiOptions {
   readonly state: NodeState;

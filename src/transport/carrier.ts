@@ -28,6 +28,8 @@ export interface CarrierOwner {
 /** The governor looks at the path this often while there is bulk for it; otherwise round trips are looked at now and then. */
 const SAMPLE_MS_GOVERNED = 1;
 const SAMPLE_MS = 100;
+/** So much too early may the timer fire: what an idle channel waits for after a heartbeat is over with the echo, and the next is seconds away. */
+const EARLY_MS_MAX = 250;
 /** A piece of at least this size is bulk, which can wait for the end of the turn; a keystroke's cannot. */
 const BULK_PIECE_BYTES = 8 * 1024;
 /** Frames handed over in one go before the event loop gets its turn. */
@@ -289,7 +291,8 @@ export class Carrier {
   #setTimer(isMore: boolean): void {
     let at = isMore ? this.#now : (this.channel.pollTimeout(this.#now) ?? Number.POSITIVE_INFINITY);
     if (this.channel.isPacing && (this.session?.lead_ms ?? 0) > 0) at = Math.min(at, this.#sampledAt + 4 * SAMPLE_MS_GOVERNED);
-    if (this.#cancelTimer && at >= this.#timerAt) return;
+    // A timer that fires too early only looks again; to set it anew at each frame would cost more, unless it is far too early.
+    if (this.#cancelTimer && at >= this.#timerAt && at < this.#timerAt + EARLY_MS_MAX) return;
     this.#cancelTimer?.();
     this.#cancelTimer = null;
     this.#timerAt = at;

@@ -228,7 +228,7 @@ export class Dialer {
   /** A signal that also aborts after `ms`; `clear` leaves nothing behind. */
   #deadline(ms: number, outer: AbortSignal): { signal: AbortSignal; clear(): void } {
     const controller = new AbortController();
-    const abort = (): void => controller.abort();
+    const abort = (): void => controller.abort(TOO_LATE);
     if (outer.aborted) abort();
     outer.addEventListener('abort', abort, { once: true });
     const cancel = this.#options.timers.after(ms, abort);
@@ -280,3 +280,6 @@ async function attemptRoute<Peer>(route: Route, { credentials, verify }: Pick<Ca
 function discard(won: Won<unknown>): void {
   won.session.close('session_closed', 'another connection was faster');
 }
+
+/** Made once: an abort without a reason makes one of its own, with a stack trace. */
+const TOO_LATE = new Error('not within its time');

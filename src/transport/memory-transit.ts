@@ -13,6 +13,8 @@ export class Transit<Thing> {
   readonly #timers: Timers;
   readonly #arrived: (thing: Thing) => void;
   readonly #lines = new Map<number, Line<Thing>>();
+  /** Of all lines. */
+  #waiting = 0;
   readonly #endings: Thing[] = [];
   #endingsDue = 0;
 
@@ -29,13 +31,18 @@ export class Transit<Thing> {
   inLine(number: number, delay_ms: number, thing: Thing): void {
     const now_ms = this.#timers.clock.now();
     const line = this.#lines.get(number) ?? { last_ms: 0, waiting: [] };
-    this.#lines.set(number, line);
+    const { waiting } = line;
+    if (waiting.length === 0) this.#lines.set(number, line);
     line.last_ms = Math.max(now_ms + delay_ms, line.last_ms);
-    line.waiting.push(thing);
+    waiting.push(thing);
+    this.#waiting++;
     // Timers are not exact: whichever of a line's fires first, its oldest arrives.
     this.#timers.after(line.last_ms - now_ms, () => {
-      const oldest = line.waiting.shift();
-      if (oldest !== undefined) this.#arrived(oldest);
+      const oldest = waiting.shift() as Thing;
+      this.#waiting--;
+      // Nothing of it is under way: what comes on it next has nothing to wait for.
+      if (waiting.length === 0) this.#lines.delete(number);
+      this.#arrived(oldest);
       this.#endIfEmpty();
     });
   }
@@ -49,7 +56,7 @@ export class Transit<Thing> {
   }
 
   #endIfEmpty(): void {
-    if (this.#endingsDue === 0 || [...this.#lines.values()].some(({ waiting }) => waiting.length > 0)) return;
+    if (this.#endingsDue === 0 || this.#waiting > 0) return;
     for (const thing of this.#endings.splice(0, this.#endingsDue)) this.#arrived(thing);
     this.#endingsDue = 0;
   }

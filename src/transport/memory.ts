@@ -4,6 +4,7 @@
  */
 import { SelvedgeError, type ErrorCode } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
+import { Slab } from '../base/slab.ts';
 import { Backlog } from './backlog.ts';
 import { Transit } from './memory-transit.ts';
 import { closeError, decodeClose, encodeClose } from './reason.ts';
@@ -14,7 +15,7 @@ import { systemTimers, type Timers } from './system.ts';
 export interface Departure {
   readonly to: 'dialer' | 'acceptor';
   readonly kind: Arrival['kind'];
-  /** A frame's, or null. */
+  /** A frame's, or a datagram, which begins with one; else null. */
   readonly head: Uint8Array | null;
   readonly bytes: number;
 }
@@ -81,6 +82,7 @@ type Arrival =
   | { readonly kind: 'datagram'; readonly bytes: Uint8Array }
   | { readonly kind: 'close'; readonly error: SelvedgeError };
 
+const heads = new Slab();
 const LANES = ['urgent', 'bulk'] as const;
 
 class MemorySession implements Session {
@@ -156,7 +158,7 @@ class MemorySession implements Session {
     this.#sources.add(source);
     this.#sent_bytes += length;
     // A head may be scratch space of the caller; only the body is promised not to change.
-    this.#peer?.arrive({ kind: 'data', source, lane, head: Uint8Array.from(head), body, length });
+    this.#peer?.arrive({ kind: 'data', source, lane, head: heads.copy(head), body, length });
     return this.#backlogs[lane].add(flow, length);
   }
 
@@ -225,7 +227,7 @@ class MemorySession implements Session {
     if (this.#closed) return;
     const { transit } = this.#options;
     if (transit === undefined) return this.#arrived(arrival);
-    const head = 'head' in arrival ? arrival.head : null;
+    const head = arrival.kind === 'data' ? arrival.head : arrival.kind === 'datagram' ? arrival.bytes : null;
     const bytes = arrival.kind === 'data' ? arrival.length : arrival.kind === 'datagram' ? arrival.bytes.length : 0;
     const delay_ms = transit({ to: this.side, kind: arrival.kind, head, bytes });
     if (arrival.kind === 'datagram') {
@@ -320,11 +322,15 @@ class MemorySession implements Session {
   #tellData(handler: SessionHandler, arrival: Arrival & { kind: 'data' }): void {
     this.#received_bytes += arrival.length;
     this.#peer?.left(arrival.lane, arrival.length);
-    for (const part of arrival.body === null ? [arrival.head] : [arrival.head, arrival.body]) {
-      for (const bytes of this.#options.split?.(part) ?? [part]) {
-        if (!this.#closed) handler.data(arrival.source, bytes);
-      }
-    }
+    this.#tellPart(handler, arrival.source, arrival.head);
+    if (arrival.body !== null) this.#tellPart(handler, arrival.source, arrival.body);
+  }
+
+  #tellPart(handler: SessionHandler, source: number, part: Uint8Array): void {
+    const { split } = this.#options;
+    if (split === undefined) {
+      if (!this.#closed) handler.data(source, part);
+    } else for (const bytes of split(part)) if (!this.#closed) handler.data(source, bytes);
   }
 
   /** The peer took octets of this side: what waited for that may go on, soon. */

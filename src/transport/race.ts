@@ -12,13 +12,16 @@ export interface RaceOptions<Value> {
 
 export type Attempt<Value> = (signal: AbortSignal) => Promise<Value>;
 
-/** Every attempt failed, or the race was given up. */
+/** Every attempt failed, or the race was given up. Without a stack trace: it tells what became of the attempts, and each dial of an absent peer ends in some. */
 export class RaceLost extends Error {
   /** By attempt; absent where it never started or was still running. */
   readonly errors: readonly (unknown | undefined)[];
 
   constructor(errors: readonly (unknown | undefined)[], wasGivenUp: boolean) {
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
     super(wasGivenUp ? 'race given up' : 'every attempt failed');
+    Error.stackTraceLimit = stackTraceLimit;
     this.name = 'RaceLost';
     this.errors = errors;
   }

@@ -1,10 +1,13 @@
 /**
- * What the simulated tower knows and tells: who is there, which leaf is recorded for whom, who is revoked. A stand-in for rows and signed snapshots, which
- * have tests of their own; here it is about what channels do when what is known changes, late or not at all.
+ * What the simulated tower knows and tells: who is there, which leaf is recorded for whom, who is revoked, which classes are denied. A stand-in for rows and
+ * signed snapshots, which have tests of their own; here it is about what channels do when what is known changes, late or not at all.
  */
-import type { NodeIdentity } from '../../base/ids.ts';
+import { type NodeIdentity, TOWER_ID, TOWER_SITE } from '../../base/ids.ts';
 import { SelvedgeError } from '../../base/errors.ts';
+import type { TrafficClass } from '../../channel/classes.ts';
 import type { VerifiedPeer } from '../../identity/verify.ts';
+import { endOf, type View } from '../../policy/judge.ts';
+import { noRules, type PolicyRule } from '../../policy/rules.ts';
 
 export interface Entry {
   readonly node: string;
@@ -15,13 +18,23 @@ export interface Entry {
 
 export interface Snapshot {
   readonly version: number;
+  /** By the tower's clock on the wall. */
+  readonly issued_ms: number;
   readonly entries: readonly Entry[];
+  /** Classes that nodes may not use with each other. */
+  readonly denied: readonly TrafficClass[];
 }
+
+/** For so long a snapshot may be followed, and so often there is a fresh one: in the same proportion as the product's, short enough for ten minutes. */
+export const SNAPSHOT_TTL_MS = 180_000;
+export const SNAPSHOT_REFRESH_MS = 60_000;
+/** The class that nodes may use with each other only while the tower can be reached. */
+export const TOWER_CLASS: TrafficClass = 'render';
 
 const CLUSTER = 'sim';
 const DAY_MS = 86_400_000;
 
-export const TOWER: NodeIdentity = { cluster: CLUSTER, site: 'tower', node: 'tower' };
+export const TOWER: NodeIdentity = { cluster: CLUSTER, site: TOWER_SITE, node: TOWER_ID };
 
 export function identityOf(number: number, sites: number): NodeIdentity {
   return { cluster: CLUSTER, site: `site${number % sites}`, node: `0000000${number.toString(16).padStart(5, '0')}` };
@@ -37,28 +50,84 @@ export function chainOf({ site, node }: NodeIdentity, leaf: number): readonly Ui
   return [new TextEncoder().encode(`${site}/${node}/${leaf}`)];
 }
 
+type Shown = Readonly<Record<'site' | 'node' | 'leaf', string>>;
+
+const shown = new WeakMap<readonly Uint8Array[], Shown>();
+
+/** What a chain says; each is judged often. */
+function shownBy(chain: readonly Uint8Array[]): Shown {
+  const known = shown.get(chain);
+  if (known !== undefined) return known;
+  const [site = '', node = '', leaf = ''] = new TextDecoder().decode(chain[0]).split('/');
+  shown.set(chain, { site, node, leaf });
+  return { site, node, leaf };
+}
+
 /** What `verifyPeer` decides, of such a chain. @throws certificate_revoked, wrong_node */
 export function judgeChain(chain: readonly Uint8Array[], snapshot: Snapshot, expected: string | null): VerifiedPeer {
-  const [site = '', node = '', leaf = ''] = new TextDecoder().decode(chain[0]).split('/');
+  const { site, node, leaf } = shownBy(chain);
   if (expected !== null && node !== expected) throw new SelvedgeError('wrong_node', { found: node, expected });
-  const recorded = node === TOWER.node ? Number(leaf) : snapshot.entries.find((entry) => entry.node === node)?.leaf;
+  const recorded = node === TOWER.node ? Number(leaf) : entryOf(snapshot, node)?.leaf;
   if (recorded !== Number(leaf)) throw new SelvedgeError('certificate_revoked', { peer: node, why: `leaf ${leaf}, recorded is ${recorded ?? 'none'}` });
   const fingerprint = new Uint8Array(32);
   new DataView(fingerprint.buffer).setUint32(0, Number(leaf));
   return { identity: { cluster: CLUSTER, site, node }, fingerprint, spkiHash: fingerprint, serial: leaf, notBefore_ms: 0, notAfter_ms: 30 * DAY_MS };
 }
 
+const byNode = new WeakMap<readonly Entry[], ReadonlyMap<string, Entry>>();
+
+export function entryOf({ entries }: Pick<Snapshot, 'entries'>, node: string): Entry | undefined {
+  const known = byNode.get(entries) ?? new Map(entries.map((entry) => [entry.node, entry]));
+  byNode.set(entries, known);
+  return known.get(node);
+}
+
+const policyOf = (name: string, more: Pick<PolicyRule, 'priority' | 'effect' | 'classes'>): PolicyRule => ({
+  ...more,
+  name,
+  from: {},
+  to: {},
+  services: null,
+  degraded: false,
+});
+
+/** What a host decides by, out of its snapshot. */
+export function viewOf(snapshot: Snapshot, self: NodeIdentity, standing: Pick<View, 'degraded' | 'objection'>): View {
+  const policies = [
+    policyOf('with-tower', { priority: 100, effect: 'allow', classes: [TOWER_CLASS] }),
+    ...snapshot.denied.map((cls) => policyOf(`no-${cls}`, { priority: 200, effect: 'deny', classes: [cls] })),
+  ];
+  return {
+    self: endOf(self),
+    peer: (identity) => {
+      if (identity.node === TOWER_ID) return endOf(TOWER);
+      const entry = entryOf(snapshot, identity.node);
+      if (entry === undefined) return null;
+      return entry.leaf === null ? { ...endOf(identity), gone: 'revoked' } : endOf(identity);
+    },
+    epochOf: () => 0,
+    rules: { ...noRules, policies },
+    ...standing,
+  };
+}
+
+type Rows = Pick<Snapshot, 'version' | 'entries' | 'denied'>;
+
 /** Rows change here; each change is a version. */
 export class Directory {
-  #snapshot: Snapshot;
+  #rows: Rows;
+  #told: Snapshot | null = null;
   readonly #revokedAt = new Map<string, number>();
+  readonly #everDenied = new Set<TrafficClass>();
 
   constructor(identities: readonly NodeIdentity[]) {
-    this.#snapshot = { version: 1, entries: identities.map(({ node, site }) => ({ node, site, leaf: 1 })) };
+    this.#rows = { version: 1, entries: identities.map(({ node, site }) => ({ node, site, leaf: 1 })), denied: [] };
   }
 
-  get snapshot(): Snapshot {
-    return this.#snapshot;
+  /** As the tower says it at this time of its clock on the wall. */
+  snapshot(issued_ms: number): Snapshot {
+    if (this.#told?.version !== this.#rows.version || this.#told.issued_ms !== issued_ms) this.#told = { ...this.#rows, issued_ms };
+    return this.#told;
   }
 
   /** When a node was revoked; null: it is not. */
@@ -68,15 +137,44 @@ export class Directory {
 
   revoke(node: string, now: number): void {
     this.#revokedAt.set(node, now);
-    this.#change(node, null);
+    this.#change({ entries: this.#rows.entries.map((entry) => (entry.node === node ? { ...entry, leaf: null } : entry)) });
   }
 
-  renew(node: string, leaf: number): void {
-    this.#change(node, leaf);
+  isDenied(cls: TrafficClass): boolean {
+    return this.#rows.denied.includes(cls);
   }
 
-  #change(node: string, leaf: number | null): void {
-    const { version, entries } = this.#snapshot;
-    this.#snapshot = { version: version + 1, entries: entries.map((entry) => (entry.node === node ? { ...entry, leaf } : entry)) };
+  /** Whether a rule has ever been against it. */
+  wasDenied(cls: TrafficClass): boolean {
+    return this.#everDenied.has(cls);
   }
+
+  deny(cls: TrafficClass): void {
+    this.#everDenied.add(cls);
+    this.#change({ denied: [...this.#rows.denied, cls] });
+  }
+
+  allow(cls: TrafficClass): void {
+    this.#change({ denied: this.#rows.denied.filter((one) => one !== cls) });
+  }
+
+  #change(rows: Partial<Rows>): void {
+    this.#rows = { ...this.#rows, ...rows, version: this.#rows.version + 1 };
+  }
+}
+
+let lastEncoded: { readonly snapshot: Snapshot; readonly bytes: Uint8Array } | null = null;
+let lastDecoded: { readonly text: string; readonly snapshot: Snapshot } | null = null;
+
+/** The same for everybody who is told. */
+export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
+  if (lastEncoded?.snapshot !== snapshot) lastEncoded = { snapshot, bytes: new TextEncoder().encode(JSON.stringify(snapshot)) };
+  return lastEncoded.bytes;
+}
+
+/** The same for everybody who hears it. */
+export function decodeSnapshot(bytes: Uint8Array): Snapshot {
+  const text = new TextDecoder().decode(bytes);
+  if (lastDecoded?.text !== text) lastDecoded = { text, snapshot: JSON.parse(text) as Snapshot };
+  return lastDecoded.snapshot;
 }

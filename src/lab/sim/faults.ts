@@ -1,16 +1,20 @@
 /** What goes wrong in a simulation: how much of it, as numbers with their units, and when, drawn from the seed. */
-import type { SeededRandom } from './agenda.ts';
-import { TOWER } from './directory.ts';
+import { limits } from '../../base/limits.ts';
+import { trafficClassNames } from '../../channel/classes.ts';
+import type { Agenda, SeededRandom } from './agenda.ts';
+import { type Directory, TOWER_CLASS } from './directory.ts';
 import type { SimHost } from './host.ts';
 import { goodPath, type SimNetwork } from './network.ts';
-import type { Agenda } from './agenda.ts';
-import type { Directory } from './directory.ts';
+import type { Violated } from './workload.ts';
 
 export interface FaultRates {
   readonly crashes_per_minute: number;
   readonly down_ms_max: number;
   /** Of crashes, the tower's. */
   readonly tower_part: number;
+  /** The tower alone is away, for longer than what it has told may be followed. */
+  readonly outages_per_minute: number;
+  readonly outage_ms_max: number;
   readonly cuts_per_minute: number;
   readonly cut_ms_max: number;
   readonly oneWay_part: number;
@@ -25,12 +29,20 @@ export interface FaultRates {
   readonly clockStep_ms_max: number;
   readonly drift_part_max: number;
   readonly revocations_per_minute: number;
+  /** A class is denied between nodes, and later allowed again. */
+  readonly denials_per_minute: number;
+  readonly denied_ms_max: number;
+  /** A host drains, by force or not, and later is back in service. */
+  readonly drains_per_minute: number;
+  readonly drain_ms_max: number;
 }
 
 export const usualFaults: FaultRates = {
   crashes_per_minute: 1,
   down_ms_max: 40_000,
   tower_part: 0.15,
+  outages_per_minute: 0.04,
+  outage_ms_max: 300_000,
   cuts_per_minute: 3,
   cut_ms_max: 45_000,
   oneWay_part: 0.4,
@@ -41,9 +53,13 @@ export const usualFaults: FaultRates = {
   loss_part_max: 0.1,
   doubled_part_max: 0.05,
   clockSteps_per_minute: 0.5,
-  clockStep_ms_max: 3_600_000,
+  clockStep_ms_max: 50_000,
   drift_part_max: 0.0005,
   revocations_per_minute: 0.1,
+  denials_per_minute: 0.5,
+  denied_ms_max: 90_000,
+  drains_per_minute: 0.5,
+  drain_ms_max: 30_000,
 };
 
 export interface FaultWorld {
@@ -53,8 +69,11 @@ export interface FaultWorld {
   readonly hosts: readonly SimHost[];
   readonly tower: SimHost;
   readonly note: (who: string, what: string) => void;
+  readonly violated: Violated;
 }
 
+/** Beyond its deadline, until a drain must be over: control messages are waited for, and it looks only now and then. */
+const DRAINED_MS_MAX = limits.drain_flush_ms_max + 3 * limits.drain_look_ms;
 const MINUTE_MS = 60_000;
 
 /** Plans faults of all kinds between now and `until`. */
@@ -72,11 +91,18 @@ export function planFaults(world: FaultWorld, rates: FaultRates, until: number):
     };
     plan();
   };
-  often(rates.crashes_per_minute, () => crash(world, rates, until));
+  often(rates.crashes_per_minute, () => {
+    const host = agenda.random.unit() < rates.tower_part ? world.tower : pick(agenda.random, world.hosts);
+    crash(world, host, rates.down_ms_max, until);
+    host.driftClock((agenda.random.unit() * 2 - 1) * rates.drift_part_max);
+  });
   often(rates.cuts_per_minute, () => cut(world, rates, until));
   often(rates.weather_per_minute, () => weather(world, rates));
   often(rates.clockSteps_per_minute, () => stepClock(world, rates));
   often(rates.revocations_per_minute, () => revoke(world));
+  often(rates.outages_per_minute, () => crash(world, world.tower, rates.outage_ms_max, until));
+  often(rates.denials_per_minute, () => deny(world, rates, until));
+  often(rates.drains_per_minute, () => drain(world, rates, until));
 }
 
 /** All paths are good again, all programs run. */
@@ -85,6 +111,7 @@ export function endFaults({ hosts, network, tower, note }: FaultWorld): void {
   for (const one of [tower, ...hosts]) {
     for (const other of [tower, ...hosts]) if (one !== other) network.setPath(one.identity.node, other.identity.node, goodPath);
     one.start();
+    one.undrain();
   }
 }
 
@@ -100,14 +127,11 @@ function pair({ agenda, hosts, tower }: FaultWorld): [SimHost, SimHost] {
   return agenda.random.below(2) === 0 ? [one, other] : [other, one];
 }
 
-function crash(world: FaultWorld, rates: FaultRates, until: number): void {
-  const { agenda, hosts, tower, note } = world;
-  const host = agenda.random.unit() < rates.tower_part ? tower : pick(agenda.random, hosts);
+function crash({ agenda, note }: FaultWorld, host: SimHost, down_ms_max: number, until: number): void {
   if (!host.isUp) return;
-  const down_ms = agenda.random.unit() * rates.down_ms_max;
+  const down_ms = agenda.random.unit() * down_ms_max;
   note(host.name, `crashes, for ${Math.round(down_ms)} ms`);
   host.crash();
-  host.driftClock((agenda.random.unit() * 2 - 1) * rates.drift_part_max);
   agenda.at(Math.min(agenda.now + down_ms, until), () => {
     note(host.name, 'starts');
     host.start();
@@ -148,14 +172,51 @@ function weather(world: FaultWorld, rates: FaultRates): void {
 function stepClock({ agenda, hosts, note }: FaultWorld, { clockStep_ms_max }: FaultRates): void {
   const host = pick(agenda.random, hosts);
   const ms = Math.round((agenda.random.unit() * 2 - 1) * clockStep_ms_max);
-  note(host.name, `its clock is set by ${ms} ms`);
-  host.stepClock(ms);
+  note(host.name, `its clock is set to be off by ${ms} ms`);
+  host.setClock(ms);
 }
 
 function revoke({ agenda, hosts, directory, tower, note }: FaultWorld): void {
   const { node } = pick(agenda.random, hosts).identity;
-  if (node === TOWER.node || directory.revokedAt(node) !== null) return;
+  if (directory.revokedAt(node) !== null) return;
   note('tower', `revokes ${node}`);
   directory.revoke(node, agenda.now);
   tower.directoryChanged();
+}
+
+function deny({ agenda, directory, tower, note }: FaultWorld, { denied_ms_max }: FaultRates, until: number): void {
+  const cls = pick(agenda.random, trafficClassNames);
+  const denied_ms = agenda.random.unit() * denied_ms_max;
+  if (cls === TOWER_CLASS || directory.isDenied(cls)) return;
+  note('tower', `denies ${cls} between nodes, for ${Math.round(denied_ms)} ms`);
+  directory.deny(cls);
+  tower.directoryChanged();
+  agenda.at(Math.min(agenda.now + denied_ms, until), () => {
+    note('tower', `allows ${cls} again`);
+    directory.allow(cls);
+    tower.directoryChanged();
+  });
+}
+
+function drain({ agenda, hosts, tower, note, violated }: FaultWorld, { drain_ms_max, tower_part }: FaultRates, until: number): void {
+  const { random } = agenda;
+  const host = random.unit() < tower_part ? tower : pick(random, hosts);
+  const { mesh } = host;
+  if (mesh === null || host.isDraining) return;
+  const request = { deadline_ms: random.unit() * drain_ms_max, force: random.below(2) === 0 };
+  const isThere = (): boolean => host.mesh === mesh && host.isDraining;
+  note(host.name, `drains within ${Math.round(request.deadline_ms)} ms${request.force ? ', by force' : ''}`);
+  host.drain(request);
+  const over = agenda.now + request.deadline_ms + DRAINED_MS_MAX;
+  agenda.at(over, () => {
+    if (!isThere()) return;
+    const { state, flows } = mesh.drainStatus;
+    const isOver = state === 'drained' || (state === 'overdue' && !request.force);
+    if (!isOver) violated(`${host.name} has not drained by its deadline: ${state}, ${flows} flows`);
+  });
+  agenda.at(Math.min(over + random.unit() * drain_ms_max, until), () => {
+    if (!isThere()) return;
+    note(host.name, 'is back in service');
+    host.undrain();
+  });
 }

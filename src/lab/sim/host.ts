@@ -1,50 +1,51 @@
-/** One simulated host: a program with the real dialer and channel table, a clock of its own, and a disk that outlives the program. */
+/** One simulated host: a program with the real dialer, channel table and degraded mode, a clock of its own, and a disk that outlives it. */
 import type { NodeIdentity } from '../../base/ids.ts';
-import { trafficClassNames } from '../../channel/classes.ts';
+import { limits } from '../../base/limits.ts';
+import type { TrafficClass } from '../../channel/classes.ts';
 import type { AdmissionRate } from '../../peering/admission.ts';
-import type { Candidate, FlowHandle, Mesh } from '../../peering/mesh.ts';
-import { PeerMesh } from '../../peering/peer-mesh.ts';
-import { judgeWithoutRules } from '../../policy/judge.ts';
-import { Dialer } from '../../transport/dialer.ts';
+import type { DrainRequest } from '../../peering/drain.ts';
+import type { Candidate, Mesh } from '../../peering/mesh.ts';
+import type { PeerMesh } from '../../peering/peer-mesh.ts';
 import type { Timers } from '../../transport/system.ts';
 import type { Agenda } from './agenda.ts';
-import { chainOf, type Directory, judgeChain, shortName, type Snapshot, TOWER } from './directory.ts';
+import { type Directory, entryOf, shortName, type Snapshot, SNAPSHOT_REFRESH_MS, SNAPSHOT_TTL_MS, TOWER, TOWER_CLASS, viewOf } from './directory.ts';
 import type { SimNetwork } from './network.ts';
+import { makeProgram, type Program } from './program.ts';
 
 export interface HostWorld {
   readonly agenda: Agenda;
   readonly network: SimNetwork;
   readonly directory: Directory;
   readonly note: (who: string, what: string) => void;
-  /** False: nodes know what they knew at the start, and do not ask for more. */
+  /** False: nodes know what they knew at the start, do not ask for more, and follow it for ever. */
   readonly isFollowing?: boolean;
   readonly admission?: AdmissionRate;
 }
-
-/** Name of the flow on which nodes hear of the directory. */
-const DIRECTORY_SERVICE = 'directory';
 
 export class SimHost {
   readonly identity: NodeIdentity;
   readonly #world: HostWorld;
   readonly #serve: (mesh: Mesh, host: SimHost) => void;
   /** What was synced; a crash leaves no other. */
-  #disk: { snapshot: Snapshot; leaf: number };
-  #mesh: PeerMesh | null = null;
+  #disk: Snapshot;
+  #running: Program | null = null;
   #known: Snapshot;
-  #followed: FlowHandle | null = null;
-  /** The tower's flows to nodes that follow. */
-  readonly #followers = new Set<FlowHandle>();
   #wallOffset_ms = 0;
   #drift_part = 0;
   #runs = 0;
+  #cancelRefresh: () => void = () => {};
+  /** When each class was denied, by what this host knows, and since when no session with the tower is there: virtual time. */
+  readonly #denied = new Map<TrafficClass, number>();
+  #towerLostAt: number | null = null;
+  /** Its clock on the wall was set since it started. */
+  isStepped = false;
 
   constructor(identity: NodeIdentity, world: HostWorld, serve: (mesh: Mesh, host: SimHost) => void) {
     this.identity = identity;
     this.#world = world;
     this.#serve = serve;
-    this.#known = world.directory.snapshot;
-    this.#disk = { snapshot: this.#known, leaf: 1 };
+    this.#known = world.directory.snapshot(world.agenda.now);
+    this.#disk = this.#known;
   }
 
   get name(): string {
@@ -55,27 +56,37 @@ export class SimHost {
     return this.identity.node === TOWER.node;
   }
 
+  get program(): Program | null {
+    return this.#running;
+  }
+
   get mesh(): PeerMesh | null {
-    return this.#mesh;
+    return this.#running?.mesh ?? null;
   }
 
   get isUp(): boolean {
-    return this.#mesh !== null;
+    return this.#running !== null;
   }
 
-  /** Its own clock: what it shows may be stepped, how fast it goes may be off. */
+  /** Its own clock: what it shows may be set, how fast it goes may be off. */
   get #timers(): Timers {
     const { agenda } = this.#world;
     const run = this.#runs;
     return {
-      clock: { now: () => agenda.now * (1 + this.#drift_part), wall: () => agenda.now * (1 + this.#drift_part) + this.#wallOffset_ms },
+      clock: { now: () => agenda.now * (1 + this.#drift_part), wall: () => this.wall_ms },
       // The timers of a program that has died do not fire in the next one.
       after: (delay_ms, action) => agenda.at(agenda.now + delay_ms / (1 + this.#drift_part), () => run === this.#runs && action()),
     };
   }
 
-  stepClock(ms: number): void {
-    this.#wallOffset_ms += ms;
+  get wall_ms(): number {
+    return this.#world.agenda.now * (1 + this.#drift_part) + this.#wallOffset_ms;
+  }
+
+  /** From now on its clock on the wall is off by so much. */
+  setClock(off_ms: number): void {
+    this.#wallOffset_ms = off_ms;
+    this.isStepped = true;
   }
 
   driftClock(part: number): void {
@@ -83,67 +94,78 @@ export class SimHost {
   }
 
   start(): void {
-    if (this.#mesh !== null) return;
-    const { agenda, network } = this.#world;
-    const timers = this.#timers;
-    this.#known = this.isTower ? this.#world.directory.snapshot : this.#disk.snapshot;
-    const chain = chainOf(this.identity, this.#disk.leaf);
-    const credentials = { chain, key: new Uint8Array() };
+    if (this.#running !== null) return;
+    const { network } = this.#world;
+    this.isStepped = false;
+    this.#known = this.isTower ? this.#asOfNow() : this.#disk;
+    this.#noteDenied();
+    const running = this.#run();
+    this.#running = running;
+    network.start(this.identity.node, { chain: running.chain, onSession: (session) => running.mesh.accept(session) });
+    this.#serve(running.mesh, this);
+    if (this.isTower) this.#refresh();
+    else if (this.#isBound) {
+      running.expiry.follow();
+      this.#towerLostAt = this.#world.agenda.now;
+      running.away.channelsChanged();
+    }
+    this.#follow();
+  }
+
+  #run(): Program {
     const run = this.#runs;
     const isAlive = (): boolean => run === this.#runs;
-    const { node } = this.identity;
-    const dialer = new Dialer({
-      transports: { quic: network.transport('quic', node, isAlive), tcp: network.transport('tcp', node, isAlive) },
-      timers,
-      random: agenda.random,
+    const { isFollowing, ...world } = this.#world;
+    return makeProgram({
+      ...world,
+      identity: this.identity,
+      timers: this.#timers,
+      isAlive,
+      known: () => this.#known,
+      heard: (snapshot) => isAlive() && this.#heard(snapshot),
+      onChannels: () => isAlive() && this.#channelsChanged(),
+      onStanding: () => this.#standingChanged(),
     });
-    const destination = ({ identity, name, endpoints }: Candidate) => ({ key: identity.node, name, endpoints });
-    const mesh = new PeerMesh({
-      self: this.identity,
-      timers,
-      random: agenda.random,
-      dialer: {
-        dial: (candidate, signal) => dialer.dial(destination(candidate), credentials, this.#judge(candidate.identity.node), signal),
-        probe: (candidate, signal) => dialer.probe(destination(candidate), credentials, this.#judge(candidate.identity.node), signal),
-        noteSilent: (candidate, transport) => dialer.noteSilent(destination(candidate), transport),
-      },
-      judge: this.#judge(null),
-      judgeAgain: ({ node }, peerChain) => void this.#judge(node)({ peerChain }),
-      mayBegin: () => null,
-      policy: judgeWithoutRules(this.identity, trafficClassNames),
-      versions: () => ({ directory: this.#known.version, trust: 1 }),
-      nameOf: shortName,
-      isGoverned: false,
-      children: () => (this.isTower ? this.#known.entries.length : 0),
-      ...(this.#world.admission === undefined ? {} : { admission: this.#world.admission }),
-      log: (message, facts) => isAlive() && this.#world.note(this.name, `${message} ${Object.values(facts).join(' ')}`),
-      onChange: () => isAlive() && this.#poke(),
-    });
-    this.#mesh = mesh;
-    network.start(this.identity.node, { chain, onSession: (session) => mesh.accept(session) });
-    this.#serve(mesh, this);
-    if (this.isTower) mesh.handle(DIRECTORY_SERVICE, (flow) => this.#serveDirectory(flow));
-    this.#follow();
+  }
+
+  /** It goes by what the tower says, for as long as that may be followed. */
+  get #isBound(): boolean {
+    return !this.isTower && this.#world.isFollowing !== false;
   }
 
   /** Without a word to anybody. */
   crash(): void {
-    const mesh = this.#mesh;
-    if (mesh === null) return;
-    this.#mesh = null;
+    if (this.#running === null) return;
+    // It would look again in an hour: no timer of a dead program fires, but this one would be found at the end.
+    this.#running.expiry.close();
+    this.#running = null;
     this.#runs++;
-    this.#followed = null;
-    this.#followers.clear();
     this.#world.network.kill(this.identity.node);
   }
 
-  #judge(expected: string | null): (session: { readonly peerChain: readonly Uint8Array[] }) => ReturnType<typeof judgeChain> {
-    return ({ peerChain }) => judgeChain(peerChain, this.#known, expected);
+  // ---- draining
+
+  drain(request: DrainRequest): void {
+    void this.mesh?.drain(request);
   }
 
-  /** Peers of the site: the smaller id dials, as a node does it; and the tower. */
+  undrain(): void {
+    this.mesh?.undrain();
+  }
+
+  get isDraining(): boolean {
+    return this.mesh !== null && this.mesh.drainStatus.state !== 'none';
+  }
+
+  // ---- what it knows
+
+  /** As an agent follows a snapshot: what is there is judged, then who is wanted. Peers of the site: the smaller id dials; and the tower. */
   #follow(): void {
-    if (this.isTower || this.#mesh === null) return;
+    const running = this.#running;
+    if (running === null) return;
+    this.#judgeByNow(running);
+    running.mesh.revalidate();
+    if (this.isTower) return;
     const { node, site } = this.identity;
     const at = (host: string) => [{ host, tcp: 443, udp: 443 }];
     const peers = this.#known.entries
@@ -152,73 +174,98 @@ export class SimHost {
         const identity = { ...this.identity, node: entry.node };
         return { identity, name: shortName(entry.node), endpoints: at(entry.node), isDialed: node < entry.node };
       });
-    this.#mesh.setCandidates([{ identity: TOWER, name: 'tower', endpoints: at(TOWER.node), isDialed: true }, ...peers]);
-    this.#mesh.revalidate();
+    running.mesh.setCandidates([{ identity: TOWER, name: 'tower', endpoints: at(TOWER.node), isDialed: true }, ...peers]);
   }
 
-  // ---- hearing of the directory
-
-  #poke(): void {
-    if (this.isTower || this.#followed !== null || this.#mesh === null || this.#world.isFollowing === false) return;
-    try {
-      const flow = this.#mesh.open(TOWER.node, 'fabric_control', 'messages', DIRECTORY_SERVICE);
-      this.#followed = flow;
-      void this.#hear(flow);
-    } catch {
-      // No channel yet; the next change asks again.
-    }
+  #judgeByNow({ policy, away, expiry }: Program): void {
+    const standing = this.#isBound ? { degraded: away.isDegraded, objection: (peer: NodeIdentity) => expiry.objection(peer) } : { degraded: false };
+    policy.follow(viewOf(this.#known, this.identity, standing));
   }
 
-  async #hear(flow: FlowHandle): Promise<void> {
-    const run = this.#runs;
-    for (let message = await flow.receive(); message !== null && run === this.#runs; message = await flow.receive()) {
-      const snapshot = JSON.parse(new TextDecoder().decode(message)) as Snapshot;
-      if (snapshot.version <= this.#known.version) continue;
-      this.#known = snapshot;
-      // Taken at once, synced a little later: a crash in between leaves the old one.
-      this.#timers.after(20, () => {
-        this.#disk = { ...this.#disk, snapshot };
-      });
-      this.#world.note(this.name, `snapshot ${snapshot.version}`);
-      this.#follow();
-    }
-    if (run !== this.#runs) return;
-    this.#followed = null;
-    this.#timers.after(500, () => this.#poke());
+  /** How it stands with its tower is something else now. */
+  #standingChanged(): void {
+    const running = this.#running;
+    if (running === null) return;
+    this.#judgeByNow(running);
+    running.mesh.revalidate();
+    if (running.expiry.isExpired) running.hearer.ask();
+    else running.mesh.hurry();
   }
 
-  #serveDirectory(flow: FlowHandle): void {
-    this.#followers.add(flow);
-    void flow.closed.then(() => this.#followers.delete(flow));
-    this.#tell(flow);
+  #channelsChanged(): void {
+    const running = this.#running;
+    if (running === null || !this.#isBound) return;
+    this.#towerLostAt = running.mesh.reaches(TOWER.node) ? null : (this.#towerLostAt ?? this.#world.agenda.now);
+    running.away.channelsChanged();
+    running.hearer.poke();
   }
 
-  #tell(flow: FlowHandle): void {
-    try {
-      flow.send(new TextEncoder().encode(JSON.stringify(this.#world.directory.snapshot)));
-    } catch {
-      // It has just ended.
-    }
+  #heard(snapshot: Snapshot): void {
+    const running = this.#running;
+    const { version, issued_ms } = this.#known;
+    if (running === null || snapshot.version < version || (snapshot.version === version && snapshot.issued_ms <= issued_ms)) return;
+    this.#known = snapshot;
+    // Taken at once, synced a little later: a crash in between leaves the old one.
+    this.#timers.after(20, () => {
+      this.#disk = snapshot;
+    });
+    if (snapshot.version > version) this.#world.note(this.name, `snapshot ${snapshot.version}`);
+    this.#noteDenied();
+    running.expiry.follow();
+    this.#follow();
+    running.away.snapshotTaken();
   }
 
   /** The tower's rows have changed. */
   directoryChanged(): void {
-    if (this.#mesh === null) return;
-    this.#known = this.#world.directory.snapshot;
-    this.#mesh.revalidate();
-    for (const flow of this.#followers) this.#tell(flow);
+    if (this.#running === null) return;
+    this.#known = this.#asOfNow();
+    this.#follow();
+    this.#running.teller?.tellAll();
   }
 
-  /** Version of what it knows. */
-  get version(): number {
-    return this.#known.version;
+  #asOfNow(): Snapshot {
+    return this.#world.directory.snapshot(this.wall_ms);
   }
+
+  /** The tower tells afresh, before what it has told expires. */
+  #refresh(): void {
+    this.#cancelRefresh = this.#timers.after(SNAPSHOT_REFRESH_MS, () => {
+      this.#known = this.#asOfNow();
+      this.#running?.teller?.tellAll();
+      this.#refresh();
+    });
+  }
+
+  // ---- what it must hold to, for invariants
 
   knowsRevoked(node: string): boolean {
-    return this.#known.entries.some((entry) => entry.node === node && entry.leaf === null);
+    return entryOf(this.#known, node)?.leaf === null;
+  }
+
+  #noteDenied(): void {
+    for (const cls of this.#denied.keys()) if (!this.#known.denied.includes(cls)) this.#denied.delete(cls);
+    for (const cls of this.#known.denied) if (!this.#denied.has(cls)) this.#denied.set(cls, this.#world.agenda.now);
+  }
+
+  /** Since when it may not use a class with another node, as it should know: virtual time; null: it may. */
+  deniedSince(cls: TrafficClass): number | null {
+    const denied = this.#denied.get(cls) ?? null;
+    if (cls !== TOWER_CLASS || this.#towerLostAt === null) return denied;
+    return Math.min(denied ?? Number.POSITIVE_INFINITY, this.#towerLostAt + limits.tower_away_ms);
+  }
+
+  /** For how long what it knows has been too old to have channels with nodes by; below 0: it is not. */
+  get expired_ms(): number {
+    return this.isTower ? Number.NEGATIVE_INFINITY : this.wall_ms - this.#known.issued_ms - SNAPSHOT_TTL_MS;
   }
 
   async close(): Promise<void> {
-    await this.#mesh?.close();
+    const running = this.#running;
+    if (running === null) return;
+    running.away.close();
+    running.expiry.close();
+    this.#cancelRefresh();
+    await running.mesh.close();
   }
 }

@@ -29,10 +29,17 @@ export const goodPath: PathFaults = { delay_ms: 5, jitter_ms: 1, loss_part: 0, d
 
 type Side = 'dialer' | 'acceptor';
 
+/** One direction between two programs, as it is now. */
+interface Path {
+  faults: PathFaults;
+}
+
 interface Link {
   readonly pair: MemoryPair;
   readonly transport: TransportName;
   readonly hosts: Readonly<Record<Side, string>>;
+  /** By the end that they lead to. */
+  readonly paths: Readonly<Record<Side, Path>>;
   readonly cancelIdle: () => void;
 }
 
@@ -51,7 +58,8 @@ const RESET_WHY = 'connection refused';
 export class SimNetwork {
   readonly #agenda: Agenda;
   readonly #timers: Timers;
-  readonly #paths = new Map<string, PathFaults>();
+  /** By where they lead from, and to. */
+  readonly #paths = new Map<string, Map<string, Path>>();
   readonly #programs = new Map<string, Program>();
   readonly #links = new Set<Link>();
   watch: FrameWatcher = () => {};
@@ -65,14 +73,19 @@ export class SimNetwork {
     };
   }
 
-  path(from: string, to: string): PathFaults {
-    return this.#paths.get(`${from}>${to}`) ?? goodPath;
+  #path(from: string, to: string): Path {
+    const others = this.#paths.get(from) ?? new Map<string, Path>();
+    if (others.size === 0) this.#paths.set(from, others);
+    const path = others.get(to) ?? { faults: goodPath };
+    others.set(to, path);
+    return path;
   }
 
   /** Changes one direction. What waited across a cut arrives when it is over. */
   setPath(from: string, to: string, faults: Partial<PathFaults>): void {
-    this.#paths.set(`${from}>${to}`, { ...this.path(from, to), ...faults });
-    for (const link of this.#links) this.#hold(link);
+    const path = this.#path(from, to);
+    path.faults = { ...path.faults, ...faults };
+    for (const link of this.#links) if (link.paths.dialer === path || link.paths.acceptor === path) this.#hold(link);
   }
 
   start(host: string, program: Program): void {
@@ -88,7 +101,7 @@ export class SimNetwork {
       link.pair.cut(side);
       const other = side === 'dialer' ? 'acceptor' : 'dialer';
       // The system answers for it: a TCP connection is reset when its next segment comes. Of QUIC nobody knows any more.
-      if (link.transport === 'tcp') this.#timers.after(2 * this.path(host, link.hosts[other]).delay_ms, () => this.#end(link, other));
+      if (link.transport === 'tcp') this.#timers.after(2 * link.paths[other].faults.delay_ms, () => this.#end(link, other));
     }
   }
 
@@ -115,12 +128,13 @@ export class SimNetwork {
         signal.removeEventListener('abort', onAbort);
         then();
       };
-      const forward_ms = this.#delay(from, to);
+      const [forth, back] = [this.#path(from, to), this.#path(to, from)];
+      const forward_ms = this.#delay(forth);
       let cancel = this.#timers.after(forward_ms, () => {
         // A handshake that is lost is sent again until the dialer gives up; here it simply never ends.
-        if (!this.#passes(name, from, to) || !this.#passes(name, to, from)) return;
+        if (!passes(name, forth) || !passes(name, back)) return;
         const program = this.#programs.get(to);
-        const back_ms = this.#delay(to, from);
+        const back_ms = this.#delay(back);
         if (program === undefined) {
           cancel = this.#timers.after(
             back_ms,
@@ -141,49 +155,44 @@ export class SimNetwork {
 
   #connect(transport: 'quic' | 'tcp', hosts: Link['hosts'], dialerChain: readonly Uint8Array[], acceptorChain: readonly Uint8Array[]): MemoryPair {
     this.sessionsMade++;
-    const pair: MemoryPair = memoryPair({
+    const paths = { dialer: this.#path(hosts.acceptor, hosts.dialer), acceptor: this.#path(hosts.dialer, hosts.acceptor) };
+    const pair = memoryPair({
       transport,
       sources: transport === 'tcp' ? 'lanes' : 'streams',
       timers: this.#timers,
       dialerChain,
       acceptorChain,
       datagram_bytes_max: transport === 'tcp' ? 0 : 1_200,
-      transit: (thing) => this.#transit(transport, hosts, pair, thing),
+      split,
+      transit: (thing) => this.#transit(link, thing),
     });
-    const link: Link = { pair, transport, hosts, cancelIdle: this.#watchIdle(() => link) };
+    const link: Link = { pair, transport, hosts, paths, cancelIdle: this.#watchIdle(() => link) };
     this.#links.add(link);
     this.#hold(link);
     return pair;
   }
 
-  #transit(transport: TransportName, hosts: Link['hosts'], pair: MemoryPair, { to, kind, head }: Departure): number | readonly [number, number] | null {
+  #transit({ transport, hosts, paths, pair }: Link, { to, kind, head }: Departure): number | readonly [number, number] | null {
+    const path = paths[to];
     const side = to === 'dialer' ? 'acceptor' : 'dialer';
-    const from = hosts[side];
-    if (head !== null) this.watch(from, hosts[to], pair, side, head);
-    const faults = this.path(from, hosts[to]);
-    const isLost = this.#agenda.random.unit() < faults.loss_part || !this.#passes(transport, from, hosts[to]);
+    if (head !== null) this.watch(hosts[side], hosts[to], pair, side, head);
+    const { faults } = path;
+    const isCut = !passes(transport, path);
+    const isLost = this.#agenda.random.unit() < faults.loss_part || isCut;
     if (kind === 'datagram' && isLost) return null;
     // The word that ends a connection is sent once.
-    if (kind === 'close' && !this.#passes(transport, from, hosts[to])) return null;
-    const delay_ms = this.#delay(from, hosts[to]);
-    if (kind === 'datagram' && this.#agenda.random.unit() < faults.doubled_part) return [delay_ms, this.#delay(from, hosts[to])];
+    if (kind === 'close' && isCut) return null;
+    const delay_ms = this.#delay(path);
+    if (kind === 'datagram' && this.#agenda.random.unit() < faults.doubled_part) return [delay_ms, this.#delay(path)];
     return isLost ? delay_ms + 3 * faults.delay_ms : delay_ms;
   }
 
-  #delay(from: string, to: string): number {
-    const { delay_ms, jitter_ms } = this.path(from, to);
+  #delay({ faults: { delay_ms, jitter_ms } }: Path): number {
     return delay_ms + this.#agenda.random.unit() * jitter_ms;
   }
 
-  #passes(transport: TransportName, from: string, to: string): boolean {
-    const { isCut, isUdpCut } = this.path(from, to);
-    return !isCut && !(isUdpCut && transport === 'quic');
-  }
-
-  #hold(link: Link): void {
-    const { dialer, acceptor } = link.hosts;
-    link.pair.hold(!this.#passes(link.transport, acceptor, dialer), 'dialer');
-    link.pair.hold(!this.#passes(link.transport, dialer, acceptor), 'acceptor');
+  #hold({ pair, transport, paths }: Link): void {
+    for (const side of ['dialer', 'acceptor'] as const) pair.hold(!passes(transport, paths[side]), side);
   }
 
   /** A connection that hears nothing for `quic_idle_ms_max` ends; so, by its keepalive, does one of TCP. */
@@ -191,14 +200,16 @@ export class SimNetwork {
     let cancel = (): void => {};
     const look = (): void => {
       const { pair } = link();
-      for (const side of ['dialer', 'acceptor'] as const) if (!pair[side].isClosed && pair[side].silent_ms >= limits.quic_idle_ms_max) this.#end(link(), side);
-      if (pair.dialer.isClosed && pair.acceptor.isClosed) {
-        this.#links.delete(link());
-        return;
-      }
-      cancel = this.#timers.after(limits.quic_idle_ms_max / 6, look);
+      const ends = [pair.dialer, pair.acceptor].filter(({ isClosed }) => !isClosed);
+      for (const end of ends) if (end.silent_ms >= limits.quic_idle_ms_max) this.#end(link(), end.side);
+      const silent_ms = ends.filter(({ isClosed }) => !isClosed).map((end) => end.silent_ms);
+      if (silent_ms.length === 0) this.#links.delete(link());
+      else later(Math.max(...silent_ms));
     };
-    cancel = this.#timers.after(limits.quic_idle_ms_max / 6, look);
+    const later = (silent_ms: number): void => {
+      cancel = this.#timers.after(limits.quic_idle_ms_max - silent_ms, look);
+    };
+    later(0);
     return () => cancel();
   }
 
@@ -218,4 +229,17 @@ export class SimNetwork {
   get liveSessions(): number {
     return [...this.#links].filter(({ pair }) => !pair.dialer.isClosed || !pair.acceptor.isClosed).length;
   }
+}
+
+function passes(transport: TransportName, { faults: { isCut, isUdpCut } }: Path): boolean {
+  return !isCut && !(isUdpCut && transport === 'quic');
+}
+
+/** Pieces that the carrier answers within the turn: larger ones wait for the end of a turn of the event loop, which the virtual clock does not know. */
+const PIECE_BYTES_MAX = 8_000;
+
+function split(bytes: Uint8Array): readonly Uint8Array[] {
+  if (bytes.length <= PIECE_BYTES_MAX) return [bytes];
+  const pieces = Math.ceil(bytes.length / PIECE_BYTES_MAX);
+  return Array.from({ length: pieces }, (_, index) => bytes.subarray(index * PIECE_BYTES_MAX, (index + 1) * PIECE_BYTES_MAX));
 }

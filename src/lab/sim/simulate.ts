@@ -4,13 +4,15 @@
  */
 import { createHash } from 'node:crypto';
 import type { ErrorCode } from '../../base/errors.ts';
-import { frameTypes } from '../../channel/frames.ts';
-import type { MemoryPair } from '../../transport/memory.ts';
+import type { TrafficClass } from '../../channel/classes.ts';
+import type { ChannelState } from '../../channel/states.ts';
+import type { FlowHandle } from '../../peering/mesh.ts';
 import { Agenda } from './agenda.ts';
-import { Directory, identityOf, shortName, TOWER } from './directory.ts';
+import { Directory, identityOf, TOWER, TOWER_CLASS } from './directory.ts';
 import { endFaults, type FaultRates, planFaults, usualFaults } from './faults.ts';
 import { SimHost } from './host.ts';
 import { SimNetwork } from './network.ts';
+import { Watch } from './watch.ts';
 import { converse, serveWorkload, type Workload } from './workload.ts';
 
 export interface SimOptions {
@@ -36,6 +38,8 @@ export interface SimResult {
   readonly virtual_ms: number;
   readonly flows_done: number;
   readonly flows_failed: number;
+  /** The same by code. */
+  readonly failures: Readonly<Record<string, number>>;
   readonly sessions: number;
 }
 
@@ -44,8 +48,10 @@ const VIOLATED = 'VIOLATED';
 const bugCodes: readonly ErrorCode[] = ['frame_invalid', 'frame_too_large', 'flow_violation', 'version_unsupported', 'internal_error'];
 /** After the last fault every pair must have its channel again: the longest backoff, a dial that times out, a connection that must first be found dead. */
 const HEAL_MS_MAX = 120_000;
-/** What a host may take to act on a revocation that it knows of: one turn of its program. */
-const REVOKED_MS_MAX = 50;
+/** States in which there is something to say. */
+const speaking: ReadonlySet<ChannelState> = new Set(['established', 'degraded', 'draining']);
+/** Between two looks at whether everything is as it should be again, which costs more than a moment. */
+const LOOK_MS = 100;
 const TRANSCRIPT_LINES_MAX = 400;
 const VIOLATIONS_MAX = 20;
 const CONVERSATIONS_PER_MINUTE = 20;
@@ -67,23 +73,28 @@ class Simulation {
   readonly #digest = createHash('sha256');
   readonly #transcript: string[] = [];
   readonly #violations: string[] = [];
-  readonly #counts: Workload = { begun: 0, done: 0, failed: 0, open: new Set() };
-  /** Sessions of which the acceptor has said that it accepts. */
-  readonly #accepted = new WeakSet<MemoryPair>();
-  /** When a host learned that another is revoked. */
-  readonly #learned = new Map<string, number>();
+  readonly #counts: Workload = { done: 0, failed: new Map(), open: new Set() };
+  readonly #watch: Watch;
 
   constructor(options: SimOptions) {
     this.#options = options;
     this.#agenda = new Agenda(options.seed);
     this.#network = new SimNetwork(this.#agenda);
-    this.#network.watch = (from, to, session, side, head) => this.#watchFrame(from, to, session, side, head[0] ?? -1);
     const identities = Array.from({ length: options.nodes }, (_, index) => identityOf(index + 1, options.sites));
     this.#directory = new Directory(identities);
     const world = { agenda: this.#agenda, network: this.#network, directory: this.#directory, note: this.#note };
-    const serve: ConstructorParameters<typeof SimHost>[2] = (mesh) => serveWorkload(mesh, this.#agenda, () => this.#slowReader_ms(), this.#violated);
+    const serve: ConstructorParameters<typeof SimHost>[2] = (mesh, host) =>
+      serveWorkload(
+        mesh,
+        this.#agenda,
+        () => this.#slowReader_ms(),
+        this.#violated,
+        (flow) => this.#watch.begun(host, flow),
+      );
     this.#tower = new SimHost(TOWER, world, serve);
     this.#hosts = identities.map((identity) => new SimHost(identity, world, serve));
+    this.#watch = new Watch({ agenda: this.#agenda, directory: this.#directory, hosts: [this.#tower, ...this.#hosts], violated: this.#violated });
+    this.#network.watch = (from, to, session, side, head) => this.#watch.frame(from, to, session, side, head);
   }
 
   readonly #note = (who: string, what: string): void => {
@@ -91,10 +102,13 @@ class Simulation {
     const bug = bugCodes.find((code) => what.includes(code));
     if (bug !== undefined && who !== VIOLATED) this.#violated(`${who}: ${what}`);
     const line = `${(this.#agenda.now / 1_000).toFixed(3).padStart(9)}  ${who.padEnd(8)} ${what}`;
-    this.#digest.update(line);
     this.#transcript.push(line);
-    if (this.#transcript.length > 2 * TRANSCRIPT_LINES_MAX) this.#transcript.splice(0, TRANSCRIPT_LINES_MAX);
+    if (this.#transcript.length > 2 * TRANSCRIPT_LINES_MAX) this.#digestLines(this.#transcript.splice(0, TRANSCRIPT_LINES_MAX));
   };
+
+  #digestLines(lines: readonly string[]): void {
+    this.#digest.update(lines.join('\n'));
+  }
 
   readonly #violated = (what: string): void => {
     this.#note(VIOLATED, what);
@@ -107,7 +121,15 @@ class Simulation {
 
   async run(): Promise<SimResult> {
     const { minutes, faults = usualFaults, plant } = this.#options;
-    const world = { agenda: this.#agenda, network: this.#network, directory: this.#directory, hosts: this.#hosts, tower: this.#tower, note: this.#note };
+    const world = {
+      agenda: this.#agenda,
+      network: this.#network,
+      directory: this.#directory,
+      hosts: this.#hosts,
+      tower: this.#tower,
+      note: this.#note,
+      violated: this.#violated,
+    };
     const until = this.#agenda.now + minutes * MINUTE_MS;
     plant?.(world);
     for (const host of [this.#tower, ...this.#hosts]) host.start();
@@ -117,6 +139,7 @@ class Simulation {
     endFaults(world);
     await this.#heal();
     await this.#end();
+    this.#digestLines(this.#transcript);
     return {
       seed: this.#options.seed,
       violations: this.#violations,
@@ -124,13 +147,24 @@ class Simulation {
       digest: this.#digest.digest('hex'),
       virtual_ms: this.#agenda.now,
       flows_done: this.#counts.done,
-      flows_failed: this.#counts.failed,
+      flows_failed: [...this.#counts.failed.values()].reduce((sum, count) => sum + count, 0),
+      failures: Object.fromEntries(this.#counts.failed),
       sessions: this.#network.sessionsMade,
     };
   }
 
-  async #runUntil(until: number, isDone: () => boolean = () => false): Promise<void> {
-    await this.#agenda.runSettled(until, () => isDone() || this.#violations.length >= VIOLATIONS_MAX);
+  async #runUntil(until: number): Promise<void> {
+    await this.#agenda.runSettled(until, () => this.#isHopeless);
+  }
+
+  /** Until `isSo`, for at most `ms`. */
+  async #runWhen(isSo: () => boolean, ms: number): Promise<void> {
+    const until = this.#agenda.now + ms;
+    while (this.#agenda.now < until && !this.#isHopeless && !isSo()) await this.#runUntil(Math.min(until, this.#agenda.now + LOOK_MS));
+  }
+
+  get #isHopeless(): boolean {
+    return this.#violations.length >= VIOLATIONS_MAX;
   }
 
   #planConversations(until: number): void {
@@ -152,48 +186,31 @@ class Simulation {
     const host = this.#hosts[random.below(this.#hosts.length)];
     const mesh = host?.mesh;
     if (!mesh) return;
-    const peers = mesh.status().filter(({ state }) => state === 'established');
+    const peers = mesh.status().filter(({ state }) => speaking.has(state));
     const peer = peers[random.below(Math.max(1, peers.length))];
-    if (peer !== undefined) converse(mesh, peer.peer, this.#agenda, this.#counts, this.#violated, () => host.mesh === mesh);
-  }
-
-  // ---- what must hold at every step
-
-  #watchFrame(from: string, to: string, session: MemoryPair, side: 'dialer' | 'acceptor', type: number): void {
-    if (type === frameTypes.accept && side === 'acceptor') this.#accepted.add(session);
-    else if (type !== frameTypes.hello && !this.#accepted.has(session))
-      this.#violated(`${shortName(from)} sends frame ${type} to ${shortName(to)} before it was accepted`);
-    const learned = this.#learnedOf(from, to);
-    if (learned !== null && this.#agenda.now > learned + REVOKED_MS_MAX)
-      this.#violated(
-        `${shortName(from)} sends frame ${type} to ${shortName(to)}, which it has known to be revoked for ${Math.round(this.#agenda.now - learned)} ms`,
-      );
-    const { unsent_bytes } = session[side].facts();
-    if (unsent_bytes > UNSENT_BYTES_MAX) this.#violated(`a session of ${shortName(from)} holds ${unsent_bytes} octets back`);
-  }
-
-  /** Since when `host` knows that `other` is revoked; null: it is not, or the host has not heard. */
-  #learnedOf(host: string, other: string): number | null {
-    if (this.#directory.revokedAt(other) === null) return null;
-    const key = `${host}>${other}`;
-    const known = this.#learned.get(key);
-    if (known !== undefined) return known;
-    const program = host === TOWER.node ? this.#tower : this.#hosts.find(({ identity }) => identity.node === host);
-    if (program === undefined || !program.knowsRevoked(other)) return null;
-    this.#learned.set(key, this.#agenda.now);
-    return this.#agenda.now;
+    if (peer === undefined) return;
+    const talk = {
+      mesh,
+      peer: peer.peer,
+      agenda: this.#agenda,
+      violated: this.#violated,
+      begun: (flow: FlowHandle) => this.#watch.begun(host, flow),
+      mayBeDenied: (cls: TrafficClass) => cls === TOWER_CLASS || this.#directory.wasDenied(cls),
+      isAlive: () => host.mesh === mesh,
+    };
+    converse(talk, this.#counts);
   }
 
   // ---- what must hold in the end
 
   async #heal(): Promise<void> {
     const began = this.#agenda.now;
-    await this.#runUntil(began + HEAL_MS_MAX, () => this.#missing().length === 0);
+    await this.#runWhen(() => this.#missing().length === 0, HEAL_MS_MAX);
     for (const pair of this.#missing()) this.#violated(`${HEAL_MS_MAX} ms after the last fault ${pair}`);
     this.#note('network', `healed within ${Math.round(this.#agenda.now - began)} ms`);
     const unended = (): number => [...this.#counts.open].filter((isAlive) => isAlive()).length;
     const isSilent = (): boolean => unended() === 0;
-    await this.#runUntil(this.#agenda.now + HEAL_MS_MAX, isSilent);
+    await this.#runWhen(isSilent, HEAL_MS_MAX);
     if (!isSilent()) this.#violated(`${unended()} conversations do not end, long after the last fault`);
   }
 
@@ -218,6 +235,3 @@ class Simulation {
     if (this.#agenda.planned > 0) this.#violated(`${this.#agenda.planned} timers are left after everything was closed`);
   }
 }
-
-/** Of both lanes: what a session may hold back, and one frame of each. */
-const UNSENT_BYTES_MAX = 2 * (8 * 1_048_576 + 65_536 + 64);

@@ -1,6 +1,7 @@
 /** What the programs of a simulation say to each other, and whether it arrived as it was said: streams octet by octet, messages by number, frames never older, datagrams whole. */
 import { isErrorCode, SelvedgeError } from '../../base/errors.ts';
-import { trafficClasses, trafficClassNames } from '../../channel/classes.ts';
+import { limits } from '../../base/limits.ts';
+import { classRow, type FlowKind, type TrafficClass, trafficClasses, trafficClassNames } from '../../channel/classes.ts';
 import type { FlowHandle, Mesh } from '../../peering/mesh.ts';
 import type { Agenda } from './agenda.ts';
 
@@ -18,42 +19,77 @@ const streamClasses = trafficClassNames.filter((name) => (trafficClasses[name].k
 const PIECE_BYTES = 4_000;
 const FRAME_BYTES = 200;
 const PATTERN = 251;
+/** Written and not acknowledged: what may wait, a window, which grows on long paths, and the piece that filled it. */
+const WAITING_BYTES_MAX = limits.flow_send_queue_bytes_max + 4 * limits.flow_window_bytes_initial + PIECE_BYTES;
+
+/** Told of each flow that begins, at whoever opens it and at whoever accepts it. */
+export type Begun = (flow: FlowHandle) => void;
 
 export interface Workload {
-  begun: number;
-  /** Flows that ended well, and those that ended with a reason. */
+  /** Flows that ended well, and those that ended with a reason, by code. */
   done: number;
-  failed: number;
+  readonly failed: Map<string, number>;
   /** Those that have not ended: whether the program that began each is still there. With a program that crashes, what it was saying is over. */
   readonly open: Set<() => boolean>;
 }
 
 /** The services of one program. */
-export function serveWorkload(mesh: Mesh, agenda: Agenda, slowReader_ms: () => number, violated: Violated): void {
-  const settle = (flow: FlowHandle, work: Promise<unknown>) => void work.catch((error: unknown) => checkReason(flow, error, violated));
-  mesh.handle(STREAM, (flow) => settle(flow, checkStream(flow, agenda, slowReader_ms(), violated)));
-  mesh.handle(MESSAGES, (flow) => settle(flow, checkNumbered(flow, 'message', 1, violated)));
-  mesh.handle(LATEST, (flow) => settle(flow, checkNumbered(flow, 'frame', null, violated)));
-  mesh.handle(DATAGRAMS, (flow) => settle(flow, checkWhole(flow, violated)));
+export function serveWorkload(mesh: Mesh, agenda: Agenda, slowReader_ms: () => number, violated: Violated, begun: Begun): void {
+  const serve = (service: string, check: (flow: FlowHandle) => Promise<unknown>): void =>
+    mesh.handle(service, (flow) => {
+      begun(flow);
+      check(flow).catch((error: unknown) => checkReason(flow, error, violated));
+    });
+  serve(STREAM, (flow) => checkStream(flow, agenda, slowReader_ms(), violated));
+  serve(MESSAGES, (flow) => checkNumbered(flow, 'message', 1, violated));
+  serve(LATEST, (flow) => checkNumbered(flow, 'frame', null, violated));
+  serve(DATAGRAMS, (flow) => checkWhole(flow, violated));
 }
 
-/** One conversation of a kind that chance chooses; ends by itself. */
-export function converse(mesh: Mesh, peer: string, agenda: Agenda, counts: Workload, violated: Violated, isAlive: () => boolean): void {
-  const { random } = agenda;
-  const work = [sayStream, sayMessages, sayLatest, sayDatagrams][random.below(4)] ?? sayStream;
-  counts.begun++;
+/** One conversation, from the side of whoever begins it. */
+export interface Talk {
+  readonly mesh: Mesh;
+  readonly peer: string;
+  readonly agenda: Agenda;
+  readonly violated: Violated;
+  readonly begun: Begun;
+  /** Whether a rule has ever been against a class. */
+  readonly mayBeDenied: (cls: TrafficClass) => boolean;
+  /** Whether the program that talks is still there. */
+  readonly isAlive: () => boolean;
+}
+
+/** Of a kind and class that chance chooses; ends by itself. */
+export function converse(talk: Talk, counts: Workload): void {
+  const { agenda, isAlive } = talk;
+  const [kind, classes, say] = pick(agenda, conversations);
+  const cls = pick(agenda, classes);
   counts.open.add(isAlive);
-  work(mesh, peer, agenda, violated).then(
+  begin(talk, cls, kind, say).then(
     () => {
       counts.open.delete(isAlive);
       counts.done++;
     },
     (error: unknown) => {
       counts.open.delete(isAlive);
-      counts.failed++;
-      if (!(error instanceof SelvedgeError) || error.code === 'internal_error') violated(`a flow to ${peer} failed without a reason: ${String(error)}`);
+      const code = error instanceof SelvedgeError ? error.code : 'none';
+      counts.failed.set(code, (counts.failed.get(code) ?? 0) + 1);
+      checkFailure(talk, cls, error);
     },
   );
+}
+
+async function begin(talk: Talk, cls: TrafficClass, kind: FlowKind, say: (flow: FlowHandle, talk: Talk) => Promise<void>): Promise<void> {
+  const flow = talk.mesh.open(talk.peer, cls, kind, services[kind]);
+  talk.begun(flow);
+  await say(flow, talk);
+}
+
+function checkFailure({ peer, violated, mayBeDenied }: Talk, cls: TrafficClass, error: unknown): void {
+  if (!(error instanceof SelvedgeError) || error.code === 'internal_error') violated(`a flow to ${peer} failed without a reason: ${String(error)}`);
+  else if (error.code === 'peer_draining' && classRow(cls).essential === true)
+    violated(`a flow of ${cls} to ${peer} was ended by a drain, though it is essential`);
+  else if (error.code === 'channel_class_denied' && !mayBeDenied(cls)) violated(`a flow of ${cls} to ${peer} was denied, though no rule is against it`);
 }
 
 function checkReason(flow: FlowHandle, error: unknown, violated: Violated): void {
@@ -65,20 +101,26 @@ function pick<Value>(agenda: Agenda, values: readonly Value[]): Value {
   return values[agenda.random.below(values.length)] as Value;
 }
 
-/** `first` octet says how the pattern begins. */
-function patternAt(first: number, offset: number): number {
-  return (first + offset * 7) % PATTERN;
+/** Octets of a stream: each 7 more than the one before, in a circle; a stream begins anywhere in it. */
+const circle = Uint8Array.from({ length: PATTERN + PIECE_BYTES }, (_, index) => (index * 7) % PATTERN);
+const placeOf = Uint8Array.from({ length: PATTERN }, (_, octet) => circle.indexOf(octet));
+
+/** At most: some small, some more than a window, a few more than may wait. */
+function streamBytes(random: Agenda['random']): number {
+  const kind = random.below(100);
+  return kind === 0 ? 6_000_000 : kind < 25 ? 300_000 : 20_000;
 }
 
-async function sayStream(mesh: Mesh, peer: string, agenda: Agenda, violated: Violated): Promise<void> {
-  const { random } = agenda;
-  const length = 1 + random.below(random.below(4) === 0 ? 300_000 : 20_000);
-  const first = random.below(PATTERN);
-  const flow = mesh.open(peer, pick(agenda, streamClasses), 'stream', STREAM);
+async function sayStream(flow: FlowHandle, { peer, agenda: { random }, violated }: Talk): Promise<void> {
+  const length = 1 + random.below(streamBytes(random));
+  const begin = random.below(PATTERN);
   for (let at = 0; at < length; ) {
-    const piece = Uint8Array.from({ length: Math.min(PIECE_BYTES, length - at) }, (_, index) => patternAt(first, at + index));
+    const place = (begin + at) % PATTERN;
+    const piece = circle.slice(place, place + Math.min(PIECE_BYTES, length - at));
     at += piece.length;
     if (!flow.write(piece)) await flow.drained();
+    const waiting_bytes = flow.written - flow.acknowledged;
+    if (waiting_bytes > WAITING_BYTES_MAX) return violated(`${waiting_bytes} octets wait for a slow reader at ${peer}`);
   }
   flow.end();
   const answer: number[] = [];
@@ -90,15 +132,14 @@ async function sayStream(mesh: Mesh, peer: string, agenda: Agenda, violated: Vio
 }
 
 async function checkStream(flow: FlowHandle, agenda: Agenda, pause_ms: number, violated: Violated): Promise<void> {
-  let first: number | null = null;
+  let begin: number | null = null;
   let count = 0;
   while (await flow.readable()) {
     for (let bytes = flow.read(); bytes !== null; bytes = flow.read()) {
-      for (const octet of bytes) {
-        first ??= octet;
-        if (octet !== patternAt(first, count)) return violated(`octet ${count} of a stream of ${flow.class} from ${flow.peer} is another than was sent`);
-        count++;
-      }
+      begin ??= placeOf[bytes[0] ?? 0] ?? 0;
+      const wrong = firstWrong(bytes, begin + count);
+      if (wrong >= 0) return violated(`octet ${count + wrong} of a stream of ${flow.class} from ${flow.peer} is another than was sent`);
+      count += bytes.length;
     }
     if (pause_ms > 0) await new Promise<void>((resolve) => agenda.at(agenda.now + pause_ms, resolve));
   }
@@ -110,6 +151,17 @@ async function checkStream(flow: FlowHandle, agenda: Agenda, pause_ms: number, v
   if (error !== null) throw error;
 }
 
+/** The first octet that is not the circle's from `place` on; -1: none. */
+function firstWrong(bytes: Uint8Array, place: number): number {
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+    const begin = (place + at) % PATTERN;
+    const length = Math.min(PIECE_BYTES, bytes.length - at);
+    if (Buffer.compare(bytes.subarray(at, at + length), circle.subarray(begin, begin + length)) === 0) continue;
+    for (let index = at; index < at + length; index++) if (bytes[index] !== circle[begin + index - at]) return index;
+  }
+  return -1;
+}
+
 function numbered(number: number, bytes: number): Uint8Array {
   const message = new Uint8Array(bytes).fill(number % PATTERN);
   new DataView(message.buffer).setUint32(0, number);
@@ -118,21 +170,23 @@ function numbered(number: number, bytes: number): Uint8Array {
 
 function numberOf(message: Uint8Array): number | null {
   const number = new DataView(message.buffer, message.byteOffset).getUint32(0);
-  return message.subarray(4).every((octet) => octet === number % PATTERN) ? number : null;
+  for (let index = 4; index < message.length; index++) if (message[index] !== number % PATTERN) return null;
+  return number;
 }
 
-async function sayMessages(mesh: Mesh, peer: string, agenda: Agenda): Promise<void> {
-  const flow = mesh.open(peer, pick(agenda, reliableClasses), 'messages', MESSAGES);
-  await sayNumbered(flow, agenda, 1 + agenda.random.below(30), () => 4 + agenda.random.below(FRAME_BYTES));
-}
+/** Messages, frames or datagrams of at most so many octets each. */
+const sayUpTo =
+  (bytes_max: number) =>
+  (flow: FlowHandle, { agenda }: Talk): Promise<void> =>
+    sayNumbered(flow, agenda, 1 + agenda.random.below(30), () => 4 + agenda.random.below(bytes_max));
 
-async function sayLatest(mesh: Mesh, peer: string, agenda: Agenda): Promise<void> {
-  await sayNumbered(mesh.open(peer, 'render', 'latest', LATEST), agenda, 1 + agenda.random.below(30), () => 4 + agenda.random.below(10 * FRAME_BYTES));
-}
-
-async function sayDatagrams(mesh: Mesh, peer: string, agenda: Agenda): Promise<void> {
-  await sayNumbered(mesh.open(peer, 'vpn_packet', 'datagrams', DATAGRAMS), agenda, 1 + agenda.random.below(30), () => 4 + agenda.random.below(1_000));
-}
+const services: Record<FlowKind, string> = { stream: STREAM, messages: MESSAGES, latest: LATEST, datagrams: DATAGRAMS };
+const conversations: readonly (readonly [FlowKind, readonly TrafficClass[], (flow: FlowHandle, talk: Talk) => Promise<void>])[] = [
+  ['stream', streamClasses, sayStream],
+  ['messages', reliableClasses, sayUpTo(FRAME_BYTES)],
+  ['latest', ['render'], sayUpTo(10 * FRAME_BYTES)],
+  ['datagrams', ['vpn_packet'], sayUpTo(1_000)],
+];
 
 async function sayNumbered(flow: FlowHandle, agenda: Agenda, count: number, bytes: () => number): Promise<void> {
   for (let number = 0; number < count; number++) {

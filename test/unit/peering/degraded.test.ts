@@ -1,7 +1,7 @@
 /** Channels while one end has lost its tower (spec 9.5): which go on, which end, what begins on them, and what becomes of them once the snapshot is too old. */
 import t from 'tap';
 import type { Snapshot } from '../../../src/enroll/wire.ts';
-import { SnapshotExpiry } from '../../../src/node/snapshot-expiry.ts';
+import { SnapshotExpiry } from '../../../src/peering/snapshot-expiry.ts';
 import { endOf } from '../../../src/policy/judge.ts';
 import { noRules, type PolicyRule } from '../../../src/policy/rules.ts';
 import { codeOf } from '../../fixtures/code-of.ts';

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { TOWER_ID, TOWER_SITE } from '../../../src/base/ids.ts';
 import type { Snapshot } from '../../../src/enroll/wire.ts';
-import { SnapshotExpiry } from '../../../src/node/snapshot-expiry.ts';
+import { SnapshotExpiry } from '../../../src/peering/snapshot-expiry.ts';
 import { VirtualTimers } from '../../fixtures/virtual-timers.ts';
 
 const DAY_MS = 86_400_000;
@@ -47,4 +47,14 @@ t.test('a fresh snapshot ends it', async (t) => {
   t.match(log[1], /fresh again/);
   expiry.close();
   t.equal(timers.waiting, 0);
+});
+
+t.test('a snapshot that is still taken while the daemon stops leaves no timer', (t) => {
+  const { timers, state, expiry, told } = node(DAY_MS);
+  expiry.close();
+  state.snapshotExpires_ms += DAY_MS;
+  expiry.follow();
+  t.equal(timers.waiting, 0);
+  t.equal(told.changes, 0);
+  t.end();
 });

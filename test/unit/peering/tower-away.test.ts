@@ -2,7 +2,7 @@
 import t from 'tap';
 import { limits } from '../../../src/base/limits.ts';
 import { TOWER_ID, TOWER_SITE } from '../../../src/base/ids.ts';
-import { TowerAway } from '../../../src/node/tower-away.ts';
+import { TowerAway } from '../../../src/peering/tower-away.ts';
 import { VirtualTimers } from '../../fixtures/virtual-timers.ts';
 
 const AFTER_MS = limits.tower_away_ms;

@@ -4,11 +4,16 @@
  */
 import { SelvedgeError } from '../base/errors.ts';
 import { type NodeIdentity, TOWER_ID } from '../base/ids.ts';
-import type { NodeState } from '../enroll/state.ts';
 import type { Timers } from '../transport/system.ts';
 
+/** The snapshot that is held, and until when it may be followed: milliseconds since the epoch. */
+export interface HeldSnapshot {
+  readonly snapshot: { readonly version: number };
+  readonly snapshotExpires_ms: number;
+}
+
 export interface ExpiryOptions {
-  readonly state: Pick<NodeState, 'snapshotExpires_ms' | 'snapshot'>;
+  readonly state: HeldSnapshot;
   readonly timers: Timers;
   /** It has expired, or is fresh again: channels are to be judged again. */
   readonly onChange: () => void;
@@ -21,6 +26,7 @@ const LOOK_MS_MAX = 3_600_000;
 export class SnapshotExpiry {
   readonly #options: ExpiryOptions;
   #isTold = false;
+  #isClosed = false;
   #cancel: () => void = () => {};
 
   constructor(options: ExpiryOptions) {
@@ -45,6 +51,8 @@ export class SnapshotExpiry {
   /** Call it at start, and whenever a newer snapshot holds. */
   follow(): void {
     this.#cancel();
+    // A snapshot that is still taken while the daemon stops plans nothing.
+    if (this.#isClosed) return;
     const { state, timers, log, onChange } = this.#options;
     if (this.isExpired !== this.#isTold) {
       this.#isTold = this.isExpired;
@@ -57,6 +65,7 @@ export class SnapshotExpiry {
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#cancel();
   }
 
