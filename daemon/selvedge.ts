@@ -20,6 +20,7 @@ import { operatorCommand } from './cli/operator.ts';
 import { platformCommand } from './cli/platform.ts';
 import { endWithReader, exitCodes, printJson, printLine, reportError } from './cli/output.ts';
 import { sessionCommand } from './cli/session.ts';
+import { trustCommand } from './cli/trust.ts';
 
 const exitHelp = `
 Examples:
@@ -51,7 +52,7 @@ async function makeProgram([first]: readonly string[]): Promise<Command> {
   program.addCommand(drainCommand()).addCommand(undrainCommand());
   program.addCommand(operatorCommand()).addCommand(sessionCommand());
   program.addCommand(joinCommand()).addCommand(tokenCommand()).addCommand(renewCommand()).addCommand(appCommand());
-  program.addCommand(nodeCommand()).addCommand(auditCommand()).addCommand(storeCommand());
+  program.addCommand(nodeCommand()).addCommand(trustCommand()).addCommand(auditCommand()).addCommand(storeCommand());
   program.addCommand(preflightCommand()).addCommand(hostCommand()).addCommand(callHomeCertCommand()).addCommand(platformCommand());
   for (const command of resourceCommands()) program.addCommand(command);
   program.addCommand(await heavyCommand('tower', 'the control plane of a cluster: init, run, backup, restore', first));

@@ -34,6 +34,7 @@ import { keepAuditHead } from '../src/tower/audit/keeper.ts';
 import { serveCarry } from '../src/tower/app/carry.ts';
 import { keepRevocations } from '../src/tower/leaving.ts';
 import { serveRenewals } from '../src/tower/renewing/fabric.ts';
+import { followRetirement } from '../src/tower/trust/fabric.ts';
 import { registerHealth } from '../src/tower/health-api.ts';
 import { HealthReports } from '../src/tower/health-reports.ts';
 import { serveSnapshots } from '../src/tower/fabric.ts';
@@ -158,11 +159,12 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
   closers.add(() => server?.close());
   const names = await followNames(tower);
   const policy = await TowerPolicy.open(tower);
-  const versions = () => ({ directory: 0, trust: 1 });
+  const versions = () => ({ directory: 0, trust: tower.trust.version });
   const host = await Host.start({
     self: { cluster: tower.cluster, site: TOWER_SITE, node: TOWER_ID },
     credentials: () => tower.credentials,
     roots: () => tower.roots,
+    liveRoots: () => tower.trust.liveRoots,
     recordedFingerprint: tower.recordedFingerprint,
     policy: policy.judge,
     knownPast: () => ({ name: "the tower's certificate", at_ms: lifetimeOf(tower.credentials.chain[0]).notBefore_ms }),
@@ -196,6 +198,7 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
       host.mesh.revalidate((peer) => peer.node === node);
     }),
   );
+  closers.add(followRetirement(tower, host, systemTimers, (trust) => log('root retired: channels move over', { trust })));
   const rules = new RulesFollower<Parameters<Parameters<Tower['onChange']>[0]>[0]>({
     timers: systemTimers,
     random: systemRandom,
