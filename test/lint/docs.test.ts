@@ -19,7 +19,7 @@ import { operatorCommand } from '../../daemon/cli/operator.ts';
 import { sessionCommand } from '../../daemon/cli/session.ts';
 import { trustCommand } from '../../daemon/cli/trust.ts';
 import { netcheckCommand } from '../../daemon/cli/netcheck.ts';
-import { towerCommand } from '../../daemon/tower.ts';
+import { towerCommand } from '../../daemon/programs/tower.ts';
 import { classesPath, renderClasses } from '../../scripts/classes-docs.ts';
 import { failureReasonsPath, renderFailureReasons } from '../../scripts/failure-reasons.ts';
 
