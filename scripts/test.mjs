@@ -5,6 +5,7 @@
  */
 import { spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { runChecks } from './check.mjs';
 import { parts, root } from './native.mjs';
@@ -43,7 +44,9 @@ async function nativeTests() {
 async function tapTests(paths) {
   const totals = { passed: 0, failed: 0, todo: 0, skipped: 0, code: 1 };
   if (paths.length === 0) return totals;
-  const child = spawn('tap', ['--reporter=tap', '--no-color', ...paths], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
+  // Hundreds of programs start: what was compiled once is kept (daemon/compile-cache.ts).
+  const env = { ...process.env, NODE_COMPILE_CACHE: join(root, 'node_modules/.cache/selvedge') };
+  const child = spawn('tap', ['--reporter=tap', '--no-color', ...paths], { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise((resolve, reject) => child.once('error', reject).once('close', (code) => resolve(code ?? 1)));
   let failures = [];
   let inFailure = false;

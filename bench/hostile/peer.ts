@@ -1,4 +1,6 @@
 /** The hostile peers: one that takes nothing and then stands still, one that says as much as the path takes, and some that lie, are thrown out and come back at once. */
+import { writeFileSync } from 'node:fs';
+import { constants, setPriority } from 'node:os';
 import { encodeControl, encodeDatagramHead, encodeDataHead } from '../../src/channel/frame-encoder.ts';
 import { limits } from '../../src/base/limits.ts';
 import { QuicTransport } from '../../src/transport/quic.ts';
@@ -16,9 +18,20 @@ const DATAGRAM_BYTES = 1_000;
 const one = Uint8Array.of(1);
 
 export async function beHostile({ kind, transport, credentials, node }: Setting): Promise<void> {
+  giveWay();
   const dialer = transport === 'quic' ? new QuicTransport() : new TcpTransport();
   const hello = helloOf({ cluster: CLUSTER, site: SITE, node });
   await deeds[kind](async () => speakRaw(await dialer.dial({ host: ADDRESS, port: PORT }, credentials, new AbortController().signal), hello), node);
+}
+
+/** Elsewhere it would have a machine of its own: what it costs the others shall be its octets, not the processors that all of them share here. */
+function giveWay(): void {
+  setPriority(constants.priority.PRIORITY_LOW);
+  try {
+    writeFileSync('/proc/self/autogroup', String(constants.priority.PRIORITY_LOW));
+  } catch {
+    // A kernel without such groups goes by the priority alone.
+  }
 }
 
 const open = (flow: number, service = 'echo') => encodeControl({ type: 'open', flow, class: 'clipboard', kind: 'stream', service });

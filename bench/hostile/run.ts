@@ -48,6 +48,8 @@ interface Round {
   readonly without_p99_ms: number;
   readonly with_p50_ms: number;
   readonly with_p99_ms: number;
+  /** What the hostile peer put on its line meanwhile. */
+  readonly hostile_mbit: number;
 }
 
 interface Row {
@@ -102,7 +104,9 @@ async function measure(topology: string, pki: Pki, kind: Kind, transport: BenchT
   while (rounds.length < Number(options.rounds)) {
     const without = await part();
     const hostile = await start('hostile', 'on');
+    const before_bytes = await said(lab);
     const beside = await part();
+    const hostile_mbit = (8 * ((await said(lab)) - before_bytes)) / 1e6 / Number(options.seconds);
     if (!hostile.running) throw new Error(`the hostile peer has ended: ${hostile.lastError}`);
     // It may have stopped itself: nothing less ends it.
     hostile.kill('SIGKILL');
@@ -113,11 +117,17 @@ async function measure(topology: string, pki: Pki, kind: Kind, transport: BenchT
       without_p99_ms: percentile(without, 0.99),
       with_p50_ms: percentile(beside, 0.5),
       with_p99_ms: percentile(beside, 0.99),
+      hostile_mbit,
     });
     console.error(`${kind} ${transport} ${rounds.length}: ${JSON.stringify(rounds.at(-1))}`);
   }
   const ratio = median(rounds.map(({ with_p99_ms, without_p99_ms }) => with_p99_ms / without_p99_ms));
   return { kind, transport, rounds, ratio, holds: ratio <= RATIO_MAX };
+}
+
+/** Octets that have passed the hostile peer's line towards the host. */
+async function said(lab: Lab): Promise<number> {
+  return (await lab.link('far').stats()).forward.bytes_out;
 }
 
 /** Starts one of the three in its namespace; resolves once it has said a line that begins with `word`. */
@@ -149,6 +159,7 @@ function medians(rounds: readonly Round[]): Record<keyof Round, string> {
     without_p99_ms: of('without_p99_ms'),
     with_p50_ms: of('with_p50_ms'),
     with_p99_ms: of('with_p99_ms'),
+    hostile_mbit: of('hostile_mbit'),
   };
 }
 

@@ -4,7 +4,7 @@ import { limits } from '../../src/base/limits.ts';
 import { readCreated, readToken, type Token, token } from './answers.ts';
 import { duration, integer, tokenId, withTower } from './arguments.ts';
 import { askTower, listTower, type TowerFlags } from './tower-call.ts';
-import { formatSeconds, printJson, printLine, printTable } from './output.ts';
+import { formatSeconds, printable, printJson, printLine, printTable } from './output.ts';
 
 interface CreateFlags extends TowerFlags {
   readonly uses: number;
@@ -52,12 +52,15 @@ async function createToken({ uses, expires = TOKEN_LIFE_MS, site, tenant, from, 
   const bounds = { ...(site && { site }), ...(tenant && { tenant }), ...(from && { sources: from }), ...(purpose && { purpose }) };
   const created = readCreated(await askTower(flags, 'POST', '/v1/tokens', { body: { uses, life_ms: expires, ...bounds } }));
   const { id, expires_ms } = created.token;
-  if (flags.json) printJson({ id, token: created.text, uses_max: created.token.uses_max, expires_ms });
+  const { fingerprint } = created;
+  if (flags.json) printJson({ id, token: created.text, uses_max: created.token.uses_max, expires_ms, fingerprint });
   else {
     // Nothing else on standard output, so that it can be a file for --token-file.
     printLine(created.text);
     const nodes = uses === 1 ? 'one node' : `${uses} nodes`;
-    process.stderr.write(`token ${id}, for ${nodes}, valid until ${new Date(expires_ms).toISOString()}; it is not shown again\n`);
+    process.stderr.write(
+      `token ${id}, for ${nodes}, valid until ${new Date(expires_ms).toISOString()}; it is not shown again\njoin with it under --fingerprint ${printable(fingerprint)}\n`,
+    );
   }
 }
 

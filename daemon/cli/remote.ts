@@ -28,10 +28,11 @@ export async function connectAs(path: string, tower: TowerAddress | undefined): 
   await warnOfEnd(path, credentials.chain[0]);
   const { cluster } = identity;
   const fingerprint = parseFingerprint(identity.fingerprint);
+  const also = (identity.roots ?? []).map(parseFingerprint);
   let unreachable: unknown = new SelvedgeError('network_unreachable', { peer: 'the tower', why: `${path} names no address; give one with --tower` });
   for (const { host, port } of tower === undefined ? identity.towers.map((one) => ({ host: one.host, port: one.tcp })) : [tower]) {
     try {
-      return await connectPinned({ host, port, cluster, fingerprint }, { credentials, now_ms: Date.now, signal: AbortSignal.timeout(CONNECT_MS_MAX) });
+      return await connectPinned({ host, port, cluster, fingerprint, also }, { credentials, now_ms: Date.now, signal: AbortSignal.timeout(CONNECT_MS_MAX) });
     } catch (error) {
       if (!(error instanceof SelvedgeError) || error.code !== 'network_unreachable') throw error;
       unreachable = error;

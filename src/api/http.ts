@@ -125,6 +125,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   platform_unmatched: 403,
   jwt_keys_unavailable: 503,
   platform_unavailable: 503,
+  rotation_refused: 409,
   grant_exists: 409,
   not_found: 404,
   unseal_generation_unknown: 404,

@@ -187,6 +187,7 @@ export const errorTable = {
 
   // Keys and certificates over time.
   certificate_files_invalid: { wire: 241, message: 'server certificate {path} cannot be used: {why}', remedy: 'Give a certificate chain in PEM and its key, not encrypted; both are read again within ten seconds. docs/certificates.md.' },
+  rotation_refused: { wire: 242, message: 'rotation of the root refused: {why}', remedy: '`selvedge trust status` tells the phase, and who is missing; docs/operations.md tells the steps.' },
   signer_unavailable: { wire: 240, message: 'the key that signs ({what}) cannot be used now: {why}', remedy: 'Look at the token or key service that holds the key; the tower tries again by itself. docs/certificates.md.' },
 } as const satisfies Record<string, ErrorRow>;
 

@@ -292,6 +292,13 @@ export const limits = {
   leaf_retry_ms_max: 3_600_000,
   trust_roots_max: 8,
   trust_bundle_bytes_max: 128 * KIB,
+  /** Of the nodes that are neither disabled nor revoked: so many have to be ready for the next phase of a rotation, unless told. */
+  trust_threshold_percent: 95,
+  /** Renewals that a rotation calls for are spread over so long for each node of the cluster. */
+  trust_reissue_per_node_ms: 200,
+  /** Channels that are there have so long to move over to sessions under the new root once the old one is none any more. */
+  trust_grace_ms: 60_000,
+  trust_missing_listed_max: 20,
   sealed_store_entries_max: 1_024,
   sealed_store_name_bytes_max: 128,
   unseal_file_bytes_max: 4 * KIB,

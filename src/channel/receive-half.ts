@@ -8,6 +8,9 @@ import { ByteQueue } from './byte-queue.ts';
 
 /** Pieces ahead of their turn that are smaller than this and follow each other share one buffer. */
 const SMALL_PIECE_BYTES = 4 * 1024;
+/** From here on a path is long, and windows grow where they were consumed within so many round trips: windows with a lost packet in them do too. */
+const LONG_RTT_MS = 20;
+const LONG_ROUNDS = 3.5;
 /** A window that begins wide takes no more than this part of what the channel has left for windows: some is left for whoever comes later. */
 const WIDE_PART = 1 / 4;
 const WIDE_ROUNDS = 2;
@@ -158,12 +161,13 @@ export class ReceiveHalf {
 
   /**
    * The acknowledgement to send now; its limit equals what was consumed when that is the end. The window follows the path: when a whole window was consumed within two round trips, the path could
-   * carry more, and it doubles, up to its maximum and to what `room` the channel has for larger windows.
+   * carry more, and it doubles, up to its maximum and to what `room` the channel has for larger windows. On a long path a lost packet holds back what is behind it for one or two more.
    */
   acknowledge(now: number, rtt_ms: number, room: () => number): { consumed: number; limit: number } {
     if (!this.#isWidened && rtt_ms > 0) this.#widen(rtt_ms, room);
     if (this.#consumed - this.#windowConsumed >= this.#window) {
-      const isFull = now - this.#windowSince < 2 * rtt_ms + 4 && this.#window < limits.flow_window_bytes_max;
+      const rounds = rtt_ms < LONG_RTT_MS ? 2 : LONG_ROUNDS;
+      const isFull = now - this.#windowSince < rounds * rtt_ms + 4 && this.#window < limits.flow_window_bytes_max;
       if (isFull && room() >= this.#window) this.#window = Math.min(this.#window * 2, limits.flow_window_bytes_max);
       this.#windowSince = now;
       this.#windowConsumed = this.#consumed;

@@ -8,6 +8,7 @@ import { type Static, Type } from 'typebox';
 import { SelvedgeError } from '../base/errors.ts';
 import { toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
+import { isIssuedBy } from '../identity/authority.ts';
 import { toBase64 } from '../identity/base64.ts';
 import { createCsr } from '../identity/csr.ts';
 import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
@@ -112,9 +113,9 @@ export class BootFile {
     return this.#change({ ...knownFrom(snapshot, joinedAt), identity: { key: toBase64(key), chain: chain.map(toBase64) }, next: null });
   }
 
-  /** The request for another boot leaf, where one is due; the same until it is answered. */
-  async request(now_ms: number): Promise<Uint8Array | null> {
-    if (!this.#isDue(now_ms)) return null;
+  /** The request for another boot leaf, where one is due; the same until it is answered. `root`: under which it is to be, DER; null: it is all the same. */
+  async request(now_ms: number, root: Uint8Array | null = null): Promise<Uint8Array | null> {
+    if (!this.#isDue(now_ms) && this.isUnder(root)) return null;
     if (this.#content.next === null) {
       const { privateKey } = generateKeyPair();
       await this.#change({ next: { key: toBase64(privateKey), csr: toBase64(createCsr(privateKey, `boot ${this.#content.node}`)) } });
@@ -132,6 +133,12 @@ export class BootFile {
     if (!certificate.checkPrivateKey(createPrivateKey({ key: Buffer.from(next.key, 'base64'), format: 'der', type: 'pkcs8' }))) return false;
     await this.#change({ identity: { key: next.key, chain: chain.map(toBase64) }, next: null });
     return true;
+  }
+
+  /** Whether the boot leaf leads to this root; to any, where it is null. */
+  isUnder(root: Uint8Array | null): boolean {
+    const intermediate = this.credentials?.chain[1];
+    return root === null || (intermediate !== undefined && isIssuedBy(intermediate, root));
   }
 
   #isDue(now_ms: number): boolean {

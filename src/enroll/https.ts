@@ -43,6 +43,8 @@ export interface PinnedTower extends TowerAddress {
   readonly cluster: string;
   /** SHA-256 of the root's DER. */
   readonly fingerprint: Uint8Array;
+  /** Of other roots by one of which it may be known instead: while the cluster moves from one to another. */
+  readonly also?: readonly Uint8Array[];
   /** By the root, unless told. */
   readonly tls?: TlsTrust;
 }
@@ -175,7 +177,8 @@ async function judge(tower: PinnedTower, socket: TLSSocket, now_ms: () => number
     return null;
   }
   if (tls.kind === 'unverified') return null;
-  const root = chain.find((certificate) => equalBytes(fingerprint(certificate), tower.fingerprint));
+  const pinned = [tower.fingerprint, ...(tower.also ?? [])];
+  const root = chain.find((certificate) => pinned.some((known) => equalBytes(fingerprint(certificate), known)));
   if (root === undefined) {
     const last = chain.at(-1);
     throw new SelvedgeError('fingerprint_mismatch', {

@@ -16,6 +16,8 @@ const OperatorIdentitySchema = closed({
   cluster: Label,
   /** Of the cluster's root: `sha256:HEX`. */
   fingerprint: Type.String({ pattern: '^sha256:[0-9a-f]{64}$' }),
+  /** Of other roots by one of which the tower may be known instead: while the cluster moves from one to another. */
+  roots: Type.Optional(Type.Array(Type.String({ pattern: '^sha256:[0-9a-f]{64}$' }), { minItems: 1, maxItems: limits.trust_roots_max })),
   towers: EndpointsSchema,
   operator: NodeId,
   name: Label,

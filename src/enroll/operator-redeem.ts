@@ -44,7 +44,7 @@ export async function redeemBundle({ bundle, path, tower, now_ms }: RedeemReques
   });
   assert(root !== null, 'the tower was known by its root');
   const { chain } = readJson(body, limits.api_body_bytes_max, checkAnswer);
-  await checkMine(begun, root, chain, now_ms());
+  await checkMine(begun, [root], chain, now_ms());
   const made = { ...begun, chain };
   await writeOperatorIdentity(path, made);
   return made;
@@ -88,11 +88,16 @@ async function askFirst(bundle: Bundle, { csr }: OperatorIdentityFile, towers: r
   throw unreachable;
 }
 
-/** Of this operator, for this key, by the pinned root. @throws certificate_invalid, wrong_cluster */
-export async function checkMine({ cluster, operator, key }: OperatorIdentityFile, root: Uint8Array, texts: readonly string[], now_ms: number): Promise<void> {
+/** Of this operator, for this key, by the roots that it knows. @throws certificate_invalid, wrong_cluster */
+export async function checkMine(
+  { cluster, operator, key }: OperatorIdentityFile,
+  roots: readonly Uint8Array[],
+  texts: readonly string[],
+  now_ms: number,
+): Promise<void> {
   const chain = texts.map((text) => bytesOf(text, limits.certificate_bytes_max, '/chain'));
   const [leaf = new Uint8Array()] = chain;
-  const verified = await verifyOperator({ chain, roots: [root], cluster, now_ms, recordedFingerprint: async () => fingerprint(leaf) });
+  const verified = await verifyOperator({ chain, roots, cluster, now_ms, recordedFingerprint: async () => fingerprint(leaf) });
   const { publicKey } = importPrivateKey(bytesOf(key, limits.certificate_bytes_max, '/key'));
   const theirs = new Uint8Array(new X509Certificate(leaf).publicKey.export({ type: 'spki', format: 'der' }));
   if (verified.operator !== operator || !equalBytes(theirs, publicKey))

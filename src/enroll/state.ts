@@ -5,6 +5,7 @@
  */
 import { join } from 'node:path';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
+import { equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
 import { SealedStore } from '../identity/sealed-store.ts';
@@ -41,8 +42,10 @@ export class NodeState {
   #credentials: Credentials;
   #snapshot: Snapshot;
   #trust: TrustBundle;
-  /** The bundle that is sealed is another. */
-  #isTrustUnkept = false;
+  /** Of the bundle that is sealed. */
+  #keptTrust: number;
+  /** Roots that were in the bundle before and are in this one no more, and until when channels that are there may stand on them. */
+  #leaving: { readonly roots: readonly Uint8Array[]; readonly until_ms: number } = { roots: [], until_ms: 0 };
   /** What was taken and is not on disk. */
   #unkept: Uint8Array | null = null;
   #keeping: Promise<void> = Promise.resolve();
@@ -54,7 +57,8 @@ export class NodeState {
     this.#credentials = credentials;
     this.#snapshot = snapshot;
     this.#trust = trust;
-    this.#followTrust(snapshot);
+    this.#keptTrust = trust.version;
+    this.#followTrust(snapshot, Number.NEGATIVE_INFINITY);
   }
 
   /**
@@ -118,11 +122,23 @@ export class NodeState {
     return this.#trust;
   }
 
+  /** Version of the bundle that is on disk: what a restart stands on. */
+  get keptTrust(): number {
+    return this.#keptTrust;
+  }
+
+  /** DER: what channels that are there are judged by. For a while also the roots that count for no new session any more, so that they can move over. */
+  liveRoots(now_ms: number): readonly Uint8Array[] {
+    return now_ms < this.#leaving.until_ms ? [...this.#trust.roots, ...this.#leaving.roots] : this.#trust.roots;
+  }
+
   /** A bundle of a higher version came with a snapshot that the one before vouched for. @throws document_invalid */
-  #followTrust({ trust }: Snapshot): void {
+  #followTrust({ trust }: Snapshot, now_ms: number): void {
     if (trust.version <= this.#trust.version) return;
+    const before = this.#trust.roots;
     this.#trust = trustBundleFromJson(trust);
-    this.#isTrustUnkept = true;
+    const gone = before.filter((root) => !this.#trust.roots.some((kept) => equalBytes(kept, root)));
+    if (gone.length > 0) this.#leaving = { roots: gone, until_ms: now_ms + limits.trust_grace_ms };
   }
 
   get snapshot(): Snapshot {
@@ -146,7 +162,7 @@ export class NodeState {
     const next = openSnapshot(envelope, { roots: this.#trust.roots, cluster, node, now_ms });
     if (!isNewer(next, this.#snapshot)) return false;
     if (next.trust.version > this.#trust.version) openSnapshot(envelope, { roots: trustBundleFromJson(next.trust).roots, cluster, node, now_ms });
-    this.#followTrust(next);
+    this.#followTrust(next, now_ms);
     this.#snapshot = next;
     this.#unkept = message;
     return true;
@@ -161,8 +177,8 @@ export class NodeState {
       if (this.#unkept === message) this.#unkept = null;
       // Behind the snapshot, which the bundle before vouches for too: a kill in between leaves a node that opens it, and follows the bundle in it again.
       const trust = this.#trust;
-      if (this.#isTrustUnkept) await this.secrets.update({ [nodeSecrets.trust]: encodeTrustBundle(trust) });
-      if (this.#trust === trust) this.#isTrustUnkept = false;
+      if (this.#keptTrust < trust.version) await this.secrets.update({ [nodeSecrets.trust]: encodeTrustBundle(trust) });
+      this.#keptTrust = trust.version;
     });
     this.#keeping = kept.catch(() => undefined);
     return kept;

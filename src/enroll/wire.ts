@@ -159,14 +159,16 @@ export const SnapshotSchema = closed({
   /** Nodes that would be among its peers, were they not revoked or disabled: the ones of which that was said last. */
   gone: Type.Optional(Type.Array(closed({ id: NodeId, site: Label, why: Type.Enum(['revoked', 'disabled']) }), { maxItems: limits.snapshot_gone_max })),
   trust: TrustSchema,
+  /** While leaves are issued under another root: whoever holds one under none but others renews it now, at a moment of its own within so long. */
+  reissue: Type.Optional(closed({ root: Sha256Hex, over_ms: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }) })),
   app: Type.Optional(AppSchema),
   /** Absent where none concerns the node. */
   rules: Type.Optional(RulesSchema),
 });
 export type Snapshot = Static<typeof SnapshotSchema>;
 
-/** First and later messages of a node on the flow of service `snapshot`: what it has, and where it can be dialed now. */
-export const SnapshotRequestSchema = closed({ have: Version, listen: EndpointsSchema });
+/** First and later messages of a node on the flow of service `snapshot`: what it has, where it can be dialed now, and of which trust bundle it has the roots on its disk. */
+export const SnapshotRequestSchema = closed({ have: Version, listen: EndpointsSchema, trust: Type.Optional(Version) });
 export type SnapshotRequest = Static<typeof SnapshotRequestSchema>;
 
 /** Name of the flow's service. */

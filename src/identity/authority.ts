@@ -21,6 +21,18 @@ export const authoritySecrets = {
   intermediatePlace: 'ca/intermediate.place',
 } as const;
 
+type AuthorityNames = Readonly<Record<keyof typeof authoritySecrets, string>>;
+
+/** Under which names the authority is sealed that is to follow, while the cluster moves from one root to another. */
+export const nextAuthoritySecrets: AuthorityNames = {
+  rootKey: 'ca/next/root.key',
+  rootCertificate: 'ca/next/root.crt',
+  intermediateKey: 'ca/next/intermediate.key',
+  intermediateCertificate: 'ca/next/intermediate.crt',
+  rootPlace: 'ca/next/root.place',
+  intermediatePlace: 'ca/next/intermediate.place',
+};
+
 export interface Authority {
   /** DER. */
   readonly root: Uint8Array;
@@ -36,6 +48,8 @@ export interface AuthorityRequest extends Issuing {
   /** Where the keys are: `sealed` unless told (signer-place.ts). */
   readonly rootSigner?: string;
   readonly intermediateSigner?: string;
+  /** Under which names; those of the authority in use, unless told. */
+  readonly names?: AuthorityNames;
 }
 
 /** Makes a new cluster's root and intermediate. @throws file_exists if the store already holds an authority */
@@ -44,6 +58,7 @@ export async function createAuthority({
   store,
   rootSigner: rootPlace = SEALED,
   intermediateSigner: place = SEALED,
+  names = authoritySecrets,
   ...issuing
 }: AuthorityRequest): Promise<Authority> {
   checkSignerPlace('root-signer', rootPlace);
@@ -54,16 +69,16 @@ export async function createAuthority({
     if (where !== SEALED) return openPlacedSigner(where, { make: true });
     return store === undefined ? localSigner(generateKeyPair().privateKey) : createSealedSigner(store, name);
   };
-  const rootSigner = await makeSigner(rootPlace, authoritySecrets.rootKey);
+  const rootSigner = await makeSigner(rootPlace, names.rootKey);
   try {
-    const signer = await makeSigner(place, authoritySecrets.intermediateKey);
+    const signer = await makeSigner(place, names.intermediateKey);
     const root = await issueRoot({ ...issuing, cluster, signer: rootSigner });
     const intermediate = await issueIntermediate({ ...issuing, cluster, publicKey: signer.publicKey, issuer: root, signer: rootSigner });
     await store?.update({
-      [authoritySecrets.rootCertificate]: root,
-      [authoritySecrets.intermediateCertificate]: intermediate,
-      [authoritySecrets.rootPlace]: placeBytes(rootPlace),
-      [authoritySecrets.intermediatePlace]: placeBytes(place),
+      [names.rootCertificate]: root,
+      [names.intermediateCertificate]: intermediate,
+      [names.rootPlace]: placeBytes(rootPlace),
+      [names.intermediatePlace]: placeBytes(place),
     });
     return { root, intermediate, signer };
   } finally {
@@ -72,10 +87,10 @@ export async function createAuthority({
 }
 
 /** The authority that `createAuthority` sealed. @throws not_found */
-export function openAuthority(store: SecretStore): Authority {
-  const root = sealed(store, authoritySecrets.rootCertificate);
-  const intermediate = sealed(store, authoritySecrets.intermediateCertificate);
-  return { root, intermediate, signer: signerOf(store, authoritySecrets.intermediatePlace, authoritySecrets.intermediateKey, intermediate) };
+export function openAuthority(store: SecretStore, names: AuthorityNames = authoritySecrets): Authority {
+  const root = sealed(store, names.rootCertificate);
+  const intermediate = sealed(store, names.intermediateCertificate);
+  return { root, intermediate, signer: signerOf(store, names.intermediatePlace, names.intermediateKey, intermediate) };
 }
 
 /**
@@ -114,6 +129,12 @@ function signerOf(store: SecretStore, placeName: string, keyName: string, certif
 
 function placeBytes(place: string): Uint8Array | null {
   return place === SEALED ? null : new TextEncoder().encode(place);
+}
+
+/** By this very certificate's key: one that was renewed has a leaf of its own. */
+export function isIssuedBy(certificate: Uint8Array, issuer: Uint8Array): boolean {
+  const [one, other] = [new X509Certificate(certificate), new X509Certificate(issuer)];
+  return one.checkIssued(other) && one.verify(other.publicKey);
 }
 
 export interface ChainRequest extends Issuing {

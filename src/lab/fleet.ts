@@ -107,6 +107,11 @@ export class Fleet {
     return this.#fingerprint;
   }
 
+  /** Another one than the tower was made with: who joins from now on pins it. */
+  knowRoot(fingerprint: string): void {
+    this.#fingerprint = fingerprint;
+  }
+
   stateOf(host: string): string {
     return join(this.#lab.directory, `state-${host}`);
   }

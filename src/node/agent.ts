@@ -10,6 +10,7 @@ import type { Endpoint, Snapshot } from '../enroll/wire.ts';
 import { trafficClassNames } from '../channel/classes.ts';
 import type { RecordedFingerprint } from '../identity/verify.ts';
 import { lifetimeOf } from '../identity/lifetime.ts';
+import type { TrustBundle } from '../identity/trust-bundle.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
 import type { AdmissionRate } from '../peering/admission.ts';
 import { Host } from '../peering/host.ts';
@@ -29,6 +30,7 @@ import { LeafRenewal, type Renewed } from './leaf-renewal.ts';
 import { viewOf } from './node-view.ts';
 import { SnapshotExpiry } from '../peering/snapshot-expiry.ts';
 import { SiteKeeper } from './site-keeper.ts';
+import { followedRoot } from './reissue.ts';
 import { SnapshotFollower } from './snapshot-follower.ts';
 import { TowerAway } from '../peering/tower-away.ts';
 import { unsealApi } from './unseal-api.ts';
@@ -69,6 +71,9 @@ export class Agent {
   #api: Api | null = null;
   #renewal: LeafRenewal | null = null;
   #reporter: HealthReporter | null = null;
+  /** The bundle that channels were judged by last. */
+  #trusts: TrustBundle | null = null;
+  #cancelGrace: () => void = () => {};
 
   private constructor(state: NodeState, options: AgentOptions) {
     this.state = state;
@@ -112,6 +117,7 @@ export class Agent {
       self: { cluster: identity.cluster, site: identity.site, node: identity.node },
       credentials: () => this.state.credentials,
       roots: () => this.state.trust.roots,
+      liveRoots: () => this.state.liveRoots(this.#timers.clock.wall()),
       recordedFingerprint: (peer) => recordedIn(this.state.snapshot, peer),
       policy: this.#policy,
       knownPast: () => ({ name: 'its snapshot', at_ms: this.state.snapshot.issued_ms }),
@@ -149,16 +155,27 @@ export class Agent {
         this.#follow(host);
         this.#away.snapshotTaken();
       },
+      onKept: () => this.#renewal?.follow(),
       log,
     });
-    this.#site = new SiteKeeper({ mesh: host.mesh, secrets: this.state.secrets, boot, timers, log });
+    this.#site = new SiteKeeper({
+      mesh: host.mesh,
+      secrets: this.state.secrets,
+      boot,
+      timers,
+      wantedRoot: () => followedRoot(this.state),
+      log,
+    });
     this.#follow(host);
     this.#renewal = new LeafRenewal({
       mesh: host.mesh,
       state: this.state,
       timers,
       random: systemRandom,
-      onRenewed: () => host.renewed(),
+      onRenewed: () => {
+        this.#site?.look();
+        return host.renewed();
+      },
       others: () => server?.watched ?? [],
       log,
     });
@@ -234,6 +251,7 @@ export class Agent {
   }
 
   #follow(host: Host): void {
+    this.#followTrust(host);
     this.#expiry.follow();
     this.#policy.follow(this.#view);
     // Before those that are gone are let go, so that their channels end with the reason.
@@ -241,6 +259,15 @@ export class Agent {
     host.mesh.setCandidates(candidatesOf(this.state.snapshot, this.state.identity.node, this.state.identity.tower, this.#options.listen !== null));
     void this.#apps?.follow(this.state.snapshot.app ?? null);
     void this.#keepBoot();
+  }
+
+  /** Channels that stand on a root that counts no more move over to sessions that do not; those that cannot are ended when their time to do so is over. */
+  #followTrust({ mesh }: Host): void {
+    if (this.#trusts === this.state.trust) return;
+    this.#trusts = this.state.trust;
+    mesh.moveOver();
+    this.#cancelGrace();
+    this.#cancelGrace = this.#timers.after(limits.trust_grace_ms, () => mesh.revalidate());
   }
 
   /** What a start without the tower will stand on; a full disk keeps the last one. */
@@ -255,6 +282,7 @@ export class Agent {
 
   /** In reverse order of start. */
   async close(): Promise<void> {
+    this.#cancelGrace();
     this.#reporter?.close();
     this.#renewal?.close();
     this.#site?.close();

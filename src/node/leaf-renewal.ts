@@ -23,6 +23,7 @@ import { verifyPeer } from '../identity/verify.ts';
 import type { Mesh } from '../peering/mesh.ts';
 import type { Credentials } from '../transport/session.ts';
 import type { Timers } from '../transport/system.ts';
+import { ReissuePlan } from './reissue.ts';
 
 export interface LeafRenewalOptions {
   readonly mesh: Pick<Mesh, 'open'>;
@@ -56,7 +57,11 @@ const LOOK_MS_MAX = 3_600_000;
 export class LeafRenewal {
   readonly #options: LeafRenewalOptions;
   readonly #watch = new ExpiryWatch();
+  readonly #reissue = new ReissuePlan();
   #due_ms = 0;
+  /** The leaf of which `#usual_ms` is. */
+  #planned: Uint8Array | undefined;
+  #usual_ms = 0;
   #cancel: () => void = () => {};
   #running: Promise<Renewed> | null = null;
   #lastError: SelvedgeError | null = null;
@@ -71,6 +76,13 @@ export class LeafRenewal {
   start(): void {
     this.#plan();
     this.#look();
+  }
+
+  /** A snapshot may call for another leaf before this one is due. */
+  follow(): void {
+    const before_ms = this.#due_ms;
+    this.#plan();
+    if (this.#due_ms < before_ms && this.#running === null) this.#look();
   }
 
   /** For status. */
@@ -112,7 +124,11 @@ export class LeafRenewal {
   }
 
   #plan(): void {
-    this.#due_ms = renewAt_ms(lifetimeOf(this.#options.state.credentials.chain[0]), this.#options.random.unit());
+    const { state, random, timers } = this.#options;
+    const [leaf] = state.credentials.chain;
+    if (leaf !== this.#planned) this.#usual_ms = renewAt_ms(lifetimeOf(leaf), random.unit());
+    this.#planned = leaf;
+    this.#due_ms = Math.min(this.#usual_ms, this.#reissue.due_ms(state, timers.clock.wall(), () => random.unit()) ?? Number.POSITIVE_INFINITY);
   }
 
   #look(): void {
@@ -156,6 +172,7 @@ export class LeafRenewal {
     }
     this.#failures = 0;
     this.#lastError = null;
+    this.#reissue.later(this.#options.timers.clock.wall());
     this.#plan();
     const [leaf = new Uint8Array()] = state.credentials.chain;
     const facts = { before: formatFingerprint(before), now: formatFingerprint(fingerprint(leaf)), not_after_ms: lifetimeOf(leaf).notAfter_ms };

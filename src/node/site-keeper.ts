@@ -22,6 +22,8 @@ export interface SiteKeeperOptions {
   readonly secrets: SealedStore;
   readonly boot: BootFile;
   readonly timers: Timers;
+  /** Under which the boot identity is to be, DER; null: it is all the same. */
+  readonly wantedRoot: () => Uint8Array | null;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
 }
 
@@ -36,6 +38,8 @@ export class SiteKeeper {
   #flow: FlowHandle | null = null;
   #cancelRetry: (() => void) | null = null;
   #cancelLook: () => void = () => {};
+  /** Says again what this node has, and asks for what it lacks, on the flow that is there. */
+  #reportAgain: () => void = () => {};
   #isClosed = false;
 
   constructor(options: SiteKeeperOptions) {
@@ -56,6 +60,11 @@ export class SiteKeeper {
     }
   }
 
+  /** Another boot identity may be wanted. */
+  look(): void {
+    this.#reportAgain();
+  }
+
   /** For status: how the store is sealed, and what this node could help others with. */
   get facts(): { readonly store_mode: string; readonly site_generation: number } {
     return { store_mode: this.#options.secrets.mode.name, site_generation: this.#shelf.newest };
@@ -72,9 +81,10 @@ export class SiteKeeper {
     const { log, timers } = this.#options;
     const keys = generateKeyPair();
     let failure: SelvedgeError | null = null;
+    this.#reportAgain = () => void this.#report(flow, keys).catch(() => undefined);
     try {
       await this.#report(flow, keys);
-      this.#lookLater(flow, keys);
+      this.#lookLater();
       for (let message = await flow.receive(); message !== null; message = await flow.receive()) {
         await this.#take(readJson(message, limits.api_body_bytes_max, checkSiteNews), keys);
         await this.#report(flow, keys);
@@ -86,6 +96,7 @@ export class SiteKeeper {
     }
     keys.privateKey.fill(0);
     this.#cancelLook();
+    this.#reportAgain = () => {};
     this.#flow = null;
     if (this.#isClosed) return;
     if (failure) log('site flow ended', { code: failure.code, reason: failure.message });
@@ -96,8 +107,8 @@ export class SiteKeeper {
   }
 
   async #report(flow: FlowHandle, { publicKey }: KeyPair): Promise<void> {
-    const { secrets, boot, timers } = this.#options;
-    const csr = await boot.request(timers.clock.wall());
+    const { secrets, boot, timers, wantedRoot } = this.#options;
+    const csr = await boot.request(timers.clock.wall(), wantedRoot());
     const report: SiteReport = {
       have: this.#shelf.newest,
       sealed: secrets.generation,
@@ -124,11 +135,10 @@ export class SiteKeeper {
     if (isNew) log('boot identity taken', { fingerprint: boot.fingerprint });
   }
 
-  #lookLater(flow: FlowHandle, keys: KeyPair): void {
-    const { timers } = this.#options;
-    this.#cancelLook = timers.after(LOOK_MS, () => {
-      this.#report(flow, keys).catch(() => undefined);
-      this.#lookLater(flow, keys);
+  #lookLater(): void {
+    this.#cancelLook = this.#options.timers.after(LOOK_MS, () => {
+      this.#reportAgain();
+      this.#lookLater();
     });
   }
 }

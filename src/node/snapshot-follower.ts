@@ -19,6 +19,8 @@ export interface FollowerOptions {
   readonly wantsFresh: () => boolean;
   /** A newer snapshot holds. */
   readonly onSnapshot: () => void;
+  /** It is on disk, and the tower has been told of which trust bundle. */
+  readonly onKept: () => void;
   readonly log: (message: string, facts: Readonly<Record<string, string | number | boolean | null>>) => void;
 }
 
@@ -30,6 +32,8 @@ const KEEP_MS = 30_000;
 export class SnapshotFollower {
   readonly #options: FollowerOptions;
   #flow: FlowHandle | null = null;
+  /** Version of the trust bundle that the tower was told of last, on this flow. */
+  #told = 0;
   #cancelRetry: (() => void) | null = null;
   #cancelKeep: () => void = () => {};
   #isClosed = false;
@@ -65,7 +69,8 @@ export class SnapshotFollower {
 
   #request(flow: FlowHandle): void {
     const { state, listen, wantsFresh } = this.#options;
-    const request: SnapshotRequest = { have: wantsFresh() ? 0 : state.snapshot.version, listen: [...listen] };
+    this.#told = state.keptTrust;
+    const request: SnapshotRequest = { have: wantsFresh() ? 0 : state.snapshot.version, listen: [...listen], trust: this.#told };
     flow.send(new TextEncoder().encode(JSON.stringify(request)));
   }
 
@@ -98,10 +103,12 @@ export class SnapshotFollower {
 
   /** A full disk keeps this host from remembering what the tower says, not from doing it. */
   async #keep(): Promise<void> {
-    const { state, timers, log } = this.#options;
+    const { state, timers, onKept, log } = this.#options;
     this.#cancelKeep();
     try {
       await state.keepSnapshot();
+      if (state.keptTrust !== this.#told) this.askAgain();
+      onKept();
     } catch (error) {
       const { code, message } = asSelvedgeError(error, 'internal_error', { what: 'keeping the snapshot' });
       log('snapshot not kept', { version: state.snapshot.version, code, reason: message });

@@ -33,6 +33,8 @@ export interface MeshContext {
    * recorded since is no objection: the channel follows it in its own time. @throws as verifyPeer
    */
   readonly judgeAgain: (peer: NodeIdentity, chain: readonly Uint8Array[], usage: 'client' | 'server') => void;
+  /** Whether a peer with which there is a channel could begin no other with the chain that it showed: it stands on a root that is leaving. Absent: never. */
+  readonly isOutdated?: (peer: NodeIdentity, chain: readonly Uint8Array[], usage: 'client' | 'server') => boolean;
   /** Whether a new channel with this peer may begin now; null: it may. Channels that are there are not asked about. */
   readonly mayBegin: (peer: NodeIdentity) => SelvedgeError | null;
   /** What rules say of this host and a peer now: of the channel, and of each flow. */

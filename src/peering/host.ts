@@ -26,7 +26,10 @@ export interface HostOptions {
   readonly self: NodeIdentity;
   /** Asked at each dial and each look, so that what has changed counts from then on. */
   readonly credentials: () => Credentials;
+  /** DER: what new sessions are judged by. */
   readonly roots: () => readonly Uint8Array[];
+  /** DER: what channels that are there are judged by; as `roots`, unless told. */
+  readonly liveRoots?: () => readonly Uint8Array[];
   readonly recordedFingerprint: (identity: NodeIdentity) => RecordedFingerprint;
   /** Absent: what holds without any rule. */
   readonly policy?: Judge;
@@ -93,7 +96,8 @@ export class Host {
         options.onPeer?.(peer);
         return peer;
       },
-      judgeAgain: (peer, peerChain, usage) => void judge({ ...options, recordedFingerprint: (of) => stillThere(options, of) }, { peerChain }, usage, peer),
+      judgeAgain: (peer, peerChain, usage) => void judge({ ...lenient(options), roots: options.liveRoots ?? options.roots }, { peerChain }, usage, peer),
+      isOutdated: (peer, peerChain, usage) => !passes(lenient(options), { peerChain }, usage, peer),
       mayBegin: (peer) => options.mayBegin?.(peer) ?? policy.begin(peer),
       policy,
       versions: options.versions,
@@ -160,6 +164,19 @@ function judgeDialed(options: HostOptions, candidate: Candidate): (session: Sess
 function stillThere({ recordedFingerprint }: HostOptions, identity: NodeIdentity): RecordedFingerprint {
   const recorded = recordedFingerprint(identity);
   return typeof recorded === 'string' ? recorded : 'any';
+}
+
+function lenient(options: HostOptions): HostOptions {
+  return { ...options, recordedFingerprint: (of) => stillThere(options, of) };
+}
+
+function passes(...judged: Parameters<typeof judge>): boolean {
+  try {
+    judge(...judged);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** The one chain decision, for every transport and both directions. */

@@ -126,7 +126,7 @@ export class PeerChannel {
 
   /** Whether the peer would be let in now (spec 9.1), and then each flow: by time, and whenever what is known changes. If not, the channel fails with the reason. */
   revalidate(): void {
-    const { state, hasEnded, side } = this.channel;
+    const { state, hasEnded } = this.channel;
     if (hasEnded || !carries.has(state)) return;
     const isMoving = state === 'established' || state === 'degraded';
     if (isMoving) this.channel.move('revalidate');
@@ -134,7 +134,7 @@ export class PeerChannel {
       const objection = this.#context.policy.channel(this.identity);
       if (objection !== null) throw objection;
       this.#leaveIfSo();
-      this.#context.judgeAgain(this.identity, this.#chain, side === 'dialer' ? 'server' : 'client');
+      this.#context.judgeAgain(this.identity, this.#chain, this.#peerUsage);
       if (this.channel.state === 'revalidating') this.channel.move(this.#context.policy.isDegraded(this.identity) ? 'degrade' : 'revalidated');
       this.carrier.judgeFlows();
     } catch (error) {
@@ -142,6 +142,15 @@ export class PeerChannel {
       this.#context.log('channel revalidation failed', { peer: this.#context.nameOf(this.identity.node), code: refusal.code, reason: refusal.message });
       this.fail(refusal);
     }
+  }
+
+  /** What the peer showed for the session in use would begin no other. */
+  get isOutdated(): boolean {
+    return this.isUsable && this.#chain.length > 0 && (this.#context.isOutdated?.(this.identity, this.#chain, this.#peerUsage) ?? false);
+  }
+
+  get #peerUsage(): 'client' | 'server' {
+    return this.channel.side === 'dialer' ? 'server' : 'client';
   }
 
   /** A peer that is to be revoked (spec 9.4): the channel drains until then, and fails at that time, whether or not the tower is there to say so. */

@@ -4,6 +4,7 @@
  */
 import { asSelvedgeError, type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { equalBytes } from '../base/ids.ts';
+import { limits } from '../base/limits.ts';
 import type { HelloMode } from '../channel/hello.ts';
 import type { Dialed } from '../transport/dialer.ts';
 import { greet } from '../transport/greeting.ts';
@@ -97,9 +98,17 @@ export class PeerLink implements PeerChannelOwner {
     } catch (error) {
       if (refreshing.signal.aborted) return false;
       this.#context.log('session not refreshed', { peer: this.#candidate.name, reason: asSelvedgeError(error, 'network_unreachable').message });
-      this.#refresh.later(() => void this.refresh());
+      if (channel.isOutdated) this.#refresh.within(REPROBE_MS, () => void this.refresh());
+      else this.#refresh.later(() => void this.refresh());
       return false;
     }
+  }
+
+  /** The same, soon, where the session in use stands on what is leaving: spread over as long as the peer wants those who come to it to be. */
+  moveOver(): void {
+    if (this.#current?.isOutdated !== true) return;
+    const within_ms = Math.min(limits.trust_grace_ms / 2, this.#redialing.spread_ms);
+    this.#refresh.within(within_ms, () => void this.refresh());
   }
 
   close(code: ErrorCode, why: string): void {

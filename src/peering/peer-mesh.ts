@@ -106,6 +106,11 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
     return { moved: moves.filter(Boolean).length, of: moves.length };
   }
 
+  /** Roots have left the trust bundle: channels that this host dialed move over to sessions that do not stand on them. */
+  moveOver(): void {
+    for (const link of this.#links.values()) link.moveOver();
+  }
+
   /** What is known of these peers (of all, unless told) has changed: their channels are judged again. */
   revalidate(concerns: (peer: NodeIdentity) => boolean = () => true): void {
     for (const channel of [...this.#channels()]) if (concerns(channel.identity)) channel.revalidate();

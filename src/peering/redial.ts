@@ -41,6 +41,11 @@ export class Redial {
     return this.#backoff.attempts;
   }
 
+  /** Over how long the peer wants those who come to it to be spread. */
+  get spread_ms(): number {
+    return this.#spread_ms;
+  }
+
   get isWaiting(): boolean {
     return this.#cancel !== null;
   }

@@ -22,7 +22,13 @@ export class Refresh {
   }
 
   later(action: () => void): void {
-    this.#cancel ??= this.#timers.after(this.#random.unit() * limits.leaf_refresh_ms_max, () => {
+    if (this.#cancel === null) this.within(limits.leaf_refresh_ms_max, action);
+  }
+
+  /** Within this time, whatever was planned. */
+  within(ms: number, action: () => void): void {
+    this.#cancel?.();
+    this.#cancel = this.#timers.after(this.#random.unit() * ms, () => {
       this.#cancel = null;
       action();
     });

@@ -22,6 +22,7 @@ import {
   PreflightAnswerSchema,
   PreflightRequestSchema,
 } from '../enroll/wire.ts';
+import { formatFingerprint } from '../identity/fingerprint.ts';
 import { PublicAccess, type PublicAccessOptions } from './access/access.ts';
 import { clientRoutes } from './access/client-api.ts';
 import { openRoutes } from './access/open-routes.ts';
@@ -35,6 +36,7 @@ import type { GrantView } from './enrolling/granting.ts';
 import { hostRoutes } from './enrolling/host-api.ts';
 import { nodeRoutes } from './node-api.ts';
 import { resourceRoutes } from './resource-api.ts';
+import { trustRoutes } from './trust/api.ts';
 import type { Tower } from './tower.ts';
 
 const Time = Type.Number({ description: 'milliseconds since the epoch' });
@@ -128,6 +130,7 @@ function towerRoutes(
     adminRoutes(api, tower);
     nodeRoutes(api, tower, reaches);
     auditRoutes(api, tower);
+    trustRoutes(api, tower);
     appRoutes(api, tower);
     hostRoutes(api, tower);
     resourceRoutes(api, tower);
@@ -160,11 +163,15 @@ function versionRoute(api: Api): void {
 
 function adminRoutes(api: Api, tower: Tower): void {
   const errors = { '4xx': ErrorSchema, '5xx': ErrorSchema };
-  const created = Type.Object({ text: Type.String({ description: 'the token: shown here only' }), token: TokenSchema });
+  const created = Type.Object({
+    text: Type.String({ description: 'the token: shown here only' }),
+    token: TokenSchema,
+    fingerprint: Type.String({ description: 'of the root by which the tower is known now: who joins pins it' }),
+  });
   api.post('/v1/tokens', { ...management, schema: { body: NewTokenSchema, response: { 200: created, ...errors } } }, async ({ body, caller }) => {
     const { uses = 1, life_ms = DEFAULT_TOKEN_LIFE_MS, ...more } = body;
     const { text, token } = await tower.createToken({ uses, life_ms, ...more }, caller.actor);
-    return { text, token: tokenJson(token) };
+    return { text, token: tokenJson(token), fingerprint: formatFingerprint(tower.rootFingerprint) };
   });
   const listed = { querystring: PageQuery, response: { 200: pageOf(TokenSchema), ...errors } };
   api.get('/v1/tokens', { ...management, schema: listed }, async ({ query }) =>

@@ -130,9 +130,10 @@ class Subscription {
 
   async #asked(message: Uint8Array): Promise<void> {
     this.#rate.take(this.#flow.peer);
-    const { have, listen } = readJson(message, limits.api_body_bytes_max, checkSnapshotRequest);
+    const { have, listen, trust } = readJson(message, limits.api_body_bytes_max, checkSnapshotRequest);
     await this.#tower.setEndpoints(this.#flow.peer, listen);
     await this.#tower.seen(this.#flow.peer);
+    if (trust !== undefined) await this.#tower.trust.held(this.#flow.peer, trust);
     this.#have = have;
     this.wake();
   }

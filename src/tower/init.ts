@@ -5,25 +5,26 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { type Static, Type } from 'typebox';
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
-import { checkLabel, toHex } from '../base/ids.ts';
+import { checkLabel, fromHex, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Clock, Random } from '../base/seam.ts';
 import type { Proof } from '../enroll/proof.ts';
-import { Label } from '../enroll/shapes.ts';
-import { checker, type Endpoint, readJson } from '../enroll/wire.ts';
-import { createAuthority, openAuthority } from '../identity/authority.ts';
-import { readFileBounded, writeFileAtomic } from '../identity/files.ts';
+import type { Endpoint } from '../enroll/wire.ts';
+import { type Authority, createAuthority, openAuthority } from '../identity/authority.ts';
+import { fromBase64 } from '../identity/base64.ts';
 import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
 import { SealedStore } from '../identity/sealed-store.ts';
 import type { UnsealKey } from '../identity/unseal.ts';
 import { headObjection, openHead, readHeadFile } from './audit/head.ts';
 import { OwnCertificates } from './renewing/own-certificates.ts';
-import type { Store } from './store/store.ts';
+import type { ClusterRow, Store } from './store/store.ts';
 import { stateFiles } from './backup/state-files.ts';
 import { openSqliteStore } from './store/sqlite.ts';
 import { checkAppSubnet } from './app/subnet.ts';
+import { readTowerFile, type TowerFile, writeTowerFile } from './tower-file.ts';
+import { settleNext } from './trust/next-authority.ts';
+import type { TrustRow } from './trust/phases.ts';
 import { Tower } from './tower.ts';
 
 export interface InitRequest {
@@ -62,12 +63,6 @@ export interface OpenRequest {
   readonly random: Random;
 }
 
-const TowerFileSchema = Type.Object(
-  { format: Type.Literal(1), cluster: Label, fingerprint: Type.String({ pattern: '^sha256:[0-9a-f]{64}$' }) },
-  { additionalProperties: false },
-);
-const checkTowerFile = checker(TowerFileSchema);
-
 /** Makes a cluster: authority, the tower's own leaf, rows. @throws file_exists, argument_invalid, disk_full, permission_denied */
 export async function initTower(request: InitRequest): Promise<Made> {
   const state = resolve(request.state);
@@ -90,28 +85,49 @@ export async function initTower(request: InitRequest): Promise<Made> {
 export async function openTower({ state, unseal, endpoints, proofs = [], clock, random }: OpenRequest): Promise<Tower> {
   const file = await readTowerFile(state);
   const sealed = await SealedStore.open(join(state, stateFiles.sealed), unseal);
-  const authority = openAuthority(sealed);
-  let store: Store | null = null;
+  const store = await openSqliteStore({ path: join(state, stateFiles.database) });
+  let authority: Authority | null = null;
+  let own: OwnCertificates | null = null;
   try {
-    checkSame(state, 'root', formatFingerprint(fingerprint(authority.root)), file.fingerprint);
-    store = await openSqliteStore({ path: join(state, stateFiles.database) });
     await store.verifyAudit();
     const row = await store.cluster();
     checkSame(state, 'cluster', row?.cluster ?? 'none', file.cluster);
     if (row === null) throw new SelvedgeError('store_damaged', { path: state, why: 'its database holds no cluster' });
-    const own = await OwnCertificates.open({ sealed, authority, cluster: row.cluster, clock, random });
+    const trust = await store.trust.get();
+    await settleRoot({ state, file, sealed, row, trust });
+    authority = openAuthority(sealed);
+    own = await OwnCertificates.open({ sealed, authority, cluster: row.cluster, clock, random });
     const now = { ...row, towerFingerprint: toHex(fingerprint(own.credentials.chain[0] ?? new Uint8Array())), endpoints: endpoints ?? row.endpoints };
     // Also what a kill between sealing a renewed leaf and recording it left behind.
     if (JSON.stringify(now) !== JSON.stringify(row)) await store.setCluster(now, clock.wall());
     const siteTokenKey = await ownSiteTokenKey(sealed);
     const headFile = join(state, stateFiles.head);
-    await checkAuditHead({ store, headFile, root: authority.root, cluster: row.cluster, now_ms: clock.wall() });
-    return await Tower.start({ store, own, row: now, siteTokenKey, clock, random, state, proofs });
+    const roots = [authority.root, ...(trust?.previous == null ? [] : [rootOf(trust.previous)])];
+    await checkAuditHead({ store, headFile, roots, cluster: row.cluster, now_ms: clock.wall() });
+    return await Tower.start({ store, own, row: now, trust, siteTokenKey, clock, random, state, proofs });
   } catch (error) {
-    await authority.signer.close();
-    await store?.close();
+    await (own ?? authority?.signer)?.close();
+    await store.close();
     throw error;
   }
+}
+
+/** The rows say which root is the cluster's: what a kill amid a rotation left behind in the other parts is brought up to them. @throws store_damaged */
+async function settleRoot(given: { state: string; file: TowerFile; sealed: SealedStore; row: ClusterRow; trust: TrustRow | null }): Promise<void> {
+  const { state, file, sealed, row, trust } = given;
+  const hexOf = (root: string | null | undefined) => (root == null ? null : toHex(fingerprint(rootOf(root))));
+  const [, next] = trust?.roots ?? [];
+  const isSettled = await settleNext(sealed, { root: row.rootFingerprint, next: hexOf(next) });
+  if (!isSettled) throw notTogether(state, 'its keys are of another root than its rows');
+  const known = formatFingerprint(fromHex(row.rootFingerprint) ?? new Uint8Array());
+  if (file.fingerprint === known) return;
+  const before = hexOf(trust?.previous);
+  if (file.fingerprint !== `sha256:${before}`) throw notTogether(state, `root is ${known}, expected ${file.fingerprint}`);
+  await writeTowerFile(state, { cluster: row.cluster, fingerprint: known });
+}
+
+function rootOf(text: string): Uint8Array {
+  return fromBase64(text, limits.certificate_bytes_max) ?? new Uint8Array();
 }
 
 /** Made at the first start that knows of it. */
@@ -130,11 +146,11 @@ const SITE_TOKEN_KEY_BYTES = 32;
 const MAKING = '.making-';
 
 /** The end of the audit log may have been cut off, or all of it put back to an earlier day: the head that was signed last tells. @throws store_damaged */
-async function checkAuditHead(given: { store: Store; headFile: string; root: Uint8Array; cluster: string; now_ms: number }): Promise<void> {
-  const { store, headFile, root, cluster, now_ms } = given;
+async function checkAuditHead(given: { store: Store; headFile: string; roots: readonly Uint8Array[]; cluster: string; now_ms: number }): Promise<void> {
+  const { store, headFile, roots, cluster, now_ms } = given;
   const envelope = await readHeadFile(headFile);
   if (envelope === null) return;
-  const why = await headObjection(store, openHead(envelope, { roots: [root], cluster, now_ms }));
+  const why = await headObjection(store, openHead(envelope, { roots, cluster, now_ms }));
   if (why !== null) throw new SelvedgeError('store_damaged', { path: store.path, why });
 }
 
@@ -161,7 +177,7 @@ async function makeIn(directory: string, request: InitRequest): Promise<Made> {
     }
     await mkdir(join(directory, stateFiles.inbox), { mode: 0o700 });
     const made = { cluster, fingerprint: formatFingerprint(root) };
-    await writeFileAtomic(join(directory, stateFiles.tower), Buffer.from(`${JSON.stringify({ format: 1, ...made }, null, 2)}\n`));
+    await writeTowerFile(directory, made);
     return made;
   } finally {
     await authority.signer.close();
@@ -173,20 +189,12 @@ export async function checkMade(state: string): Promise<void> {
   await readTowerFile(state);
 }
 
-async function readTowerFile(state: string): Promise<Static<typeof TowerFileSchema>> {
-  const path = join(state, stateFiles.tower);
-  const bytes = await readFileBounded(path, limits.identity_file_bytes_max);
-  if (bytes === null) throw new SelvedgeError('not_found', { what: 'tower state', name: state });
-  try {
-    return readJson(bytes, limits.identity_file_bytes_max, checkTowerFile);
-  } catch (error) {
-    throw new SelvedgeError('store_damaged', { path, why: asSelvedgeError(error, 'store_damaged').message }, { cause: error });
-  }
+function checkSame(path: string, what: string, found: string, expected: string): void {
+  if (found !== expected) throw notTogether(path, `${what} is ${found}, expected ${expected}`);
 }
 
-function checkSame(path: string, what: string, found: string, expected: string): void {
-  if (found !== expected)
-    throw new SelvedgeError('store_damaged', { path, why: `its parts do not belong together: ${what} is ${found}, expected ${expected}` });
+function notTogether(path: string, why: string): SelvedgeError {
+  return new SelvedgeError('store_damaged', { path, why: `its parts do not belong together: ${why}` });
 }
 
 export async function checkEmpty(state: string): Promise<void> {

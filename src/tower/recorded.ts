@@ -20,6 +20,11 @@ export class RecordedFingerprints {
     this.#tower = tower;
   }
 
+  /** Nodes that there are or were. */
+  get count(): number {
+    return this.#nodes.size;
+  }
+
   setTower(fingerprint: Uint8Array): void {
     this.#tower = fingerprint;
   }

@@ -20,6 +20,8 @@ export interface SnapshotInput {
   /** Fingerprints of the boot leaves of the site's nodes, by node. */
   readonly boots: ReadonlyMap<string, readonly string[]>;
   readonly trust: Snapshot['trust'];
+  /** Absent: no root is being rotated, or it is not as far yet. */
+  readonly reissue?: Snapshot['reissue'];
   /** As app-snapshot.ts makes it; null for a node that is in no app network. */
   readonly app: AppPart | null;
   /** Of the whole cluster; absent: none. */
@@ -28,7 +30,20 @@ export interface SnapshotInput {
   readonly epochOf?: NodeView['epochOf'];
 }
 
-export function buildSnapshot({ version, issued_ms, cluster, node, tower, nodes, boots, trust, app, rules, epochOf = () => 0 }: SnapshotInput): Snapshot {
+export function buildSnapshot({
+  version,
+  issued_ms,
+  cluster,
+  node,
+  tower,
+  nodes,
+  boots,
+  trust,
+  reissue,
+  app,
+  rules,
+  epochOf = () => 0,
+}: SnapshotInput): Snapshot {
   const others = nodes.filter(({ id }) => id !== node.id);
   const allowed = peersOf({ self: node, others, rules: rules ?? noRules, classes: trafficClassNames });
   const live = allowed.filter(({ fingerprint, disabled }) => fingerprint !== null && !disabled);
@@ -47,6 +62,7 @@ export function buildSnapshot({ version, issued_ms, cluster, node, tower, nodes,
       .sort((left, right) => (left.id < right.id ? -1 : 1)),
     ...(gone.length > 0 && { gone }),
     trust,
+    ...(reissue !== undefined && { reissue }),
     ...(app !== null && { app }),
     ...(part !== null && { rules: part }),
   };

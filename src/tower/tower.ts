@@ -22,9 +22,8 @@ import {
   type Snapshot,
 } from '../enroll/wire.ts';
 import { toBase64 } from '../identity/base64.ts';
-import { fingerprint } from '../identity/fingerprint.ts';
+import { fingerprint, formatFingerprint } from '../identity/fingerprint.ts';
 import { signDocument } from '../identity/signed-document.ts';
-import { trustBundleToJson } from '../identity/trust-bundle.ts';
 import type { End } from '../policy/authorize.ts';
 import type { Credentials } from '../transport/session.ts';
 import { TowerAccess } from './access/tower-access.ts';
@@ -48,18 +47,20 @@ import { LeafRenewals } from './renewing/leaf-renewals.ts';
 import { Unsealing } from './unseal/unsealing.ts';
 import type { Match, PageRequest } from './resources/resource-store.ts';
 import { stateFiles } from './backup/state-files.ts';
+import { writeTowerFile } from './tower-file.ts';
+import type { TrustRow } from './trust/phases.ts';
+import { TrustRotation } from './trust/rotation.ts';
 import { Resources } from './resources/resources.ts';
 import { ViewAudit } from './audit/view-audit.ts';
 import type { AuditRow, ClusterRow, NodePageRequest, NodeRow, NodeSettings, Store } from './store/store.ts';
-
-/** Grows when roots can be rotated. */
-const TRUST_VERSION = 1;
 
 export interface TowerParts {
   readonly store: Store;
   /** What it shows and signs with. */
   readonly own: OwnCertificates;
   readonly row: ClusterRow;
+  /** Null: no root was ever rotated. */
+  readonly trust: TrustRow | null;
   /** Where its files are. */
   readonly state: string;
   /** Under which the tokens of sites are sealed in the store: 32 octets. */
@@ -95,8 +96,8 @@ export type ChangeListener = (touched: Touched) => void;
 
 export class Tower {
   readonly cluster: string;
-  /** SHA-256 of the root. */
-  readonly rootFingerprint: Uint8Array;
+  /** Which roots count. */
+  readonly trust: TrustRotation;
   readonly own: OwnCertificates;
   readonly app: AppNetworks;
   /** Hosts, call-home certificates and authorities, as an operator makes them. */
@@ -118,9 +119,9 @@ export class Tower {
   readonly #granting: GrantsParts;
   readonly #enrollment: Enrollment;
   readonly #recorded: RecordedFingerprints;
-  readonly #trust: Snapshot['trust'];
   readonly #listeners = new Set<ChangeListener>();
   readonly #revocationListeners = new Set<RevocationListener>();
+  readonly #retirementListeners = new Set<() => void>();
 
   private constructor(parts: TowerParts) {
     this.#store = parts.store;
@@ -130,13 +131,18 @@ export class Tower {
     this.#state = parts.state;
     this.cluster = parts.row.cluster;
     this.own = parts.own;
-    this.rootFingerprint = fingerprint(parts.own.root);
-    const { version, roots } = trustBundleToJson({ version: TRUST_VERSION, roots: [parts.own.root] });
-    this.#trust = { version, roots: [...roots] };
+    this.trust = new TrustRotation({
+      ...parts,
+      row: parts.trust,
+      changed: () => this.#tellEverybody(),
+      onRetired: (leaf) => this.#retired(leaf),
+      keep: () => this.#keepRoot(),
+    });
     this.unsealing = new Unsealing({
       cluster: this.cluster,
       store: parts.store,
       authority: parts.own,
+      authorityOf: (node) => this.trust.leavesOf(node),
       key: parts.siteTokenKey,
       clock: parts.clock,
       random: parts.random,
@@ -147,7 +153,7 @@ export class Tower {
     this.renewals = new LeafRenewals({
       cluster: this.cluster,
       store: parts.store,
-      authority: parts.own,
+      authorityOf: (node) => this.trust.leavesOf(node),
       clock: parts.clock,
       random: parts.random,
       isNext: (identity, leaf) => this.#recorded.isNext(identity, leaf),
@@ -159,7 +165,14 @@ export class Tower {
     const { clock, random } = parts;
     this.#granting = { cluster: this.cluster, store: parts.store.proofs, authority: () => this.own, clock, random };
     this.grants = new Grants(this.#granting);
-    this.access = new TowerAccess({ ...parts, authority: parts.own, store: parts.store.access, cluster: this.cluster, endpoints: parts.row.endpoints });
+    this.access = new TowerAccess({
+      ...parts,
+      authority: parts.own,
+      trust: this.trust,
+      store: parts.store.access,
+      cluster: this.cluster,
+      endpoints: parts.row.endpoints,
+    });
     this.#enrollment = new Enrollment({
       ...this.#granting,
       roots: () => this.roots,
@@ -187,7 +200,12 @@ export class Tower {
 
   /** DER, for the trust bundle of `verifyPeer`. */
   get roots(): readonly Uint8Array[] {
-    return [this.own.root];
+    return this.trust.roots;
+  }
+
+  /** SHA-256 of the root that the tower is known by. */
+  get rootFingerprint(): Uint8Array {
+    return fingerprint(this.own.root);
   }
 
   /** Leaf, intermediate, root, and the leaf's key, as they are now. */
@@ -213,7 +231,19 @@ export class Tower {
     await this.#store.setCluster(row, this.#clock.wall());
     this.#row = row;
     this.#recorded.setTower(leaf);
-    this.#tell({ everybody: true, site: null, nodes: [] });
+    this.#tellEverybody();
+  }
+
+  /** The rows say so already. */
+  #retired(leaf: Uint8Array): void {
+    this.#row = { ...this.#row, rootFingerprint: toHex(this.rootFingerprint), towerFingerprint: toHex(leaf) };
+    this.#recorded.setTower(leaf);
+    for (const listener of this.#retirementListeners) listener();
+  }
+
+  async #keepRoot(): Promise<void> {
+    await writeTowerFile(this.#state, { cluster: this.cluster, fingerprint: formatFingerprint(this.rootFingerprint) });
+    await this.keepAuditHead();
   }
 
   /** For `verifyPeer`; always the state of now. */
@@ -225,6 +255,12 @@ export class Tower {
   onRevoked(listener: RevocationListener): () => void {
     this.#revocationListeners.add(listener);
     return () => this.#revocationListeners.delete(listener);
+  }
+
+  /** Told once a root is retired: the tower shows another leaf from now on, and channels have a while to move over. The returned function ends it. */
+  onRetired(listener: () => void): () => void {
+    this.#retirementListeners.add(listener);
+    return () => this.#retirementListeners.delete(listener);
   }
 
   /** Told after a change is on disk and in the directory. The returned function ends it. */
@@ -260,7 +296,7 @@ export class Tower {
 
   /** For installers (preflight.ts). @throws as `preflight` */
   async preflight(request: PreflightRequest, peer: string): Promise<PreflightAnswer> {
-    return await preflight({ ...this.#granting, trust: this.#trust }, request, peer);
+    return await preflight({ ...this.#granting, trust: this.trust.bundle }, request, peer);
   }
 
   /** Call-home, the tower's end (enrollment.ts). `peer`: the IP address of whoever asks. @throws as `Enrollment.enroll` */
@@ -275,7 +311,7 @@ export class Tower {
     const chain = [node.leaf, toBase64(this.own.intermediate)];
     const { id, name, site, tenant } = node;
     const secrets = boot === undefined ? {} : { site_secrets: await this.unsealing.first(node, publicKey, boot) };
-    return { node: id, name, site, tenant, cluster: this.cluster, chain, trust: this.#trust, snapshot: envelope, ...secrets };
+    return { node: id, name, site, tenant, cluster: this.cluster, chain, trust: this.trust.bundle, snapshot: envelope, ...secrets };
   }
 
   /** Which sites a node may hear of, and the version of what it may know. @throws not_found */
@@ -307,7 +343,8 @@ export class Tower {
     const tower = { fingerprint: this.#row.towerFingerprint, endpoints: this.#row.endpoints };
     const issued_ms = Math.floor(this.#clock.wall());
     const app = view === null ? null : appPart(node.id, view);
-    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, nodes, boots, trust: this.#trust, app, rules, epochOf });
+    const reissue = this.trust.reissue(this.#recorded.count);
+    return buildSnapshot({ version, issued_ms, cluster: this.cluster, node, tower, nodes, boots, trust: this.trust.bundle, reissue, app, rules, epochOf });
   }
 
   /** A node of the cluster as rules see it; null for whoever is none. Always the state of now. */
@@ -387,7 +424,7 @@ export class Tower {
     const now_ms = this.#clock.wall();
     const signed = await signHead(row, this.cluster, this.own, now_ms);
     const kept = await readHeadFile(this.#headFile);
-    const given = { roots: this.roots, cluster: this.cluster, now_ms };
+    const given = { roots: this.trust.keptRoots, cluster: this.cluster, now_ms };
     return { ...openHead(signed, given), signed, kept: kept === null ? null : openHead(kept, given) };
   }
 
@@ -399,7 +436,8 @@ export class Tower {
 
   /** @throws file_exists, disk_full, permission_denied */
   backup(file: string, actor: string): Promise<BackupFacts> {
-    return writeBackup({ store: this.#store, state: this.#state, file, cluster: this.cluster, clock: this.#clock, actor });
+    // Rows, keys and `tower.json` are of one moment then.
+    return this.trust.alone(() => writeBackup({ store: this.#store, state: this.#state, file, cluster: this.cluster, clock: this.#clock, actor }));
   }
 
   get #headFile(): string {
@@ -409,7 +447,7 @@ export class Tower {
   async status(): Promise<TowerStatus> {
     const [version, { nodes, tokens }] = await Promise.all([this.#store.version(), this.#store.counts()]);
     const certificate_not_after_ms = new X509Certificate(this.credentials.chain[0] ?? '').validToDate.getTime();
-    const root = `sha256:${toHex(this.rootFingerprint)}`;
+    const root = formatFingerprint(this.rootFingerprint);
     return {
       cluster: this.cluster,
       fingerprint: root,
@@ -425,8 +463,9 @@ export class Tower {
   async close(): Promise<void> {
     this.#listeners.clear();
     this.#revocationListeners.clear();
+    this.#retirementListeners.clear();
     await this.#enrollment.close();
-    await this.own.signer.close();
+    await this.own.close();
     await this.#store.close();
   }
 
@@ -440,6 +479,8 @@ export class Tower {
   async #allChanged(rows: readonly NodeRow[]): Promise<void> {
     for (const row of rows) this.#record(row);
     for (const { id, site } of rows) this.#tell({ site, nodes: await this.#store.app.sharers(id) });
+    // Of fewer nodes enough may be ready.
+    await this.trust.settle().catch((error: unknown) => process.emitWarning(asSelvedgeError(error, 'internal_error', { what: 'rotating the root' })));
   }
 
   #record(row: NodeRow): void {
@@ -448,6 +489,10 @@ export class Tower {
     if (row.fingerprint !== null && !row.disabled) return;
     for (const listener of this.#revocationListeners) listener(row.id);
     this.access.live.cut([`node:${row.id}`]);
+  }
+
+  #tellEverybody(): void {
+    this.#tell({ everybody: true, site: null, nodes: [] });
   }
 
   /** A listener that throws is its owner's bug, and stops no other. */

@@ -10,6 +10,7 @@ import type { Store } from '../../src/tower/store/store.ts';
 import { openSqliteStore } from '../../src/tower/store/sqlite.ts';
 import { appStoreCompliance } from './app-store.ts';
 import { renewalStoreCompliance } from './renewal-store.ts';
+import { trustStoreCompliance } from './trust-store.ts';
 import { resourceStoreCompliance } from './resource-store.ts';
 import { unsealStoreCompliance } from './unseal-store.ts';
 import { BY, claimOf, clusterNamed, freshDirectory, nodeNamed, rejectsWith, type StoreMaker, storeCompliance, tokenNamed } from './store.ts';
@@ -32,6 +33,7 @@ storeCompliance(t, maker);
 appStoreCompliance(t, maker);
 renewalStoreCompliance(t, maker);
 resourceStoreCompliance(t, maker);
+trustStoreCompliance(t, maker);
 unsealStoreCompliance(t, maker);
 
 t.test('a file that is no database, a damaged one and one of a newer program are refused by name', async (t) => {
@@ -166,7 +168,7 @@ t.test('a kill -9 amid attaches leaves no address given twice, none lost, and ev
 
 /** The schema as it was before the grants: what a release of then made. */
 const BEFORE_GRANTS = `
-  drop index nodes_renewing; alter table nodes drop column renewal; alter table nodes drop column leaving_ms; drop table site_tokens; drop table node_boot; drop table node_seals; drop table api_sessions; drop table operators; drop table node_facts; drop table grant_uses; drop table grants;
+  drop table trust; drop table node_trust; drop index nodes_renewing; alter table nodes drop column renewal; alter table nodes drop column leaving_ms; drop table site_tokens; drop table node_boot; drop table node_seals; drop table api_sessions; drop table operators; drop table node_facts; drop table grant_uses; drop table grants;
   create table tokens (id text primary key, hash text not null, uses integer not null, uses_max integer not null, site text, expires_ms bigint not null,
     revoked_ms bigint, created_ms bigint not null, constraint tokens_within_limit check (uses <= uses_max));
   create table enrollments (token_id text not null, csr_hash text not null, node_id text not null references nodes (id), at_ms bigint not null,
@@ -221,7 +223,10 @@ t.test('the authorities among call-home grants are found by themselves, also in 
   const found = async (of: typeof store) => (await of.proofs.authorities()).map(({ id }) => id);
   t.strictSame(await found(store), ['bb']);
   await store.close();
-  edit(path, 'drop index nodes_renewing; drop index grants_binding; alter table grants drop column binding; update schema_version set version = 9');
+  edit(
+    path,
+    'drop table trust; drop table node_trust; drop index nodes_renewing; drop index grants_binding; alter table grants drop column binding; update schema_version set version = 9',
+  );
   const again = await open(t, path);
   t.strictSame(await found(again), ['bb']);
   for (let more = 1; more < limits.x509_authorities_max; more++) await again.proofs.createGrant(grant(`ee${more}`, 'system-ca'), BY);

@@ -17,8 +17,9 @@ import { channelCommand, eventsCommand, metricsCommand } from '../../daemon/cli/
 import { renewCommand } from '../../daemon/cli/renew.ts';
 import { operatorCommand } from '../../daemon/cli/operator.ts';
 import { sessionCommand } from '../../daemon/cli/session.ts';
+import { trustCommand } from '../../daemon/cli/trust.ts';
 import { netcheckCommand } from '../../daemon/cli/netcheck.ts';
-import { towerCommand } from '../../daemon/tower.ts';
+import { towerCommand } from '../../daemon/programs/tower.ts';
 import { classesPath, renderClasses } from '../../scripts/classes-docs.ts';
 import { failureReasonsPath, renderFailureReasons } from '../../scripts/failure-reasons.ts';
 
@@ -76,6 +77,7 @@ t.test('docs/cli.md tells, where it tells of a command, each of its options, and
     appCommand(),
     operatorCommand(),
     sessionCommand(),
+    trustCommand(),
     labCommand(),
     towerCommand(),
     netcheckCommand(),

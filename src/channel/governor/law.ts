@@ -17,13 +17,15 @@ const REACTION_MS = 15;
 const SEEN_MS = 40;
 const TARGET_MS_MIN = 1.5;
 const TARGET_PACKETS = 1.5;
-const START_BYTES_PER_MS = 500;
+const START_BYTES_PER_MS = 250;
 const START_PACKETS_PER_RTT = 10;
 /** The start may overshoot once, by some part of a long round trip, rather than take a dozen of them. */
 const START_GAIN_MIN = 0.5;
 const START_QUEUE_TARGETS = 1.5;
 /** A pause of the sender makes a queue that is gone at once; leaving the start for it would cost seconds. */
 const START_QUEUE_MS = 10;
+/** A sender that has paused has its last packets acknowledged so much later. */
+const ACKNOWLEDGED_MS_MAX = 25;
 
 /** What bulk leaves free, so that a queue that formed can go. */
 const SHARE = 0.99;
@@ -43,6 +45,7 @@ const GROWTH_MAX = 1;
  */
 const GROWTH_START_PACKETS = 2;
 const GROWTH_START_MAX = 0.05;
+const LONG_TAU_MS = 100;
 const YIELD_PART = 0.02;
 /** Growth is tested against the capacity, not the current rate: the rate may be low on purpose. */
 const GROWTH_DELIVERED_PART = 0.85;
@@ -183,7 +186,8 @@ export class Law {
 
     switch (this.#state) {
       case 'start':
-        if ((this.#path.soon_queue_ms ?? 0) <= START_QUEUE_TARGETS * target) this.#full_since = null;
+        if ((this.#path.soon_queue_ms ?? 0) <= Math.max(START_QUEUE_TARGETS * target, now < this.#limited_until ? ACKNOWLEDGED_MS_MAX : 0))
+          this.#full_since = null;
         else this.#full_since ??= now;
         if ((this.#full_since !== null && now - this.#full_since >= START_QUEUE_MS) || this.#path.loss_part > LOSS_QUEUE_MIN) this.#leaveStart(now, true);
         return;
@@ -191,7 +195,7 @@ export class Law {
         if (now >= this.#drain_until) this.#settle(now);
         return;
       case 'growth':
-        if ((this.#path.fast_queue_ms ?? 0) >= target || this.#path.loss_part > LOSS_GROWTH_MAX) {
+        if (this.#growthQueue(queue) >= target || this.#path.loss_part > LOSS_GROWTH_MAX) {
           this.#capacity *= 1 - YIELD_PART;
           this.#drain(now);
         } else if (now >= this.#drain_at) this.#drain(now);
@@ -203,6 +207,12 @@ export class Law {
           this.#gain = Math.min(GROWTH_START_MAX, (GROWTH_START_PACKETS * PACKET_BYTES) / (this.#tau_ms * this.#capacity));
         }
     }
+  }
+
+  /** Soon seen where growth is fast. Where it takes seconds, a pause of either host, which looks like a queue for some ms, does not end it. */
+  #growthQueue(queue: number): number {
+    const fast = this.#path.fast_queue_ms ?? 0;
+    return this.#tau_ms < LONG_TAU_MS ? fast : Math.max(queue, fast / 2);
   }
 
   #nextGain(queue: number, elapsed: number): number {

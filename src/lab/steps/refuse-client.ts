@@ -28,6 +28,8 @@ export interface AttackOrder {
   readonly cluster: string;
   readonly honestNode: string;
   readonly victimNode: string;
+  /** Names of attacks; absent: all. */
+  readonly only?: readonly string[];
   readonly credentials: Readonly<Record<'honest' | 'otherCluster' | 'forgedRoot' | 'expired' | 'stolen', SealedCredentials>>;
 }
 
@@ -54,9 +56,11 @@ async function main(): Promise<void> {
     const { chain, key } = order.credentials[name];
     return { chain: chain.map((der) => new Uint8Array(Buffer.from(der, 'base64'))), key: new Uint8Array(Buffer.from(key, 'base64')) };
   };
+  const isWanted = (attack: string): boolean => order.only?.includes(attack) ?? true;
   for (const transport of [new TcpTransport(), new QuicTransport()]) {
-    const attempt = async (attack: string, name: keyof AttackOrder['credentials'], say: Say, more: Say = nothing) =>
-      report(attack, transport.name, await refusal(transport, order, credentials(name), say, more));
+    const attempt = async (attack: string, name: keyof AttackOrder['credentials'], say: Say, more: Say = nothing) => {
+      if (isWanted(attack)) report(attack, transport.name, await refusal(transport, order, credentials(name), say, more));
+    };
     const hello: Say = (session) => void session.write(CONTROL_FLOW, 'urgent', CONTROL_PRIORITY, helloAs(order.cluster, order.victimNode), null);
     await attempt('other_cluster', 'otherCluster', hello);
     await attempt('forged_root', 'forgedRoot', hello);
@@ -71,9 +75,9 @@ async function main(): Promise<void> {
     await attempt('garbage_64_mib', 'honest', pour, pour);
     await transport.close();
   }
-  report('stolen', 'tcp', await thief(order, credentials('stolen')));
-  report('raw_garbage', 'tcp', await rawGarbage(order));
-  report('body_64_mib', 'https', await hugeBody(order));
+  if (isWanted('stolen')) report('stolen', 'tcp', await thief(order, credentials('stolen')));
+  if (isWanted('raw_garbage')) report('raw_garbage', 'tcp', await rawGarbage(order));
+  if (isWanted('body_64_mib')) report('body_64_mib', 'https', await hugeBody(order));
 }
 
 function report(attack: string, transport: string, { code, why }: { readonly code: ErrorCode | 'none'; readonly why: string }): void {

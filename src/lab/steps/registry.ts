@@ -16,6 +16,7 @@ import { restartDaemon } from './restart-daemon.ts';
 import { restartTower } from './restart-tower.ts';
 import { revoke } from './revoke.ts';
 import { rotate } from './rotate.ts';
+import { rotateRoot } from './rotate-root.ts';
 import type { Step } from './step.ts';
 import { unseal } from './unseal.ts';
 
@@ -36,6 +37,7 @@ export const steps: ReadonlyMap<string, Step> = new Map(
     membership,
     policy,
     rotate,
+    rotateRoot,
     unseal,
     revoke,
     ping,

@@ -45,7 +45,7 @@ export const rotate = defineStep(
 );
 
 /** How many channels of a host have ended so far, by its own log. */
-async function endedChannels(world: World, host: string): Promise<number> {
+export async function endedChannels(world: World, host: string): Promise<number> {
   const log = await readFile(join(world.lab.directory, `${host}.log`), 'utf8');
   return log.split('\n').filter((line) => /"msg":"(channel ended|channel revalidation failed|session lost)"/.test(line)).length;
 }

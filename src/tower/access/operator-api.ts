@@ -7,7 +7,7 @@ import { SelvedgeError } from '../../base/errors.ts';
 import { limits } from '../../base/limits.ts';
 import { BundleSchema, BundleSecret } from '../../enroll/operator-bundle.ts';
 import { Label, NodeId } from '../../enroll/shapes.ts';
-import { CertificateText, CsrText } from '../../enroll/wire.ts';
+import { CertificateText, CsrText, EnvelopeSchema } from '../../enroll/wire.ts';
 import type { OperatorRow } from './access-store.ts';
 import type { TowerAccess } from './tower-access.ts';
 
@@ -66,15 +66,15 @@ export function operatorRoutes(api: Api, { operators }: TowerAccess): void {
   const Renew = Type.Object({ csr: CsrText }, { additionalProperties: false });
   const renewed = {
     body: Renew,
-    response: { 200: Redeemed, ...errors },
+    response: { 200: Type.Object({ ...Redeemed.properties, trust: EnvelopeSchema }), ...errors },
     summary: 'another certificate, for the operator whose certificate the connection shows',
   };
   api.post('/v1/operators/current/renew', { ...anyScope, schema: renewed }, async ({ body, caller }) => {
     // A token that leaked is worth its hours, and never a year.
     if (caller.operator === undefined || caller.session !== undefined)
       throw new SelvedgeError('unauthorized', { why: 'an operator renews its certificate by showing it' });
-    const { row, chain, root } = await operators.renew(caller.operator, body.csr);
-    return { operator: operatorJson(row), chain: [...chain], root };
+    const { row, chain, root, trust } = await operators.renew(caller.operator, body.csr);
+    return { operator: operatorJson(row), chain: [...chain], root, trust };
   });
 }
 

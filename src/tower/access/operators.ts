@@ -9,14 +9,15 @@ import { checkLabel, fromHex, type OperatorIdentity, toHex } from '../../base/id
 import { limits } from '../../base/limits.ts';
 import type { Clock, Random } from '../../base/seam.ts';
 import { type Bundle, hashOfSecret, makeBundleSecret } from '../../enroll/operator-bundle.ts';
-import { bytesOf, type Endpoint } from '../../enroll/wire.ts';
-import type { Authority } from '../../identity/authority.ts';
+import { bytesOf, type Endpoint, type Envelope } from '../../enroll/wire.ts';
+import { type Authority, isIssuedBy } from '../../identity/authority.ts';
 import { toBase64 } from '../../identity/base64.ts';
 import { issueOperatorLeaf } from '../../identity/ca.ts';
 import { parseCsr } from '../../identity/csr.ts';
 import { fingerprint, formatFingerprint } from '../../identity/fingerprint.ts';
 import type { PageRequest } from '../resources/resource-store.ts';
 import type { AccessStore, CutOff, NewLeaf, OperatorRow } from './access-store.ts';
+import type { TrustRotation } from '../trust/rotation.ts';
 import type { LiveCallers } from './live-callers.ts';
 
 const OPERATOR_ID_BYTES = 6;
@@ -24,7 +25,10 @@ const OPERATOR_ID_BYTES = 6;
 export interface OperatorsParts {
   readonly store: AccessStore;
   readonly live: LiveCallers;
+  /** What the tower is known by. */
   readonly authority: Authority;
+  /** Under which an operator's next leaf is, and the bundle that vouches for it. */
+  readonly trust: Pick<TrustRotation, 'operatorLeaves' | 'signedBundle'>;
   readonly cluster: string;
   readonly endpoints: readonly Endpoint[];
   readonly clock: Clock;
@@ -43,6 +47,11 @@ export interface Redeemed {
   /** DER in base64: leaf, intermediate. */
   readonly chain: readonly string[];
   readonly root: string;
+}
+
+/** `chain` leads to a root of the bundle, which `root` signs for. */
+export interface OperatorRenewed extends Redeemed {
+  readonly trust: Envelope;
 }
 
 export class Operators {
@@ -89,13 +98,16 @@ export class Operators {
    * A certificate of another year for whoever shows one that is good: given beside it, and in its place from its first use on, so that a lost answer locks nobody
    * out. The same request is answered the same. @throws not_found, operator_revoked, csr_invalid
    */
-  async renew(id: string, csr: string): Promise<Redeemed> {
-    const { store, clock } = this.#parts;
+  async renew(id: string, csr: string): Promise<OperatorRenewed> {
+    const { store, clock, trust } = this.#parts;
     const request = bytesOf(csr, limits.csr_bytes_max, '/csr');
     const { next } = await this.get(id);
     const now_ms = clock.wall();
-    const row = next?.csrHash === sha256(request) ? await this.get(id) : await store.renewOperator(id, await this.#issue(id, request, now_ms), now_ms);
-    return this.#answer(row, row.next?.leaf ?? null);
+    const row =
+      next?.csrHash === sha256(request)
+        ? await this.get(id)
+        : await store.renewOperator(id, await this.#issue(id, request, now_ms, trust.operatorLeaves), now_ms);
+    return { ...this.#answer(row, row.next?.leaf ?? null), trust: await trust.signedBundle() };
   }
 
   /** A leaf of this fingerprint was shown, and passed: the one that it renews is none from here on. @throws not_found */
@@ -135,8 +147,8 @@ export class Operators {
     return row;
   }
 
-  async #issue(operator: string, request: Uint8Array, now_ms: number): Promise<NewLeaf> {
-    const { cluster, random, authority } = this.#parts;
+  async #issue(operator: string, request: Uint8Array, now_ms: number, authority = this.#parts.authority): Promise<NewLeaf> {
+    const { cluster, random } = this.#parts;
     const { publicKey } = await parseCsr(request);
     const { intermediate: issuer, signer } = authority;
     const leaf = await issueOperatorLeaf({ identity: { cluster, operator }, publicKey, issuer, signer, now_ms, random });
@@ -150,9 +162,11 @@ export class Operators {
   }
 
   #answer(row: OperatorRow, leaf = row.leaf): Redeemed {
-    const { intermediate, root } = this.#parts.authority;
+    const { authority, trust } = this.#parts;
     if (leaf === null) throw new SelvedgeError('operator_revoked', { name: row.name });
-    return { row, chain: [leaf, toBase64(intermediate)], root: toBase64(root) };
+    const next = trust.operatorLeaves;
+    const issuer = isIssuedBy(Buffer.from(leaf, 'base64'), next.intermediate) ? next : authority;
+    return { row, chain: [leaf, toBase64(issuer.intermediate)], root: toBase64(authority.root) };
   }
 
   #newSecret(life_ms: number) {

@@ -7,18 +7,18 @@ import { SelvedgeError } from '../../base/errors.ts';
 import { type NodeIdentity, TOWER_ID, toHex } from '../../base/ids.ts';
 import { limits } from '../../base/limits.ts';
 import type { Clock, Random } from '../../base/seam.ts';
-import { type Authority, issueChain } from '../../identity/authority.ts';
+import { type Authority, isIssuedBy, issueChain } from '../../identity/authority.ts';
 import { fromBase64, toBase64 } from '../../identity/base64.ts';
 import { parseCsr } from '../../identity/csr.ts';
 import { fingerprint } from '../../identity/fingerprint.ts';
 import { checkLive } from '../live.ts';
-import { isIssuedBy } from './own-certificates.ts';
 import type { NodeRow, Store } from '../store/store.ts';
 
 export interface LeafRenewalsParts {
   readonly cluster: string;
   readonly store: Store;
-  readonly authority: Authority;
+  /** Under which a node's next leaf is. */
+  readonly authorityOf: (node: string) => Promise<Authority>;
   readonly clock: Clock;
   readonly random: Random;
   readonly isNext: (identity: NodeIdentity, fingerprint: string) => boolean;
@@ -41,14 +41,15 @@ export class LeafRenewals {
 
   /** The chain of the successor, DER. @throws not_found, certificate_revoked, csr_invalid, signer_unavailable */
   async renew(id: string, { csr, holding }: RenewalRequest): Promise<readonly Uint8Array[]> {
-    const { store, authority, cluster, clock, random, changed } = this.#parts;
+    const { store, authorityOf, cluster, clock, random, changed } = this.#parts;
     const row = await store.node(id);
     if (row === null) throw new SelvedgeError('not_found', { what: 'node', name: id });
     checkLive(row);
+    const authority = await authorityOf(id);
     const csrHash = sha256(csr);
     const before = row.renewal?.next;
     const again = before?.csrHash === csrHash && row.fingerprint === holding ? leafOf(before.leaf) : null;
-    // Not where the intermediate was renewed since.
+    // Not where the intermediate is another since.
     if (again !== null && isIssuedBy(again, authority.intermediate)) return [again, authority.intermediate];
     const { publicKey } = await parseCsr(csr);
     const [leaf] = await issueChain(authority, { identity: { cluster, site: row.site, node: id }, publicKey, now_ms: clock.wall(), random });

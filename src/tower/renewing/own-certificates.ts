@@ -1,16 +1,17 @@
 /**
  * What the tower shows and signs with, as it is now: its own leaf, and the intermediate. Both are renewed while it runs (spec 1.1): the leaf at two thirds
- * of its life, the intermediate likewise, months before it ends, so that every leaf of the old one has been followed by then. Sealed before they count.
+ * of its life, the intermediate likewise, months before it ends, so that every leaf of the old one has been followed by then. Sealed before they count. While the cluster moves
+ * to another root the authority under that is here too, beside the one in use (../trust/next-authority.ts).
  */
-import { X509Certificate } from 'node:crypto';
-import { SelvedgeError } from '../../base/errors.ts';
+import { assert, SelvedgeError } from '../../base/errors.ts';
 import { TOWER_ID, TOWER_SITE } from '../../base/ids.ts';
 import type { Clock, Random } from '../../base/seam.ts';
-import { type Authority, issueChain, renewIntermediate } from '../../identity/authority.ts';
+import { type Authority, isIssuedBy, issueChain, renewIntermediate } from '../../identity/authority.ts';
 import { generateKeyPair } from '../../identity/keys.ts';
 import { lifetimeOf, renewAt_ms } from '../../identity/lifetime.ts';
 import type { SecretStore, Signer } from '../../identity/signer.ts';
 import type { Credentials } from '../../transport/session.ts';
+import { adoptNext, leafSecrets, makeNext, nextLeaf, type NextRequest, openNext, prepareNextLeaf } from '../trust/next-authority.ts';
 
 export interface OwnParts {
   readonly sealed: SecretStore;
@@ -20,18 +21,16 @@ export interface OwnParts {
   readonly random: Random;
 }
 
-const leafSecrets = { key: 'tower/leaf.key', certificate: 'tower/leaf.crt' } as const;
-
 export class OwnCertificates implements Authority {
-  readonly root: Uint8Array;
   readonly #parts: Omit<OwnParts, 'authority'>;
   #authority: Authority;
+  #next: Authority | null;
   #credentials: Credentials;
 
   private constructor({ authority, ...parts }: OwnParts, credentials: Credentials) {
-    this.root = authority.root;
     this.#parts = parts;
     this.#authority = authority;
+    this.#next = openNext(parts.sealed);
     this.#credentials = credentials;
   }
 
@@ -50,6 +49,15 @@ export class OwnCertificates implements Authority {
       if (!isGood || !(error instanceof SelvedgeError && error.code === 'signer_unavailable')) throw error;
     }
     return own;
+  }
+
+  get root(): Uint8Array {
+    return this.#authority.root;
+  }
+
+  /** Under the root that is to follow; null: none is. */
+  get next(): Authority | null {
+    return this.#next;
   }
 
   get intermediate(): Uint8Array {
@@ -75,10 +83,9 @@ export class OwnCertificates implements Authority {
 
   /** @throws signer_unavailable, disk_full */
   async renewLeaf(): Promise<void> {
-    const { sealed, cluster, clock, random } = this.#parts;
+    const { sealed } = this.#parts;
     const { privateKey, publicKey } = generateKeyPair();
-    const identity = { cluster, site: TOWER_SITE, node: TOWER_ID };
-    const chain = await issueChain(this, { identity, publicKey, now_ms: clock.wall(), random });
+    const chain = await issueChain(this, { ...this.#leafRequest, publicKey });
     const [leaf] = chain;
     if (leaf === undefined) throw new Error('an issued chain begins with its leaf');
     await sealed.update({ [leafSecrets.key]: privateKey, [leafSecrets.certificate]: leaf });
@@ -94,15 +101,52 @@ export class OwnCertificates implements Authority {
     await this.renewLeaf();
   }
 
+  /** Another root, and an intermediate under it, beside those in use; one that was made before and never counted makes room. @throws as `makeNext` */
+  async makeNext(places: Pick<NextRequest, 'rootSigner' | 'intermediateSigner'>): Promise<Authority> {
+    const { sealed, cluster, clock, random } = this.#parts;
+    await this.#next?.signer.close();
+    this.#next = null;
+    this.#next = await makeNext({ ...places, store: sealed, cluster, now_ms: clock.wall(), random });
+    return this.#next;
+  }
+
+  /** The leaf that the tower will show under the next authority. @throws signer_unavailable, disk_full */
+  async prepareNextLeaf(): Promise<Uint8Array> {
+    assert(this.#next !== null, 'there is a next authority');
+    return await prepareNextLeaf(this.#parts.sealed, this.#next, this.#leafRequest);
+  }
+
+  /** What is next is what counts from now on: authority and leaf. `keepNext` is to follow. */
+  useNext(): void {
+    const leaf = nextLeaf(this.#parts.sealed);
+    assert(this.#next !== null && leaf !== null, 'a leaf was prepared');
+    const { intermediate, root } = this.#next;
+    // Whatever it signs now, it has begun with.
+    void this.#authority.signer.close();
+    this.#authority = this.#next;
+    this.#next = null;
+    this.#credentials = { chain: [leaf.certificate, intermediate, root], key: leaf.key };
+  }
+
+  /** The same on disk, in one step; the keys before are gone with it. @throws disk_full */
+  async keepNext(): Promise<void> {
+    await adoptNext(this.#parts.sealed);
+  }
+
+  /** Lets go of the keys. Idempotent. */
+  async close(): Promise<void> {
+    await this.signer.close();
+    await this.#next?.signer.close();
+  }
+
+  get #leafRequest() {
+    const { cluster, clock, random } = this.#parts;
+    return { identity: { cluster, site: TOWER_SITE, node: TOWER_ID }, now_ms: clock.wall(), random };
+  }
+
   #isDue(certificate: Uint8Array | undefined): boolean {
     const lifetime = lifetimeOf(certificate);
     const now_ms = this.#parts.clock.wall();
     return now_ms > renewAt_ms(lifetime, 0.5) || now_ms < lifetime.notBefore_ms;
   }
-}
-
-/** By this very certificate's key: one that was renewed has a leaf of its own. */
-export function isIssuedBy(leaf: Uint8Array, intermediate: Uint8Array): boolean {
-  const [certificate, issuer] = [new X509Certificate(leaf), new X509Certificate(intermediate)];
-  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
 }

@@ -15,6 +15,7 @@ import { operatorRenewal } from './operator-renewal.ts';
 import { renewing } from './renewing.ts';
 import { resources } from './resources.ts';
 import type { Tables } from './tables.ts';
+import { trust } from './trust.ts';
 import { unseal } from './unseal.ts';
 
 type Migration = (db: Transaction<Tables>) => Promise<void>;
@@ -32,6 +33,7 @@ const migrations: readonly Migration[] = [
   (db) => leaving(db as unknown as Parameters<typeof leaving>[0]),
   (db) => grantBinding(db as unknown as Parameters<typeof grantBinding>[0]),
   (db) => renewing(db as unknown as Parameters<typeof renewing>[0]),
+  (db) => trust(db as unknown as Parameters<typeof trust>[0]),
 ];
 
 /** Brings the schema to what this program knows, in one transaction. @throws store_damaged on a schema of a newer program */

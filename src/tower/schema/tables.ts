@@ -8,6 +8,7 @@ import type { LeafRenewalTables } from './leaf-renewals.ts';
 import type { LeavingTables } from './leaving.ts';
 import type { OperatorRenewalTables } from './operator-renewal.ts';
 import type { ResourceTables } from './resources.ts';
+import type { TrustTables } from './trust.ts';
 import type { UnsealTables } from './unseal.ts';
 
 /** Of several migrations that name one table, all its columns. */
@@ -21,7 +22,8 @@ export type Tables = Joined<
     UnsealTables &
     LeafRenewalTables &
     LeavingTables &
-    OperatorRenewalTables
+    OperatorRenewalTables &
+    TrustTables
 >;
 
 type Joined<Parts> = { [Table in keyof Parts]: { [Column in keyof Parts[Table]]: Parts[Table][Column] } };

@@ -21,7 +21,9 @@ import { SqlProofStore } from './sql-proofs.ts';
 import type { ProofStore } from './proof-store.ts';
 import { sqlResourceStores } from './sql-resources.ts';
 import { countOf } from './sql-grants.ts';
+import { sqlTrustStore } from './sql-trust.ts';
 import { SqlViews } from './sql-view.ts';
+import type { TrustStore } from '../trust/trust-store.ts';
 import type { NodeView, RuleSet, Seen, Selectable as Selected } from '../rules-snapshot.ts';
 import type { By, Match, ResourceStores } from '../resources/resource-store.ts';
 import type { AuditRow, ClusterRow, NodeRow, NodeSettings, Store, StoreEvent, NodePageRequest } from './store.ts';
@@ -44,6 +46,7 @@ export class SqlStore implements Store {
   readonly access: AccessStore;
   readonly proofs: ProofStore;
   readonly resources: ResourceStores;
+  readonly trust: TrustStore;
   readonly #db: Kysely<Tables>;
   readonly #views = new SqlViews();
   readonly #group: GroupCommit<Tables> | null;
@@ -62,6 +65,7 @@ export class SqlStore implements Store {
     this.#rule = given.rule;
     this.#copy = given.copy;
     this.app = new SqlAppStore({ write: (work) => this.#write(work), look: (query) => this.#look(query) });
+    this.trust = sqlTrustStore({ write: (work) => this.#write(work), look: (query) => this.#look(query) });
     this.unseal = new SqlUnsealStore({ write: (work) => this.#write(work), look: (query) => this.#look(query) });
     this.access = sqlAccessStore({ read: (query) => this.#read(query), write: (change) => this.#write(change) });
     this.proofs = new SqlProofStore({ read: (query) => this.#read(query), write: (work) => this.#write(work) });

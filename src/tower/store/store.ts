@@ -14,6 +14,7 @@ import type { NodeView, RuleSet, Seen, Selectable } from '../rules-snapshot.ts';
 import type { UnsealStore } from '../unseal/unseal-store.ts';
 import type { ProofStore } from './proof-store.ts';
 import type { LeafRow, Renewal } from '../renewing/renewal.ts';
+import type { TrustStore } from '../trust/trust-store.ts';
 import type { By, Match, PageRequest, ResourceStores } from '../resources/resource-store.ts';
 
 /** What the tower says of itself: made once, endpoints and leaf change. */
@@ -93,6 +94,7 @@ export interface Store {
   /** Enrolling: grants, their uses, and nodes as they come to be. */
   readonly proofs: ProofStore;
   readonly resources: ResourceStores;
+  readonly trust: TrustStore;
 
   /** Null until `setCluster`. */
   cluster(): Promise<ClusterRow | null>;

@@ -26,7 +26,10 @@ import type { BootRow } from './unseal-store.ts';
 export interface UnsealingParts {
   readonly cluster: string;
   readonly store: Store;
+  /** Under which a node's first boot identity is, and what is signed. */
   readonly authority: Authority;
+  /** Under which a node's next boot identity is. */
+  readonly authorityOf: (node: string) => Promise<Authority>;
   /** Under which site tokens are sealed. */
   readonly key: Uint8Array;
   readonly clock: Clock;
@@ -69,7 +72,8 @@ export class Unsealing {
     const { store, clock, onBoot } = this.#parts;
     const node = await this.#mustFind(id);
     if (await store.unseal.report(id, report, clock.wall())) onBoot(node.site);
-    const boot = report.csr === undefined ? undefined : await this.#issueBoot(node, bytesOf(report.csr, limits.csr_bytes_max, '/csr'));
+    const boot =
+      report.csr === undefined ? undefined : await this.#issueBoot(node, bytesOf(report.csr, limits.csr_bytes_max, '/csr'), await this.#parts.authorityOf(id));
     // Last, and in the transaction that sees it live: a node that was revoked meanwhile is told nothing.
     const current = await this.tokens.currentFor(node);
     const isBehind = (current[0]?.generation ?? 0) > report.have;
@@ -79,10 +83,13 @@ export class Unsealing {
   }
 
   /** A boot identity for whoever holds the key of this request; it counts once it is recorded. @throws csr_invalid, signer_unavailable */
-  async newBoot({ node, site }: { node: string; site: string }, csr: Uint8Array): Promise<Omit<BootRow, 'previous'>> {
-    const { authority, clock, random, cluster } = this.#parts;
+  async newBoot(
+    { node, site }: { node: string; site: string },
+    csr: Uint8Array,
+    { intermediate, signer }: Authority = this.#parts.authority,
+  ): Promise<Omit<BootRow, 'previous'>> {
+    const { clock, random, cluster } = this.#parts;
     const { publicKey } = await parseCsr(csr);
-    const { intermediate, signer } = authority;
     const leaf = await issueBootLeaf({ identity: { cluster, site, node }, publicKey, issuer: intermediate, signer, now_ms: clock.wall(), random });
     return { fingerprint: toHex(fingerprint(leaf)), csrHash: hashOf(csr), chain: [toBase64(leaf), toBase64(intermediate)] };
   }
@@ -94,7 +101,7 @@ export class Unsealing {
   async first(node: NodeRow, publicKey: Uint8Array, { csr, sealed }: BootRequest): Promise<Envelope> {
     const { store, authority, clock } = this.#parts;
     const key = hashOf(publicKey);
-    const boot = await this.#issueBoot(node, bytesOf(csr, limits.csr_bytes_max, '/body/boot/csr'), key);
+    const boot = await this.#issueBoot(node, bytesOf(csr, limits.csr_bytes_max, '/body/boot/csr'), authority, key);
     const current = await this.tokens.currentFor(node, key);
     const tokens = boxed(node.site, current, publicKey);
     for (const { token } of current) token.fill(0);
@@ -130,11 +137,11 @@ export class Unsealing {
   }
 
   /** The same request again gets the same chain, and moves nothing. `spkiHash`: of the key that the node is to have. */
-  async #issueBoot({ id, site }: NodeRow, csr: Uint8Array, spkiHash?: string): Promise<readonly string[]> {
+  async #issueBoot({ id, site }: NodeRow, csr: Uint8Array, authority: Authority, spkiHash?: string): Promise<readonly string[]> {
     const { store, clock, onBoot } = this.#parts;
     const before = await store.unseal.boot(id);
     if (before?.csrHash === hashOf(csr)) return before.chain;
-    const boot = await this.newBoot({ node: id, site }, csr);
+    const boot = await this.newBoot({ node: id, site }, csr, authority);
     await store.unseal.setBoot(id, boot, clock.wall(), spkiHash);
     onBoot(site);
     return boot.chain;

@@ -4,6 +4,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import t from 'tap';
+import { apiWorld } from '../tower/api-world.ts';
 import { operatorWorld, program, selvedge } from './operator-world.ts';
 
 t.setTimeout(180_000);
@@ -34,4 +35,29 @@ t.test('an operator renews its certificate without a bundle, is warned before it
   const [ada] = await tower.access.operators.page({ after: null, limit: 2 });
   await selvedge('operator', 'revoke', ada?.id ?? '', ...at);
   t.match(await selvedge('operator', 'renew', ...as), { status: 1, stderr: /\[certificate_revoked\]/ });
+});
+
+t.test('while the root is rotated an operator gets a certificate under the next one, and knows the tower by either from then on', async (t) => {
+  const { folder, tower, place, bundle, redeem } = await operatorWorld(t);
+  const [ada, bob] = [join(folder, 'ada.json'), join(folder, 'bob.json')];
+  await redeem(await bundle('ada'), ada);
+  await redeem(await bundle('bob'), bob);
+  t.match(await selvedge('trust', 'rotate', '--identity', ada, ...place), { status: 0, stdout: /reissuing since/ });
+  t.match(await selvedge('operator', 'renew', '--identity', ada, ...place), { status: 0, stderr: '' });
+  const renewed = JSON.parse(readFileSync(ada, 'utf8')) as { fingerprint: string; roots: string[] };
+  const { roots } = await tower.trust.status();
+  t.strictSame(
+    [renewed.fingerprint, ...renewed.roots],
+    roots.map(({ fingerprint }) => fingerprint),
+  );
+  t.match(await selvedge('trust', 'status', '--identity', ada, ...place), { status: 0, stdout: /MISSING.*bob/s });
+  t.match(await selvedge('trust', 'retire', '--identity', ada, ...place), { status: 0, stdout: /CUT OFF.*bob/s });
+  // The tower, as it shows itself now.
+  const { port } = await apiWorld(t, tower);
+  const now = ['--tower', `127.0.0.1:${port}`];
+  t.match(await selvedge('trust', 'status', '--identity', ada, ...now, '--json'), { status: 0, stdout: /"phase":"stable"/ });
+  t.match(await selvedge('trust', 'status', '--identity', bob, ...now), { status: 1, stderr: /\[fingerprint_mismatch\]/ });
+  t.match(await selvedge('operator', 'renew', '--identity', ada, ...now), { status: 0, stderr: '' });
+  const last = JSON.parse(readFileSync(ada, 'utf8')) as { fingerprint: string; roots?: string[] };
+  t.strictSame([last.fingerprint, last.roots], [roots[1]?.fingerprint, undefined], 'the old one is forgotten');
 });

@@ -10,7 +10,7 @@ const kinds: readonly Kind[] = ['led', 'quic', 'tcp'];
 function bounds(rate_mbit: number): { p50_ms: number; p99_ms: number; share: number } {
   if (rate_mbit < 5) return { p50_ms: 13, p99_ms: 45, share: 0.92 };
   if (rate_mbit < 20) return { p50_ms: 3.5, p99_ms: 12, share: 0.88 };
-  return { p50_ms: 2.5, p99_ms: 6, share: 0.87 };
+  return { p50_ms: 2.5, p99_ms: 7, share: 0.87 };
 }
 
 for (const kind of kinds) {
@@ -155,7 +155,7 @@ for (const kind of ['led', 'quic'] as const) {
     ] as const) {
       const link = { rates: [{ from: 0, rate: mbit(rate_mbit) }], delay_ms, queue_ms: 200, loss };
       const measured = measureOne({ link, flow: flowOf(kind), from, to: from + 8_000 });
-      t.ok(measured.p99_ms <= (rate_mbit < 20 ? 35 : 20) && measured.share > 0.8, row(`${rate_mbit} Mbit/s ${delay_ms} ms, loss ${loss * 100} %`, measured));
+      t.ok(measured.p99_ms <= (rate_mbit < 20 ? 70 : 20) && measured.share > 0.8, row(`${rate_mbit} Mbit/s ${delay_ms} ms, loss ${loss * 100} %`, measured));
     }
   });
 

@@ -102,11 +102,10 @@ impl Engine {
         let mut readable = false;
         while self.running {
             self.take_commands();
-            let now = Instant::now();
-            if readable && let Err(error) = self.receive(now) {
+            if readable && let Err(error) = self.receive() {
                 self.fail(&error.to_string());
             }
-            self.fire_timers(now);
+            self.fire_timers(Instant::now());
             self.turns();
             self.flush_events();
             readable = self.wait();
@@ -240,13 +239,16 @@ impl Engine {
 
     // ---- in
 
-    fn receive(&mut self, now: Instant) -> io::Result<()> {
+    fn receive(&mut self) -> io::Result<()> {
         for _ in 0..RECEIVES_PER_ROUND {
             let mut batches: Vec<(SocketAddr, Option<IpAddr>, Option<quinn_proto::EcnCodepoint>, usize, BytesMut)> = Vec::new();
             let more = self.socket.receive(|meta, bytes| {
                 let ecn = meta.ecn.and_then(|ecn| quinn_proto::EcnCodepoint::from_bits(ecn as u8));
                 batches.push((meta.addr, meta.dst_ip, ecn, meta.stride.max(1), BytesMut::from(bytes)));
             })?;
+            // Once they are here: a time from before would make round trips that are too short, if this thread had to wait for the processor
+            // meanwhile, and the shortest of 15 s is the governor's base.
+            let now = Instant::now();
             for (remote, local, ecn, stride, mut bytes) in batches {
                 while !bytes.is_empty() {
                     let datagram = bytes.split_to(stride.min(bytes.len()));
