@@ -103,8 +103,6 @@ export const limits = {
   /** Bulk that a governed session is handed before its turn: longer than the usual pause of an event loop. */
   pace_lead_ms: 10,
   heartbeat_ms_active: 7_000,
-  /** While no flow lives: nobody waits, and whoever opens one asks at once. */
-  heartbeat_ms_idle: 12_000,
   heartbeat_ms_realtime: 4_000,
   /** Below `quic_idle_ms_max`, with its jitter. */
   heartbeat_ms_storage: 20_000,

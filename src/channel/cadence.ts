@@ -1,4 +1,4 @@
-/** How often a channel sends heartbeats (spec 7.2): as often as the most pressing of its live flows wants, and at the ease of control while there are none. */
+/** How often a channel sends heartbeats (spec 7.2): as often as the most pressing of its live flows wants, and as control wants while there are none. */
 import { limits } from '../base/limits.ts';
 import { classRow, type TrafficClass } from './classes.ts';
 
@@ -18,8 +18,7 @@ export class Cadence {
   /** Between two heartbeats, before jitter. */
   get ms(): number {
     if (this.#realtime > 0) return limits.heartbeat_ms_realtime;
-    if (this.#all === 0) return limits.heartbeat_ms_idle;
-    return this.#storage === this.#all ? limits.heartbeat_ms_storage : limits.heartbeat_ms_active;
+    return this.#all > 0 && this.#storage === this.#all ? limits.heartbeat_ms_storage : limits.heartbeat_ms_active;
   }
 
   #count(cls: TrafficClass, by: 1 | -1): void {

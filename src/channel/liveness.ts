@@ -30,7 +30,7 @@ export class Liveness {
   #unanswered = 0;
   #retryAt: number | null = null;
   #sequence = 0;
-  #cadence_ms: number = limits.heartbeat_ms_idle;
+  #cadence_ms: number = limits.heartbeat_ms_active;
   #answeredSequence = 0;
   /** Smoothed round trip and its variation (RFC 6298, section 2), milliseconds. */
   #rtt_ms: number | null = null;

@@ -29,9 +29,9 @@ t.test('an answered heartbeat leaves nothing to suspect until the next one', asy
   liveness.heard(20);
   liveness.echo(1, 20);
   t.equal(liveness.rtt_ms, 20);
-  t.equal(liveness.pollTimeout(), limits.heartbeat_ms_idle);
-  t.equal(liveness.handleTimeout(limits.heartbeat_ms_idle - 1), null);
-  t.equal(liveness.handleTimeout(limits.heartbeat_ms_idle), 'send_heartbeat');
+  t.equal(liveness.pollTimeout(), limits.heartbeat_ms_active);
+  t.equal(liveness.handleTimeout(limits.heartbeat_ms_active - 1), null);
+  t.equal(liveness.handleTimeout(limits.heartbeat_ms_active), 'send_heartbeat');
 });
 
 t.test('a path is dead after its retries, not one tick before', async (t) => {
@@ -59,7 +59,7 @@ t.test('heartbeats keep to their cadence and its jitter', async (t) => {
     liveness.heard(1);
     liveness.echo(1, 1);
     const next = liveness.pollTimeout();
-    t.ok(next >= 0.8 * limits.heartbeat_ms_idle && next <= 1.2 * limits.heartbeat_ms_idle, `${next} ms`);
+    t.ok(next >= 0.8 * limits.heartbeat_ms_active && next <= 1.2 * limits.heartbeat_ms_active, `${next} ms`);
     t.ok(next >= 5_000 && next <= 15_000, 'within spec 7.2');
   }
 });
@@ -150,14 +150,14 @@ t.test('heartbeats come as often as the most pressing live flow wants, from the 
     t.ok(between.length >= 3, name);
     for (const ms of between) t.ok(ms >= 0.8 * cadence_ms - 1 && ms <= 1.2 * cadence_ms + 1, `${name}: ${ms} ms`);
   };
-  within('none', pauses(60_000), limits.heartbeat_ms_idle);
+  within('none', pauses(60_000), limits.heartbeat_ms_active);
   const storage = pair.a.open('storage_fetch', 'stream', 'x');
   pair.world.run(30_000);
   within('storage', pauses(120_000), limits.heartbeat_ms_storage);
   const control = pair.a.open('fabric_control', 'messages', 'x');
   const opened = pair.world.now;
   pair.a.onTransmit = (frame) => {
-    if (frame.head[0] === frameTypes.heartbeat) t.ok(pair.world.now - opened <= 1.2 * limits.heartbeat_ms_idle + 1, 'the shorter cadence counts at once');
+    if (frame.head[0] === frameTypes.heartbeat) t.ok(pair.world.now - opened <= 1.2 * limits.heartbeat_ms_active + 1, 'the shorter cadence counts at once');
     pair.a.onTransmit = () => {};
   };
   pair.world.run(10_000);
@@ -171,7 +171,7 @@ t.test('heartbeats come as often as the most pressing live flow wants, from the 
     storage.reset('session_closed', 'done');
   });
   pair.world.run(10_000);
-  within('none again', pauses(60_000), limits.heartbeat_ms_idle);
+  within('none again', pauses(60_000), limits.heartbeat_ms_active);
   const view = pair.b.channel.peerView;
   t.match(view, { loss_part: 0, health: 'well', configVersion: 0, routeEpoch: 0 });
   t.ok(view !== null && view.latency_ms >= 20 && view.latency_ms < 25, `measured by its echo: ${view?.latency_ms} ms`);
