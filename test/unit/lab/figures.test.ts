@@ -72,7 +72,7 @@ t.test('edge-site is what the documentation says: two uplinks of 50 Mbit/s, and 
     'restart_daemon',
     'membership',
   ];
-  t.same(names, [...before, 'policy', 'rotate', 'unseal', 'revoke']);
+  t.same(names, [...before, 'policy', 'rotate', 'rotate_root', 'unseal', 'revoke']);
   t.ok((await listLabs()).some((lab) => lab.name === 'edge-site' && lab.about !== ''));
 });
 
