@@ -20,12 +20,14 @@ const PING_MS = 100;
 const POLL_MS = 100;
 /** Beyond the time after which a node is degraded: until the loss of the session is noticed. */
 const NOTICED_MS_MAX = 20_000;
+/** Whoever has tried in vain for long tries again after a random pause of at most this. */
+const BACK_MS_MAX = limits.backoff_ms_max + 5_000;
 
 export const degraded = defineStep(
   'degraded',
   'the tower is killed and stays away: nodes of a site go on without it, and are as before once it is back',
   parameters,
-  async (world, { from = 'a', to = 'b', back_ms_max = 15_000 }) => {
+  async (world, { from = 'a', to = 'b', back_ms_max = BACK_MS_MAX }) => {
     const fleet = world.fleet();
     await fleet.established(from, to, back_ms_max);
     const pings = fleet.ping(from, to, { count: 1_000_000, interval_ms: PING_MS });
