@@ -14,6 +14,8 @@ import type { VictimFacts, VictimSetting } from './fixtures/victim.ts';
 import { alpha, beta, type ScenarioHost, startHost } from './hosts.ts';
 import { type Hostile, helloOf, speakRaw } from './hostile-peer.ts';
 import { type ScenarioTransport, transports } from './ways.ts';
+import { encodeControl } from '../../src/channel/frame-encoder.ts';
+import type { HeartbeatFrame } from '../../src/channel/frames.ts';
 
 export const MIB = 1024 * 1024;
 const VICTIM = fileURLToPath(new URL('./fixtures/victim.ts', import.meta.url));
@@ -154,4 +156,24 @@ export function attack(t: Test, promise: string, run: (t: Test, victim: Victim, 
       await victim.stop();
     });
   }
+}
+
+/** A heartbeat of the attacker to its victim, as an honest one would be but for what is told. */
+export function heartbeatOf(channel: Uint8Array, sequence: number, more: Partial<HeartbeatFrame> = {}): Uint8Array {
+  return encodeControl({
+    type: 'heartbeat',
+    channel,
+    from: mallory.node,
+    to: beta.node,
+    sequence,
+    stamp_us: 1,
+    latency_us: 1,
+    jitter_us: 1,
+    loss_ppm: 0,
+    health: 0,
+    draining: false,
+    configVersion: 0,
+    routeEpoch: 0,
+    ...more,
+  });
 }

@@ -8,7 +8,7 @@ import type { HeartbeatFrame } from '../../src/channel/frames.ts';
 import { encodeHello } from '../../src/channel/hello.ts';
 import { limits } from '../../src/base/limits.ts';
 import { CONTROL_FLOW } from '../../src/transport/session.ts';
-import { attack, hostile, MIB, mallory } from './attacker.ts';
+import { attack, heartbeatOf, hostile, MIB } from './attacker.ts';
 import type { Hostile } from './hostile-peer.ts';
 import { alpha, beta, isEstablished, judgeOf, overEach, startHost, viewWith } from './hosts.ts';
 import { hello, hostileSession, speak } from './raw-session.ts';
@@ -28,22 +28,7 @@ const resumed = (flow: number, status: 'live' | 'done', received: number) =>
 const report = (value: number) => encodeControl({ type: 'report', bytes: value, clock_us: value, owd_min_us: value, stamp_us: value, held_us: value });
 
 function heartbeat({ accept }: Hostile, sequence: number, more: Partial<HeartbeatFrame> = {}): Uint8Array {
-  return encodeControl({
-    type: 'heartbeat',
-    channel: accept?.channel ?? one,
-    from: mallory.node,
-    to: beta.node,
-    sequence,
-    stamp_us: 1,
-    latency_us: 1,
-    jitter_us: 1,
-    loss_ppm: 0,
-    health: 0,
-    draining: false,
-    configVersion: 0,
-    routeEpoch: 0,
-    ...more,
-  });
+  return heartbeatOf(accept?.channel ?? one, sequence, more);
 }
 
 /** How it goes on with this liar: the code that it was refused with, or `alive`. */

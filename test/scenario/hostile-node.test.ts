@@ -4,9 +4,8 @@
  */
 import t from 'tap';
 import { encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead } from '../../src/channel/frame-encoder.ts';
-import { attack, hostile, MIB, mallory, type Victim } from './attacker.ts';
+import { attack, heartbeatOf, hostile, MIB, mallory, type Victim } from './attacker.ts';
 import { type Hostile, helloOf, rawFrame } from './hostile-peer.ts';
-import { beta } from './hosts.ts';
 
 const one = Uint8Array.of(1);
 /** The sequence number of a heartbeat that no random one has. */
@@ -39,7 +38,7 @@ attack(t, 'frames against the format or the rules end the channel with their cod
     ['data beyond the end of all numbers', /frame_invalid/, (h) => h.say(1, open(1), encodeDataHead(1, Number.MAX_SAFE_INTEGER, 1, false, null), one)],
     ['an end that moves', /flow_violation/, (h) => h.say(1, open(1), encodeDataHead(1, 5, 1, true, null), one, encodeDataHead(1, 7, 1, true, null), one)],
     ['an acknowledgement of what was not sent', /flow_violation/, (h) => h.say(1, open(1), encodeControl({ type: 'ack', flow: 1, consumed: 9, limit: 99 }))],
-    ['a heartbeat of another channel', /frame_invalid/, (h) => h.say(0, heartbeat(new Uint8Array(16), 1))],
+    ['a heartbeat of another channel', /frame_invalid/, (h) => h.say(0, heartbeatOf(new Uint8Array(16), 1))],
     [
       'too many flows to resume',
       /frame_invalid/,
@@ -123,7 +122,7 @@ attack(t, 'many small things take no more memory than few large ones', async (t,
       flood(
         0,
         40,
-        many(500, (index) => heartbeat(h.accept?.channel ?? one, index + 1)),
+        many(500, (index) => heartbeatOf(h.accept?.channel ?? one, index + 1)),
       ),
     ),
     'frames of a later version': await growth(victim, () => flood(0, 200, rawFrame(70, new Uint8Array(16_000)))),
@@ -193,7 +192,7 @@ attack(t, 'random octets in every frame type never do more than end their own ch
           Uint8Array.from({ length: random(40) }, () => (random(3) === 0 ? random(256) : random(8))),
         ),
       );
-    h.say(0, heartbeat(h.accept?.channel ?? one, LAST));
+    h.say(0, heartbeatOf(h.accept?.channel ?? one, LAST));
     const ending = await Promise.race([
       h.closed.then(({ code }) => code),
       h.heard((frame) => frame.type === 'echo' && frame.sequence === LAST).then(() => 'alive'),
@@ -229,24 +228,6 @@ attack(t, 'a node has few sessions that wait for a hello, and few that it moves 
     moved.push(await hostile(t, victim, { transport, credentials, hello: { ...helloOf(mallory), mode: 'migrate', channel, secret } }));
   t.match(await first.closed, { code: 'replaced' }, 'the oldest is dropped');
 });
-
-function heartbeat(channel: Uint8Array, sequence: number): Uint8Array {
-  return encodeControl({
-    type: 'heartbeat',
-    channel,
-    from: mallory.node,
-    to: beta.node,
-    sequence,
-    stamp_us: 1,
-    latency_us: 1,
-    jitter_us: 1,
-    loss_ppm: 0,
-    health: 0,
-    draining: false,
-    configVersion: 0,
-    routeEpoch: 0,
-  });
-}
 
 function resume(from: number, count: number): Uint8Array {
   return encodeControl({
