@@ -391,6 +391,10 @@ export class AppNetworks {
       notes.push({ code: 'tunnel_outdated', what: 'tunnel', why: `${this.#hello.program} was running already; this daemon brings ${this.#options.program}` });
     for (const one of this.places.away)
       notes.push({ code: 'namespace_missing', what: `attachment ${one}`, why: 'its namespace, or the process that held it, is gone' });
+    for (const { node, name } of this.#app.hosts) {
+      const denial = this.#options.carrier?.denialOf(node) ?? null;
+      if (denial !== null) notes.push({ code: denial.code, what: `carrying packets to ${name}`, why: denial.message });
+    }
     return makeStatus({
       node: this.#options.self.node,
       app: this.#app,
