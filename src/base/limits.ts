@@ -425,6 +425,9 @@ export const limits = {
   carry_look_ms: 4,
 
   // What is seen.
+  /** App networks and their peers that metrics have a row for; all others share one. */
+  metric_networks_max: 64,
+  metric_peers_max: 64,
   events_kept_max: 2_048,
   event_field_chars_max: 512,
   event_followers_max: 16,

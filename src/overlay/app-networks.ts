@@ -11,6 +11,7 @@ import type { Timers } from '../transport/system.ts';
 import type { AppNetwork, AppSnapshot, Underlay } from './app-snapshot.ts';
 import { type Attachment, Attachments } from './attachments.ts';
 import type { ChannelFacts, PacketCarrier } from './carrier.ts';
+import { type AppCounters, makeCounters } from './counters.ts';
 import { type DesiredOutcome, makeDesired, type Note } from './desired.ts';
 import { KeyKeeper } from './key-keeper.ts';
 import { PeerPaths } from './peer-paths.ts';
@@ -379,6 +380,17 @@ export class AppNetworks {
     const found = this.#app?.networks.find(({ name }) => name === network);
     if (found === undefined) throw new SelvedgeError('not_member', { network });
     return found;
+  }
+
+  /** For metrics: by what was read last, at most a second or so ago. */
+  counters(): AppCounters {
+    const { carrier } = this.#options;
+    return makeCounters({
+      app: this.#app,
+      stats: this.#stats,
+      pathOf: (node) => this.#paths.pathOf(node),
+      droppedTo: (node) => carrier?.droppedTo(node) ?? 0,
+    });
   }
 
   /** With the tunnel's counters of this moment. Null: this node is a member of no network. */
