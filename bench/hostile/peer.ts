@@ -15,6 +15,7 @@ const LIARS = 4;
 const FLOWS = 64;
 const PIECE_BYTES = 60 * 1024;
 const DATAGRAM_BYTES = 1_000;
+const OPENING_MS = 1_100 / limits.refused_openings_per_s;
 const one = Uint8Array.of(1);
 
 export async function beHostile({ kind, transport, credentials, node }: Setting): Promise<void> {
@@ -60,10 +61,16 @@ const deeds: Record<Kind, (dial: Dial, node: string) => Promise<void>> = {
     console.log('on');
     const packet = new Uint8Array(DATAGRAM_BYTES);
     let flow = 3;
+    let openedAt = 0;
     for (let sequence = 1; !h.session.isClosed; sequence++) {
-      h.say(0, heartbeat(h, node, sequence), open(flow, 'nobody'));
+      h.say(0, heartbeat(h, node, sequence));
+      // As many as are refused without its being thrown out.
+      if (performance.now() - openedAt >= OPENING_MS) {
+        openedAt = performance.now();
+        h.say(0, open(flow, 'nobody'));
+        flow += 2;
+      }
       for (let count = 0; count < 10; count++) h.say(1, encodeDatagramHead(1, packet.length), packet);
-      flow += 2;
       await h.ready();
       if (sequence % 100 === 0) await new Promise(setImmediate);
     }

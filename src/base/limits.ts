@@ -28,6 +28,9 @@ export const limits = {
   /** What each queued piece counts beside its octets: an array of its own takes that much memory, also around nothing. */
   queued_piece_bytes_overhead: 256,
   flows_per_channel_max: 1024,
+  /** Of a peer's openings that are refused, until its channel ends: as many at once as it may have flows. */
+  refused_openings_burst: 1024,
+  refused_openings_per_s: 100,
   resume_flows_per_frame_max: 512,
   flow_segments_out_of_order_max: 8192,
   receive_slab_bytes: 64 * KIB,
@@ -68,6 +71,15 @@ export const limits = {
   tcp_trickle_ms: 1_000,
   tcp_pause_ms: 3_000,
 
+  /** Looks at what one session brings, while others are looked at too: beyond so many its pieces are gathered for so long. */
+  read_looks_per_s: 500,
+  read_looks_burst: 64,
+  read_gather_ms: 4,
+  /** A look that finds so much is not counted. */
+  read_worth_bytes: 16 * KIB,
+  /** Others want their turn if one was looked at within so long. */
+  read_shared_ms: 100,
+
   // Dialing and reconnecting.
   quic_head_start_ms: 300,
   dial_ms_max: 8_000,
@@ -97,6 +109,12 @@ export const limits = {
   /** Of a promised turn: two clocks differ by so much over its wait, and so long it is kept. */
   admission_early_ms_max: 50,
   admission_late_ms_max: 30_000,
+  /** A peer that breaks the protocol is held off from this time on, then for twice as long, and so on; all of it is forgotten so long after. */
+  penalty_free_times: 4,
+  penalty_ms_base: 1_000,
+  penalty_ms_max: 60_000,
+  penalty_forgotten_ms: 10 * 60_000,
+  penalty_names_max: 8_192,
   path_silent_ms_min: 350,
 
   // Heartbeats (spec 7.2), before jitter.
@@ -110,6 +128,9 @@ export const limits = {
   heartbeat_retry_ms: 1_000,
   heartbeat_retries_max: 3,
   heartbeat_unanswered_ms_max: 20_000,
+  /** Of a peer's heartbeats that are answered and believed: several times what retries and questions come to. */
+  heartbeat_answers_burst: 16,
+  heartbeat_answers_per_s: 16,
 
   // Channels. Each is judged again so often, before jitter, and whenever what is known of its peer changes.
   revalidation_ms: 60_000,

@@ -12,6 +12,7 @@ import { type ErrorCode, SelvedgeError } from '../base/errors.ts';
 import { equalBytes } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { Random } from '../base/seam.ts';
+import { Allowance } from './allowance.ts';
 import { Cadence } from './cadence.ts';
 import { Attached, type Lane, type SessionShape } from './attached.ts';
 import { CONTROL_PRIORITY, classAllowsKind, type FlowKind, OVERDUE_PRIORITY, streamPriority, type TrafficClass, trafficClassNames } from './classes.ts';
@@ -113,6 +114,10 @@ export class Channel implements FlowOwner {
   readonly #governing: Governing;
   readonly draining: Draining;
   readonly #cadence = new Cadence();
+  readonly #answers = new Allowance(limits.heartbeat_answers_burst, limits.heartbeat_answers_per_s);
+  readonly #refusals = new Allowance(limits.refused_openings_burst, limits.refused_openings_per_s);
+  #heartbeatsIgnored = 0;
+  #violation: SelvedgeError | null = null;
   #peerView: PeerView | null = null;
   #now: number;
 
@@ -164,6 +169,16 @@ export class Channel implements FlowOwner {
     let count = this.#staleDropped;
     for (const flow of this.#flows.values()) count += flow.staleDropped;
     return count;
+  }
+
+  /** Heartbeats beyond any cadence: nothing was answered to them, and nothing of them believed. */
+  get heartbeatsIgnored(): number {
+    return this.#heartbeatsIgnored;
+  }
+
+  /** By what the peer broke the protocol, as this end found it; null: it has not. */
+  get violation(): SelvedgeError | null {
+    return this.#violation;
   }
 
   get governor(): Governor | null {
@@ -343,8 +358,13 @@ export class Channel implements FlowOwner {
         throw new SelvedgeError('limit_reached', { limit: 'quic_streams_per_session_max', max: limits.quic_streams_per_session_max });
     } catch (error) {
       if (!(error instanceof SelvedgeError)) throw error;
-      this.fail(error);
+      this.#blame(error);
     }
+  }
+
+  #blame(error: SelvedgeError): void {
+    this.#violation ??= error;
+    this.fail(error);
   }
 
   sourceEnded(now: number, key: number, source: number): void {
@@ -358,7 +378,7 @@ export class Channel implements FlowOwner {
   /** One datagram of the session: a datagram frame. */
   receiveDatagram(now: number, key: number, bytes: Uint8Array): void {
     this.receive(now, key, DATAGRAM_SOURCE, bytes);
-    if (this.#sessions.get(key)?.endSource(DATAGRAM_SOURCE)) this.fail(new SelvedgeError('frame_invalid', { why: 'datagram is not one whole frame' }));
+    if (this.#sessions.get(key)?.endSource(DATAGRAM_SOURCE)) this.#blame(new SelvedgeError('frame_invalid', { why: 'datagram is not one whole frame' }));
   }
 
   /** The peer showed life at `at`, if only by acknowledging packets. */
@@ -453,17 +473,24 @@ export class Channel implements FlowOwner {
 
   #onOpen(attached: Attached, id: number, cls: TrafficClass, kind: FlowKind, service: string): void {
     if (!this.#ids.admit(id)) return;
-    const flow = new Flow(this, id, cls, kind, service, false);
-    flow.knownSince = attached.key;
-    const refusal = this.#judge(flow, 'peer');
+    const refusal = this.#judge({ class: cls, kind, service }, 'peer');
     if (refusal) {
-      this.#remember(flow, 'reset', 0);
+      this.#remember(id, 'reset', 0);
       this.#refuse(id, refusal.code, whyOf(refusal));
+      this.#countRefusal();
       return;
     }
+    const flow = new Flow(this, id, cls, kind, service, false);
+    flow.knownSince = attached.key;
     this.#flows.set(id, flow);
     this.#began(flow);
     this.#events.push({ type: 'flow', flow });
+  }
+
+  /** Being refused is no fault; to go on and on with it is, since each costs more here than there. */
+  #countRefusal(): void {
+    if (this.#refusals.take(this.#now)) return;
+    this.#blame(new SelvedgeError('limit_reached', { limit: 'refused_openings_per_s', max: limits.refused_openings_per_s }));
   }
 
   /** Flows are opened and ended here faster than the peer can be told. */
@@ -528,6 +555,10 @@ export class Channel implements FlowOwner {
   #onHeartbeat(attached: Attached, frame: HeartbeatFrame): void {
     if (frame.from !== this.peer || frame.to !== this.self || !equalBytes(frame.channel, this.id))
       throw new SelvedgeError('frame_invalid', { why: 'heartbeat of another channel' });
+    if (!this.#answers.take(this.#now)) {
+      this.#heartbeatsIgnored++;
+      return;
+    }
     if (attached === this.#current) {
       this.peerDrains(frame.draining);
       this.#peerView = viewOf(frame);
@@ -647,6 +678,8 @@ export class Channel implements FlowOwner {
     this.#refuse(flow.id, code, reason);
     this.#endFlow(flow, new SelvedgeError(code, { why: reason, class: flow.class, peer: this.peer }), 'reset');
     this.#hasNewWork = true;
+    // Nobody here had a use for what the peer opened.
+    if (code === 'flow_refused' && !flow.isOwn) this.#countRefusal();
   }
 
   /** Windows beyond the initial ones share one bound, so that many flows cannot have what one may. */
@@ -679,13 +712,13 @@ export class Channel implements FlowOwner {
     this.#ackDue.delete(flow);
     this.#ackLazy.delete(flow);
     for (const attached of this.#sessions.values()) attached.blocked.delete(flow.id);
-    this.#remember(flow, status, flow.receive?.received ?? 0);
+    this.#remember(flow.id, status, flow.receive?.received ?? 0);
     this.#governing.ended(flow.class, this.#now);
     this.#events.push({ type: 'ended', flow });
   }
 
-  #remember(flow: Flow, status: 'done' | 'reset', received: number): void {
-    this.#recent.set(flow.id, { entry: { flow: flow.id, status, received }, at: this.#now });
+  #remember(flow: number, status: 'done' | 'reset', received: number): void {
+    this.#recent.set(flow, { entry: { flow, status, received }, at: this.#now });
     if (this.#recent.size > RECENT_FLOWS_MAX) this.#recent.delete(this.#recent.keys().next().value as number);
   }
 

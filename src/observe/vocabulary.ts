@@ -26,6 +26,7 @@ export const messages = {
   'dial failed': row('session', 'dial'),
   'backoff exhausted': row('session', 'dial'),
   'session refused': row('session', 'accept'),
+  'peer held off': row('session', 'accept'),
   'session lost': row('session', 'session'),
   'session not refreshed': row('session'),
   'way back to QUIC failed': row('path'),

@@ -1,9 +1,10 @@
 /** The channel table of this host: candidates it should have channels with, channels that others opened, and the services behind them. */
 import { asSelvedgeError, type ErrorCode, SelvedgeError } from '../base/errors.ts';
-import { equalBytes, type NodeIdentity, TOWER_ID } from '../base/ids.ts';
+import { equalBytes, type NodeIdentity, TOWER_ID, toHex } from '../base/ids.ts';
 import { limits } from '../base/limits.ts';
 import type { FlowKind, TrafficClass } from '../channel/classes.ts';
 import { CHANNEL_ID_BYTES, CHANNEL_SECRET_BYTES, type Hello } from '../channel/hello.ts';
+import { fingerprint } from '../identity/fingerprint.ts';
 import type { VerifiedPeer } from '../identity/verify.ts';
 import { hearHello } from '../transport/greeting.ts';
 import { reasonOf } from '../transport/reason.ts';
@@ -15,6 +16,7 @@ import { type Drainable, type DrainRequest, type DrainStatus, HostDrain } from '
 import type { Candidate, ChannelStatus, FlowHandle, Mesh } from './mesh.ts';
 import { checkHello, PeerChannel, type PeerChannelOwner } from './peer-channel.ts';
 import { PeerLink } from './peer-link.ts';
+import { PenaltyBox } from './penalty-box.ts';
 
 export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
   readonly #context: RoomContext;
@@ -27,6 +29,7 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
   readonly #refusals = new Map<ErrorCode, number>();
   readonly #drain: HostDrain;
   readonly #admission: Admission;
+  readonly #penalties: PenaltyBox;
   #isClosed = false;
 
   constructor(context: MeshContext) {
@@ -38,6 +41,7 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
     };
     const { self, timers, random, log, onChange } = context;
     this.#admission = new Admission(self.node, random, context.admission);
+    this.#penalties = new PenaltyBox(self.node);
     this.#drain = new HostDrain({ self: self.node, timers, log, onChange, channels: () => this.#channels() });
   }
 
@@ -127,15 +131,29 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
   accept(session: Session): void {
     this.#accept(session).catch((error: unknown) => {
       const refusal = asSelvedgeError(error, 'internal_error');
-      this.#refusals.set(refusal.code, (this.#refusals.get(refusal.code) ?? 0) + 1);
       this.#context.log('session refused', { remote: session.remote, transport: session.transport, code: refusal.code, reason: refusal.message });
-      session.close(refusal.code, reasonOf(refusal));
+      this.#refuse(session, refusal);
     });
+  }
+
+  #refuse(session: Session, refusal: SelvedgeError): void {
+    this.#refusals.set(refusal.code, (this.#refusals.get(refusal.code) ?? 0) + 1);
+    session.close(refusal.code, reasonOf(refusal));
+  }
+
+  /** Whoever is held off comes as often as it likes: refused before its chain is judged, and without a line of its own in the log. */
+  #isHeldOff(session: Session, name: string): boolean {
+    const objection = this.#penalties.objection(name, this.#context.timers.clock.now());
+    if (objection !== null) this.#refuse(session, objection);
+    return objection !== null;
   }
 
   async #accept(session: Session): Promise<void> {
     if (this.#isClosed) throw new SelvedgeError('shutting_down');
+    const [leaf] = session.peerChain;
+    if (leaf !== undefined && this.#isHeldOff(session, toHex(fingerprint(leaf)))) return;
     const verified = this.#context.judge(session);
+    if (this.#isHeldOff(session, verified.identity.node)) return;
     const { hello, relay, accept } = await this.#hearHello(session, verified);
     checkHello(hello, verified);
     // The hello may have taken its time, and the peer may have been revoked meanwhile.
@@ -208,7 +226,14 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
   ended(channel: PeerChannel, error: SelvedgeError): void {
     if (this.#accepted.get(channel.identity.node) === channel) this.#accepted.delete(channel.identity.node);
     this.#context.log('channel ended', { peer: this.#context.nameOf(channel.identity.node), code: error.code, reason: error.message });
+    if (channel.channel.violation !== null) this.#blame(channel, channel.channel.violation);
     this.#context.onChange();
+  }
+
+  #blame({ identity: { node }, verified }: PeerChannel, { code }: SelvedgeError): void {
+    const names = [node, ...(verified === null ? [] : [toHex(verified.fingerprint)])];
+    const ms = this.#penalties.blame(names, this.#context.timers.clock.now());
+    if (ms > 0) this.#context.log('peer held off', { peer: this.#context.nameOf(node), code, ms });
   }
 
   // ---- Mesh

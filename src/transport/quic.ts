@@ -8,8 +8,10 @@ import { isIP } from 'node:net';
 import { asSelvedgeError, codeOfWire, type ErrorCode, errorTable, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { type QuicAddress, type QuicConnection, type QuicConnectionHandler, type QuicEnd, QuicEndpoint, type QuicLane, quicLanes } from '../native.ts';
+import { threadReaders } from './read-pace.ts';
 import { boundReason, closeError } from './reason.ts';
 import type { Credentials, LaneName, PathFacts, PathLaw, PathSample, Session, SessionHandler, SessionListener, Transport } from './session.ts';
+import { systemClock } from './system.ts';
 
 /** What every read lands in. Who keeps octets has them copied out of it; a channel that says little then holds little. */
 const READ_BUFFER_BYTES = 256 * 1024;
@@ -183,6 +185,7 @@ class QuicSession implements Session {
   readonly side: 'dialer' | 'acceptor';
   readonly #connection: QuicConnection;
   readonly #onEnd: () => void;
+  readonly #reads = threadReaders.add();
   #state: State = 'dialing';
   #finishing = false;
   #handler: SessionHandler | null = null;
@@ -242,7 +245,7 @@ class QuicSession implements Session {
     this.#handler = handler;
     this.#connection.handler = {
       connected() {},
-      readable: (source) => this.#read(source),
+      readable: (source) => this.#readInTurn(source),
       ready: (lane) => this.#tellReady(lane === quicLanes.urgent ? 'urgent' : 'bulk'),
       writable: (flow) => handler.writable(flow),
       datagrams: () => this.#readDatagrams(),
@@ -323,6 +326,13 @@ class QuicSession implements Session {
     if (this.ready(lane)) this.#handler?.ready(lane);
   }
 
+  /** Something has come on a source; what is gathered is told of once. */
+  #readInTurn(source: number): void {
+    const wait_ms = this.#reads.wait_ms(source, systemClock.now());
+    if (wait_ms === 0) this.#read(source);
+    else setTimeout(() => this.#read(source), wait_ms);
+  }
+
   /** Hands over what has come on a source, at most so much a turn that other sessions get theirs. */
   #read(source: number): void {
     for (let total = 0; this.#state === 'open' && this.#handler; ) {
@@ -332,8 +342,9 @@ class QuicSession implements Session {
       }
       readBuffer ??= new Uint8Array(READ_BUFFER_BYTES);
       const count = this.#connection.read(source, readBuffer);
-      if (count === 0) return;
+      if (count === 0) return this.#reads.found(total);
       if (count < 0) {
+        this.#reads.sourceEnded(source);
         this.#handler.sourceEnd(source);
         return;
       }

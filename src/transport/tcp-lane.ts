@@ -6,8 +6,10 @@
  */
 import type { SelvedgeError } from '../base/errors.ts';
 import type { TcpView, TlsConnection } from '../native-tls.ts';
+import { threadReaders } from './read-pace.ts';
 import { CLOSE_BYTES_MAX } from './reason.ts';
 import type { LaneName } from './session.ts';
+import { systemClock } from './system.ts';
 import { endError } from './tcp-tls.ts';
 
 /** `data`: octets of frames. `close`: last words (reason.ts). `want_bulk`: the acceptor asks the dialer to open the bulk lane. `finish`: no data follows on this lane. `oversized` is never sent: it stands for one too large to be gathered. */
@@ -45,6 +47,7 @@ export class Lane {
   readonly name: LaneName;
   readonly #owner: LaneOwner;
   readonly #mark_bytes: number;
+  readonly #reads = threadReaders.add();
   #connection: TlsConnection | null = null;
   #peer = '';
   #pace: number | null = null;
@@ -109,7 +112,7 @@ export class Lane {
     this.#peer = peer;
     connection.handler = {
       connected() {},
-      readable: () => this.#pump(),
+      readable: () => this.#pumpInTurn(),
       writable: () => this.#owner.laneDrained(this),
       closed: () => this.#closed(),
     };
@@ -201,6 +204,13 @@ export class Lane {
     if (!this.#ending && this.#connection?.isGone === false) this.#connection.flush();
   }
 
+  /** Something has come; what is gathered is told of once. */
+  #pumpInTurn(): void {
+    const wait_ms = this.#reads.wait_ms(0, systemClock.now());
+    if (wait_ms === 0) this.#pump();
+    else setTimeout(() => this.#pump(), wait_ms);
+  }
+
   /** Hands over what has come, at most so much a turn that other lanes get theirs. */
   #pump(): void {
     const connection = this.#connection;
@@ -211,7 +221,7 @@ export class Lane {
       }
       readBuffer ??= new Uint8Array(READ_BUFFER_BYTES);
       const count = connection.read(readBuffer);
-      if (count === 0) return;
+      if (count === 0) return this.#reads.found(total);
       if (count < 0) {
         this.#die(endError(connection.why(), this.#peer, true));
         return;

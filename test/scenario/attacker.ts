@@ -129,15 +129,24 @@ export interface HostileOptions {
   readonly hello?: Partial<Hello> | null;
 }
 
-/** A session with the victim that says only what the test says. */
-export async function hostile(t: Test, victim: Victim, options: HostileOptions): Promise<Hostile> {
-  const identity = options.identity ?? mallory;
+/** A hostile session, and the node that it is of. */
+export type Liar = Hostile & { readonly node: string };
+
+let liars = 0;
+
+/** Another node each time: one that breaks the protocol again and again is held off. */
+const freshLiar = (): NodeIdentity => ({ ...mallory, node: `0e${(++liars).toString(16).padStart(10, '0')}` });
+
+/** A session with the victim that says only what the test says; of a node of its own, unless told or `credentials` are mallory's. */
+export async function hostile(t: Test, victim: Victim, options: HostileOptions): Promise<Liar> {
+  const identity = options.identity ?? (options.credentials === undefined ? freshLiar() : mallory);
   const credentials = options.credentials ?? (await victim.authority.issue({ node: identity.node, site: identity.site }));
   const dialer = options.transport === 'quic' ? new QuicTransport() : new TcpTransport();
   t.teardown(() => dialer.close());
   const port = options.transport === 'quic' ? victim.udp : victim.tcp;
   const session = await dialer.dial({ host: '127.0.0.1', port }, credentials, new AbortController().signal);
-  return speakRaw(session, options.hello === null ? null : { ...helloOf(identity), ...options.hello });
+  const said = await speakRaw(session, options.hello === null ? null : { ...helloOf(identity), ...options.hello });
+  return Object.assign(said, { node: identity.node });
 }
 
 /** Runs one attack over each transport, against a victim of its own, beside an honest neighbour that talks to it before, meanwhile and after, and loses nothing. */
@@ -159,11 +168,11 @@ export function attack(t: Test, promise: string, run: (t: Test, victim: Victim, 
 }
 
 /** A heartbeat of the attacker to its victim, as an honest one would be but for what is told. */
-export function heartbeatOf(channel: Uint8Array, sequence: number, more: Partial<HeartbeatFrame> = {}): Uint8Array {
+export function heartbeatOf({ accept, node }: Liar, sequence: number, more: Partial<HeartbeatFrame> = {}): Uint8Array {
   return encodeControl({
     type: 'heartbeat',
-    channel,
-    from: mallory.node,
+    channel: accept?.channel ?? new Uint8Array(16),
+    from: node,
     to: beta.node,
     sequence,
     stamp_us: 1,

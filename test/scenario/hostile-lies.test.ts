@@ -4,12 +4,10 @@
  */
 import t from 'tap';
 import { encodeControl, encodeDataHead } from '../../src/channel/frame-encoder.ts';
-import type { HeartbeatFrame } from '../../src/channel/frames.ts';
 import { encodeHello } from '../../src/channel/hello.ts';
 import { limits } from '../../src/base/limits.ts';
 import { CONTROL_FLOW } from '../../src/transport/session.ts';
-import { attack, heartbeatOf, hostile, MIB } from './attacker.ts';
-import type { Hostile } from './hostile-peer.ts';
+import { attack, heartbeatOf, hostile, type Liar, MIB } from './attacker.ts';
 import { alpha, beta, isEstablished, judgeOf, overEach, startHost, viewWith } from './hosts.ts';
 import { hello, hostileSession, speak } from './raw-session.ts';
 
@@ -27,18 +25,14 @@ const resumed = (flow: number, status: 'live' | 'done', received: number) =>
   encodeControl({ type: 'resume', more: false, entries: [{ flow, status, received }] });
 const report = (value: number) => encodeControl({ type: 'report', bytes: value, clock_us: value, owd_min_us: value, stamp_us: value, held_us: value });
 
-function heartbeat({ accept }: Hostile, sequence: number, more: Partial<HeartbeatFrame> = {}): Uint8Array {
-  return heartbeatOf(accept?.channel ?? one, sequence, more);
-}
-
 /** How it goes on with this liar: the code that it was refused with, or `alive`. */
-async function outcome(h: Hostile): Promise<string> {
-  h.say(0, heartbeat(h, LAST));
+async function outcome(h: Liar): Promise<string> {
+  h.say(0, heartbeatOf(h, LAST));
   const answered = h.heard((frame) => frame.type === 'echo' && frame.sequence === LAST).then(() => 'alive');
   return Promise.race([h.closed.then(({ code }) => code), answered]);
 }
 
-const told: readonly [string, RegExp, (h: Hostile) => void][] = [
+const told: readonly [string, RegExp, (h: Liar) => void][] = [
   ['credit: more was consumed than was ever sent', /flow_violation/, (h) => h.say(1, open(1), ack(1, 1, HUGE))],
   ['credit: of a flow that never was', /flow_violation/, (h) => h.say(9, ack(9, 0, HUGE))],
   ['offset: beyond the credit given', /flow_violation/, (h) => h.say(1, open(1), data(1, 2 * limits.flow_window_bytes_initial), one)],
@@ -52,19 +46,19 @@ const told: readonly [string, RegExp, (h: Hostile) => void][] = [
   ],
   ['offset: a flow resumed where it has never been', /flow_violation/, (h) => h.say(0, open(1), resumed(1, 'live', MIB))],
   ['offset: a flow that is done there, and has not begun here', /flow_violation/, (h) => h.say(0, open(1), resumed(1, 'done', 0))],
-  ['heartbeat: of another channel', /frame_invalid/, (h) => h.say(0, heartbeat(h, 1, { channel: new Uint8Array(16) }))],
-  ['heartbeat: from another node', /frame_invalid/, (h) => h.say(0, heartbeat(h, 1, { from: alpha.node }))],
-  ['heartbeat: to another node', /frame_invalid/, (h) => h.say(0, heartbeat(h, 1, { to: alpha.node }))],
+  ['heartbeat: of another channel', /frame_invalid/, (h) => h.say(0, heartbeatOf(h, 1, { channel: new Uint8Array(16) }))],
+  ['heartbeat: from another node', /frame_invalid/, (h) => h.say(0, heartbeatOf(h, 1, { from: alpha.node }))],
+  ['heartbeat: to another node', /frame_invalid/, (h) => h.say(0, heartbeatOf(h, 1, { to: alpha.node }))],
 ];
 
-const borne: readonly [string, (h: Hostile) => void][] = [
+const borne: readonly [string, (h: Liar) => void][] = [
   ['credit: that is taken back', (h) => h.say(1, open(1), data(1, 0), one, ack(1, 0, 1))],
   ['credit: for all octets there are', (h) => h.say(1, open(1), ack(1, 0, HUGE))],
   ['offset: what was said is said again, otherwise', (h) => h.say(1, open(1), data(1, 0), one, data(1, 0), Uint8Array.of(2))],
-  ['epoch: of the far future', (h) => h.say(0, heartbeat(h, 1, { configVersion: HUGE, routeEpoch: HUGE }))],
-  ['epoch: that goes back', (h) => h.say(0, heartbeat(h, 1, { routeEpoch: 9 }), heartbeat(h, 2, { routeEpoch: 1 }))],
-  ['heartbeat: sequences that jump about', (h) => h.say(0, heartbeat(h, 900), heartbeat(h, 3), heartbeat(h, 3))],
-  ['heartbeat: a path of an hour', (h) => h.say(0, heartbeat(h, 1, { latency_us: 0xffff_ffff, jitter_us: 0xffff_ffff, loss_ppm: 1_000_000 }))],
+  ['epoch: of the far future', (h) => h.say(0, heartbeatOf(h, 1, { configVersion: HUGE, routeEpoch: HUGE }))],
+  ['epoch: that goes back', (h) => h.say(0, heartbeatOf(h, 1, { routeEpoch: 9 }), heartbeatOf(h, 2, { routeEpoch: 1 }))],
+  ['heartbeat: sequences that jump about', (h) => h.say(0, heartbeatOf(h, 900), heartbeatOf(h, 3), heartbeatOf(h, 3))],
+  ['heartbeat: a path of an hour', (h) => h.say(0, heartbeatOf(h, 1, { latency_us: 0xffff_ffff, jitter_us: 0xffff_ffff, loss_ppm: 1_000_000 }))],
   ['heartbeat: answers to what was not asked', (h) => h.say(0, ...Array.from({ length: 50 }, (_, index) => echo(index * 1_000, 7)))],
   ['heartbeat: an answer from before it was asked', (h) => h.say(0, echo(1, 0xffff_ffff))],
   ['a path that delivers more than was sent', (h) => h.say(0, report(0xffff_ffff), report(0), report(0x7fff_ffff))],
@@ -104,7 +98,7 @@ attack(t, 'a peer that gives credit without end and takes nothing makes its host
 });
 
 /** Octets to be echoed, on all these flows, within the credit that the host gives, until it gives no more or all were said. None of what comes back is acknowledged. */
-async function fill(h: Hostile, flows: readonly number[], max: number): Promise<number> {
+async function fill(h: Liar, flows: readonly number[], max: number): Promise<number> {
   const piece = new Uint8Array(60 * 1024);
   const at = new Map(flows.map((flow) => [flow, 0]));
   const creditOf = (flow: number): number => {
@@ -125,9 +119,10 @@ async function fill(h: Hostile, flows: readonly number[], max: number): Promise<
         await h.ready();
       }
     }
-    // Whatever was said before this was heard has been heard.
-    h.say(0, heartbeat(h, asked));
-    await Promise.race([h.heard((frame) => frame.type === 'echo' && frame.sequence === asked), h.closed]);
+    // Whatever was said before this was refused has been heard.
+    const last = 2 * asked + 15;
+    h.say(0, encodeControl({ type: 'open', flow: last, class: 'clipboard', kind: 'stream', service: 'nobody' }));
+    await Promise.race([h.heard((frame) => frame.type === 'reset' && frame.flow === last), h.closed]);
     idle = sent === before ? idle + 1 : 0;
   }
   return sent;

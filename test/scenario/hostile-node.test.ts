@@ -3,8 +3,9 @@
  * over TCP lanes against a program of its own; its memory is measured, and an honest neighbour's channel is asked before and after.
  */
 import t from 'tap';
+import { limits } from '../../src/base/limits.ts';
 import { encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead } from '../../src/channel/frame-encoder.ts';
-import { attack, heartbeatOf, hostile, MIB, mallory, type Victim } from './attacker.ts';
+import { attack, heartbeatOf, hostile, type Liar, MIB, mallory, type Victim } from './attacker.ts';
 import { type Hostile, helloOf, rawFrame } from './hostile-peer.ts';
 
 const one = Uint8Array.of(1);
@@ -22,7 +23,7 @@ async function growth(victim: Victim, flood: () => Promise<void>): Promise<numbe
 }
 
 attack(t, 'frames against the format or the rules end the channel with their code', async (t, victim, transport) => {
-  const cases: [string, RegExp, (h: Hostile) => void][] = [
+  const cases: [string, RegExp, (h: Liar) => void][] = [
     ['an unknown type', /frame_invalid/, (h) => h.say(0, rawFrame(2, one))],
     ['a second hello', /frame_invalid/, (h) => h.say(0, rawFrame('hello', new Uint8Array(200)))],
     ['a control frame beyond its size', /frame_too_large/, (h) => h.say(0, Uint8Array.of(7, 0x80, 0x01, 0, 0))],
@@ -38,7 +39,7 @@ attack(t, 'frames against the format or the rules end the channel with their cod
     ['data beyond the end of all numbers', /frame_invalid/, (h) => h.say(1, open(1), encodeDataHead(1, Number.MAX_SAFE_INTEGER, 1, false, null), one)],
     ['an end that moves', /flow_violation/, (h) => h.say(1, open(1), encodeDataHead(1, 5, 1, true, null), one, encodeDataHead(1, 7, 1, true, null), one)],
     ['an acknowledgement of what was not sent', /flow_violation/, (h) => h.say(1, open(1), encodeControl({ type: 'ack', flow: 1, consumed: 9, limit: 99 }))],
-    ['a heartbeat of another channel', /frame_invalid/, (h) => h.say(0, heartbeatOf(new Uint8Array(16), 1))],
+    ['a heartbeat of another channel', /frame_invalid/, (h) => h.say(0, heartbeatOf(h, 1, { channel: new Uint8Array(16) }))],
     [
       'too many flows to resume',
       /frame_invalid/,
@@ -122,7 +123,7 @@ attack(t, 'many small things take no more memory than few large ones', async (t,
       flood(
         0,
         40,
-        many(500, (index) => heartbeatOf(h.accept?.channel ?? one, index + 1)),
+        many(500, (index) => heartbeatOf(h, index + 1)),
       ),
     ),
     'frames of a later version': await growth(victim, () => flood(0, 200, rawFrame(70, new Uint8Array(16_000)))),
@@ -158,6 +159,25 @@ attack(t, 'flows that nobody reads and resets that nobody takes are bounded', as
   t.ok(flooded < 100, `20,000 openings that are refused: ${flooded} MiB`);
 });
 
+attack(
+  t,
+  'openings that are refused without end cost the channel, and who breaks the protocol again and again is told when to come back',
+  async (t, victim, transport) => {
+    const identity = { ...mallory, node: '0e0000000555' };
+    const credentials = await victim.authority.issue({ node: identity.node, site: identity.site });
+    const codes: string[] = [];
+    while (codes.at(-1) !== 'peer_busy' && codes.length < 20) {
+      const h = await hostile(t, victim, { transport, identity, credentials });
+      h.say(
+        0,
+        many(2_000, (index) => open(1 + 2 * index, 'nobody')),
+      );
+      codes.push((await h.closed).code);
+    }
+    t.strictSame(codes, [...Array.from({ length: limits.penalty_free_times + 1 }, () => 'limit_reached'), 'peer_busy']);
+  },
+);
+
 attack(t, 'one flow that is not read stalls no other', async (t, victim, transport) => {
   const h = await hostile(t, victim, { transport });
   h.say(1, open(1));
@@ -192,7 +212,7 @@ attack(t, 'random octets in every frame type never do more than end their own ch
           Uint8Array.from({ length: random(40) }, () => (random(3) === 0 ? random(256) : random(8))),
         ),
       );
-    h.say(0, heartbeatOf(h.accept?.channel ?? one, LAST));
+    h.say(0, heartbeatOf(h, LAST));
     const ending = await Promise.race([
       h.closed.then(({ code }) => code),
       h.heard((frame) => frame.type === 'echo' && frame.sequence === LAST).then(() => 'alive'),
