@@ -132,7 +132,8 @@ export interface Credentials {
 /** Dialing: resolves to a pending session, or rejects with `tls_handshake_failed`, `network_unreachable`, `handshake_timeout`. */
 export interface Transport {
   readonly name: TransportName;
-  dial(target: { host: string; port: number }, credentials: Credentials, signal: AbortSignal): Promise<Session>;
+  /** `hasBulk`: bulk waits for this session; what its lane takes is made along with it. */
+  dial(target: { host: string; port: number }, credentials: Credentials, signal: AbortSignal, hasBulk?: boolean): Promise<Session>;
 }
 
 /** Listening: hands over pending sessions until closed. */
