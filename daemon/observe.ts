@@ -14,7 +14,7 @@ export const makeObservatory = (): Observatory => new Observatory({ wall: system
 export async function observe(
   seen: Observatory,
   mesh: PeerMesh,
-  sources: Pick<MetricSources, 'versions' | 'certificateEnds_ms' | 'snapshot'>,
+  sources: Pick<MetricSources, 'versions' | 'certificateEnds_ms' | 'snapshot' | 'apps'>,
   config: MetricsConfig | undefined,
   closers: Closers,
 ): Promise<Observed> {

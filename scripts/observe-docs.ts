@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { limits } from '../src/base/limits.ts';
 import { type MetricName, metricNames, metricTable } from '../src/observe/metric-table.ts';
+import { refusalReasons } from '../src/overlay/tunnel-wire.ts';
 import { fields, messages } from '../src/observe/vocabulary.ts';
 
 export const metricsPath = new URL('../docs/metrics.md', import.meta.url);
@@ -20,7 +21,8 @@ metrics:
 Other addresses are refused, and so is a request that came by another host name: whoever can ask is on this host. To scrape from elsewhere, let an agent on the host do it.
 
 Everything is looked at when somebody asks. Units are in the names. A label has values of a closed set alone (states, classes, transports, codes, stages, kinds); no node, site or tenant is a
-label, so the number of series is bounded whatever peers do. Counters begin at 0 with the daemon. What happened to which peer is in the events: [events.md](events.md).
+label, so the number of series is bounded whatever peers do. Metrics of app networks alone name networks and nodes, as the tower has them, ${limits.metric_networks_max} and ${limits.metric_peers_max} of them at most; what
+is beyond that is summed up under \`_other\`. Counters begin at 0 with the daemon. What happened to which peer is in the events: [events.md](events.md).
 
 | metric | type | labels | meaning |
 |---|---|---|---|
@@ -31,8 +33,13 @@ const metricsTail = `
 whole (\`channel\`), when it was judged again (\`revalidation\`), and of draining, snapshots, certificates, app networks and the store. \`code\` is one of [failure-reasons.md](failure-reasons.md). \`peer\` is \`tower\` or
 \`node\`: which kind, never which one. A metric that has nothing to tell is left out.
 
+Of app networks, \`network\` is the name, \`node\` a node's id and \`name\` its name, \`path\` is \`direct\` or \`carried\`. What is dropped to a peer has as \`reason\` \`queue\` (the tunnel's) or \`carry\` (the way through a channel,
+bounded by time: [app-networks.md](app-networks.md)); WireGuard's users take both as loss. What a network refuses has one of these: ${refusalReasons.map((reason) => `\`${reason}\``).join(' ')}. Counters of the tunnel
+begin at 0 with the tunnel, which may be older than the daemon.
+
 Worth an alert: \`selvedge_certificate_expires_seconds < 7 * 86400\`; on a node, \`selvedge_snapshot_expires_seconds < 6 * 3600\` (the tower has been away for long); \`selvedge_channels{state="degraded"} > 0\`;
-\`increase(selvedge_failures_total{stage="revalidation"}[15m]) > 0\`; \`selvedge_peers_waiting > 0\` that stays.
+\`increase(selvedge_failures_total{stage="revalidation"}[15m]) > 0\`; \`selvedge_peers_waiting > 0\` that stays; of app networks \`selvedge_tunnel_up == 0\` while \`selvedge_app_networks > 0\`, \`increase(selvedge_app_network_refused_total{reason="forged_source"}[15m]) > 0\`, and
+\`selvedge_app_peers{path="carried"} > 0\` where UDP should get through.
 `;
 
 const eventsHead = `# Events and log fields

@@ -35,6 +35,7 @@ interface RotateFlags extends TowerFlags {
 
 interface RetireFlags extends TowerFlags {
   readonly force?: boolean;
+  readonly cutOffOperators?: boolean;
 }
 
 export function trustCommand(): Command {
@@ -66,11 +67,16 @@ Examples:
       const body = { ...places, ...(threshold !== undefined && { threshold_percent: threshold }) };
       print(flags, readStatus(await askTower(flags, 'POST', '/v1/trust/rotate', { body })));
     });
+  withTower(command.command('abandon').description('let go of the root that was to follow, while nothing was issued under it'))
+    .addHelpText('after', '\nExample:\n  selvedge trust abandon')
+    .action(async (flags: TowerFlags) => print(flags, readStatus(await askTower(flags, 'POST', '/v1/trust/abandon'))));
   withTower(command.command('retire').description('let go of the old root: it is refused from then on'))
-    .option('--force', 'though not enough nodes are ready: those that are missing have to join again')
+    .option('--cut-off-operators', 'though some have not renewed: each of those needs a bundle again')
+    .option('--force', 'though not enough nodes are ready, or operators have not renewed: those that are missing have to join again')
     .addHelpText('after', '\nExample:\n  selvedge trust retire')
-    .action(async ({ force = false, ...flags }: RetireFlags) => {
-      const done = readRetired(await askTower(flags, 'POST', '/v1/trust/retire', { body: { force } }));
+    .action(async ({ force = false, cutOffOperators = force, ...flags }: RetireFlags) => {
+      const body = { force, cut_off_operators: cutOffOperators };
+      const done = readRetired(await askTower(flags, 'POST', '/v1/trust/retire', { body }));
       if (flags.json) return printJson(done);
       printStatus(done);
       printMissing('cut off', done.cut_off);

@@ -67,6 +67,7 @@ async function run({ state, listen, port, advertise, governor, drain, metrics, a
       {
         versions: () => agent.versions,
         certificateEnds_ms: () => lifetimeOf(agent.state.credentials.chain[0]).notAfter_ms,
+        apps: () => agent.apps.counters(),
         snapshot: () => ({ issued_ms: agent.state.snapshot.issued_ms, expires_ms: agent.state.snapshotExpires_ms }),
       },
       metrics,

@@ -40,7 +40,7 @@ import { serveSnapshots } from '../../src/tower/fabric.ts';
 import { serveSite } from '../../src/tower/unseal/site-service.ts';
 import { checkMade, DEFAULT_VTEP_RANGE, initTower, openTower } from '../../src/tower/init.ts';
 import { restoreTower } from '../../src/tower/backup/restore.ts';
-import type { Tower } from '../../src/tower/tower.ts';
+import type { Touched, Tower } from '../../src/tower/tower.ts';
 import { systemClock, systemRandom, systemTimers } from '../../src/transport/system.ts';
 import { backup } from '../cli/backup.ts';
 import { descriptor } from '../cli/arguments.ts';
@@ -198,14 +198,24 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
     }),
   );
   closers.add(followRetirement(tower, host, systemTimers, (trust) => log('root retired: channels move over', { trust })));
-  const rules = new RulesFollower<Parameters<Parameters<Tower['onChange']>[0]>[0]>({
+  const carry = serveCarry({
+    mesh: host.mesh,
+    timers: systemTimers,
+    log,
+    checkPartners: (from, to) => tower.app.checkPartners(from, to),
+    checkRules: (from, to) => policy.checkCarried(from, to),
+  });
+  closers.add(() => carry.close());
+  const rules = new RulesFollower<Touched>({
     timers: systemTimers,
     random: systemRandom,
     refresh: () => policy.refresh(),
-    onFresh: (changes) =>
+    onFresh: (changes) => {
       host.mesh.revalidate(
         (peer) => changes?.some(({ everybody = false, site, nodes }) => everybody || peer.site === site || nodes.includes(peer.node)) ?? true,
-      ),
+      );
+      carry.changed(changes);
+    },
     onFailure: (error) => log('rules could not be read', { reason: String(error) }),
   });
   closers.add(() => rules.close());
@@ -231,8 +241,6 @@ async function start(flags: RunFlags, closers: Closers, log: Log, seen: Observat
     log('request of an app network failed', { node, code: error.code, reason: error.message }),
   );
   closers.add(() => app.close());
-  const carry = serveCarry({ mesh: host.mesh, timers: systemTimers, log }, tower);
-  closers.add(() => carry.close());
 
   const keeper = new CertificateKeeper({ tower, timers: systemTimers, onRenewed: () => void host.renewed(), others: () => server?.watched ?? [], log });
   keeper.start();

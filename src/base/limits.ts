@@ -414,6 +414,9 @@ export const limits = {
   carry_greetings_per_peer_max: 8,
   carry_retry_ms_base: 50,
   carry_retry_ms_max: 2_000,
+  /** Until it is asked again whether rules still deny that packets are carried: the other end may hear of a change a moment later. */
+  carry_denied_ms_base: 500,
+  carry_denied_ms_max: 5 * 60_000,
   /** What the tower, or another node in the middle, passes on. */
   carry_pairs_max: 4_096,
   carry_pairs_per_node_max: 1_000,
@@ -424,6 +427,9 @@ export const limits = {
   carry_look_ms: 4,
 
   // What is seen.
+  /** App networks and their peers that metrics have a row for; all others share one. */
+  metric_networks_max: 64,
+  metric_peers_max: 64,
   events_kept_max: 2_048,
   event_field_chars_max: 512,
   event_followers_max: 16,

@@ -167,6 +167,7 @@ export class Agent {
       log,
     });
     this.#follow(host);
+    this.#follower.start();
     this.#renewal = new LeafRenewal({
       mesh: host.mesh,
       state: this.state,

@@ -42,6 +42,11 @@ export class SnapshotFollower {
     this.#options = options;
   }
 
+  /** A kill may have come between a bundle and the disk: nothing that is still to come would bring it there, and the tower waits for the word that it is. */
+  start(): void {
+    if (this.#options.state.keptTrust !== this.#options.state.trust.version) void this.#keep();
+  }
+
   /** Call it whenever channels have changed. */
   poke(): void {
     if (this.#flow !== null || this.#isClosed || this.#cancelRetry !== null) return;

@@ -3,6 +3,7 @@ import { Gauge, Registry, Counter } from 'prom-client';
 import { TOWER_ID } from '../base/ids.ts';
 import { trafficClassNames } from '../channel/classes.ts';
 import { channelStates } from '../channel/states.ts';
+import type { AppCounters } from '../overlay/counters.ts';
 import type { ChannelStatus } from '../peering/mesh.ts';
 import type { DrainStatus } from '../peering/drain.ts';
 import { type MetricName, metricNames, metricTable } from './metric-table.ts';
@@ -18,6 +19,8 @@ export interface MetricSources {
   readonly certificateEnds_ms: () => number;
   /** Of a node; milliseconds since 1970. */
   readonly snapshot?: () => { readonly issued_ms: number; readonly expires_ms: number };
+  /** Of a node. */
+  readonly apps?: () => AppCounters;
 }
 
 /** One metric as `selvedge metrics --json` shows it. */
@@ -40,8 +43,9 @@ export class Metrics {
     this.#seen = seen;
     this.#sources = sources;
     for (const name of metricNames) {
-      // A tower follows nobody's snapshot: 0 would be a lie.
+      // A tower follows nobody's snapshot, and is in no app network: 0 would be a lie.
       if (sources.snapshot === undefined && name.startsWith('selvedge_snapshot_')) continue;
+      if (sources.apps === undefined && appMetric.test(name)) continue;
       const { type, help, labels } = metricTable[name];
       const settings = { name, help, labelNames: [...labels], registers: [this.#registry] };
       this.#metrics.set(name, type === 'gauge' ? new Gauge(settings) : new Counter(settings));
@@ -80,6 +84,7 @@ export class Metrics {
     this.#lookAtHeartbeats(channels);
     this.#lookAtCounts();
     this.#lookAtHost(channels);
+    if (this.#sources.apps !== undefined) this.#lookAtApps(this.#sources.apps());
   }
 
   #lookAtChannels(channels: readonly ChannelStatus[]): void {
@@ -136,6 +141,25 @@ export class Metrics {
     this.#set('selvedge_event_followers_dropped_total', seen.events.letGo);
   }
 
+  #lookAtApps({ isTunnelUp, networkCount, networks, peers, paths }: AppCounters): void {
+    this.#set('selvedge_tunnel_up', isTunnelUp ? 1 : 0);
+    for (const path of ['direct', 'carried'] as const) this.#set('selvedge_app_peers', paths[path], { path });
+    this.#set('selvedge_app_networks', networkCount);
+    for (const { network, sent, received, refused } of networks) {
+      this.#set('selvedge_app_network_bytes_total', sent, { network, direction: 'sent' });
+      this.#set('selvedge_app_network_bytes_total', received, { network, direction: 'received' });
+      for (const [reason, count] of refused) this.#set('selvedge_app_network_refused_total', count, { network, reason });
+    }
+    for (const { node, name, sent, received, queueDropped, carryDropped, path, handshake_ms } of peers) {
+      this.#set('selvedge_app_peer_bytes_total', sent, { node, name, direction: 'sent' });
+      this.#set('selvedge_app_peer_bytes_total', received, { node, name, direction: 'received' });
+      this.#set('selvedge_app_peer_dropped_total', queueDropped, { node, name, reason: 'queue' });
+      this.#set('selvedge_app_peer_dropped_total', carryDropped, { node, name, reason: 'carry' });
+      if (path !== null) this.#set('selvedge_app_peer_path', 1, { node, name, path });
+      if (handshake_ms !== null) this.#set('selvedge_app_peer_handshake_age_seconds', handshake_ms / 1_000, { node, name });
+    }
+  }
+
   #lookAtHost(channels: readonly ChannelStatus[]): void {
     const { drain, versions, wall, certificateEnds_ms, snapshot } = this.#sources;
     const { state, flows } = drain();
@@ -157,6 +181,8 @@ export class Metrics {
     this.#set('selvedge_snapshot_expires_seconds', (expires_ms - now_ms) / 1_000);
   }
 }
+
+const appMetric = /^selvedge_(app|tunnel)_/;
 
 const carrying: ReadonlySet<string> = new Set(['established', 'revalidating', 'degraded', 'draining', 'closing']);
 

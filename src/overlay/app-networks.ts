@@ -11,6 +11,7 @@ import type { Timers } from '../transport/system.ts';
 import type { AppNetwork, AppSnapshot, Underlay } from './app-snapshot.ts';
 import { type Attachment, Attachments } from './attachments.ts';
 import type { ChannelFacts, PacketCarrier } from './carrier.ts';
+import { type AppCounters, makeCounters } from './counters.ts';
 import { type DesiredOutcome, makeDesired, type Note } from './desired.ts';
 import { KeyKeeper } from './key-keeper.ts';
 import { PeerPaths } from './peer-paths.ts';
@@ -381,6 +382,17 @@ export class AppNetworks {
     return found;
   }
 
+  /** For metrics: by what was read last, at most a second or so ago. */
+  counters(): AppCounters {
+    const { carrier } = this.#options;
+    return makeCounters({
+      app: this.#app,
+      stats: this.#stats,
+      pathOf: (node) => this.#paths.pathOf(node),
+      droppedTo: (node) => carrier?.droppedTo(node) ?? 0,
+    });
+  }
+
   /** With the tunnel's counters of this moment. Null: this node is a member of no network. */
   async status(): Promise<AppStatus | null> {
     await this.#readStats().catch((error: unknown) => this.#failed('stats', error));
@@ -391,6 +403,10 @@ export class AppNetworks {
       notes.push({ code: 'tunnel_outdated', what: 'tunnel', why: `${this.#hello.program} was running already; this daemon brings ${this.#options.program}` });
     for (const one of this.places.away)
       notes.push({ code: 'namespace_missing', what: `attachment ${one}`, why: 'its namespace, or the process that held it, is gone' });
+    for (const { node, name } of this.#app.hosts) {
+      const denial = this.#options.carrier?.denialOf(node) ?? null;
+      if (denial !== null) notes.push({ code: denial.code, what: `carrying packets to ${name}`, why: denial.message });
+    }
     return makeStatus({
       node: this.#options.self.node,
       app: this.#app,

@@ -1,6 +1,7 @@
 /**
  * The carried way to one peer: at most one, whoever opened it. It is opened when this end wants one and none is there, taken when the peer opens one, opened again when it is
- * lost, and ended once neither end wants it. Where both open one at the same time, that of the node with the smaller id stays.
+ * lost, and ended once neither end wants it. Where both open one at the same time, that of the node with the smaller id stays. One that rules deny is asked for again
+ * when they may have changed, and in case the other end hears of that later, ever more seldom by itself.
  */
 import { asSelvedgeError, SelvedgeError } from '../base/errors.ts';
 import { TOWER_ID } from '../base/ids.ts';
@@ -39,20 +40,47 @@ interface Way {
 export class CarriedPeer {
   readonly #options: CarriedPeerOptions;
   readonly #backoff: Backoff;
+  /** Between two questions whether rules still deny it. */
+  readonly #patience: Backoff;
   #word: CarryWord = { wants: false, hears: false };
   #way: Way | null = null;
   #cancelRetry: (() => void) | null = null;
   #triedRoute: CarryRoute | null = null;
+  #denial: { readonly error: SelvedgeError; readonly until_ms: number } | null = null;
+  /** Of ways that have ended. */
+  #dropped = 0;
   #isClosed = false;
 
   constructor(options: CarriedPeerOptions) {
     this.#options = options;
     this.#backoff = new Backoff(options.random, limits.carry_retry_ms_base, limits.carry_retry_ms_max);
+    this.#patience = new Backoff(options.random, limits.carry_denied_ms_base, limits.carry_denied_ms_max);
   }
 
   get state(): CarriedState | null {
     const way = this.#way;
-    return way?.join ? { route: way.route, peer: way.peer, dropped: way.join.dropped } : null;
+    return way?.join ? { route: way.route, peer: way.peer } : null;
+  }
+
+  /** Packets that found no room, on all ways so far. */
+  get dropped(): number {
+    return this.#dropped + (this.#way?.join?.dropped ?? 0);
+  }
+
+  /** What rules said last, if that was no. */
+  get denial(): SelvedgeError | null {
+    return this.#denial?.error ?? null;
+  }
+
+  /** They said it so lately that they are not asked again yet. */
+  get isDenied(): boolean {
+    return this.#denial !== null && this.#options.timers.clock.now() < this.#denial.until_ms;
+  }
+
+  /** Rules may be others now. */
+  rulesChanged(): void {
+    this.#patience.reset();
+    this.#denial = null;
   }
 
   say(word: CarryWord): void {
@@ -124,6 +152,7 @@ export class CarriedPeer {
         onWord: (word) => {
           way.peer = word;
           this.#backoff.reset();
+          this.rulesChanged();
           this.#settle();
           onChange();
         },
@@ -141,7 +170,7 @@ export class CarriedPeer {
 
   #ended(way: Way, error: SelvedgeError | null): void {
     if (this.#way !== way) return;
-    this.#way = null;
+    this.#forget(way);
     if (error !== null) this.#failed(error);
     else this.#options.log('carried path ended', { peer: this.#options.node, dropped: way.join?.dropped ?? 0 });
     if (error === null && this.#word.wants) this.#retry();
@@ -149,10 +178,19 @@ export class CarriedPeer {
   }
 
   #failed(error: unknown): void {
-    const { code, message } = asSelvedgeError(error, 'flow_lost');
+    const why = asSelvedgeError(error, 'flow_lost');
+    const { code, message } = why;
     // Losing against the peer's own way is no failure.
     if (code !== 'replaced' && !this.#isClosed) this.#options.log('carried path lost', { peer: this.#options.node, code, reason: message });
-    if (this.#word.wants) this.#retry();
+    if (code === 'channel_class_denied') {
+      this.#denial = { error: why, until_ms: this.#options.timers.clock.now() + this.#patience.next() };
+      this.#options.onChange();
+    } else if (this.#word.wants) this.#retry();
+  }
+
+  #forget(way: Way): void {
+    this.#way = null;
+    this.#dropped += way.join?.dropped ?? 0;
   }
 
   #retry(): void {
@@ -174,7 +212,7 @@ export class CarriedPeer {
   #lose(error: SelvedgeError): void {
     const way = this.#way;
     if (way === null) return;
-    this.#way = null;
+    this.#forget(way);
     if (way.join) way.join.close(error);
     else way.flow.reset(error.code, error.message);
   }

@@ -114,7 +114,8 @@ export class CarryJoin {
       if (socket.isFull && !this.#isEnded) await Promise.race([socket.drained(), flow.closed]);
       if (this.#isEnded) return;
     }
-    this.#end(null);
+    // A reader hears that nothing more comes before anybody hears why: a flow that was reset has its error by now, one that the peer has finished has none.
+    this.#end(await Promise.race([flow.closed, null]));
   }
 
   /** False: there was nothing. */

@@ -49,7 +49,10 @@ export class FlowCarrier implements PacketCarrier {
   follow(nodes: ReadonlySet<string>): void {
     this.#nodes = nodes;
     for (const [node, peer] of this.#peers) {
-      if (nodes.has(node)) continue;
+      if (nodes.has(node)) {
+        peer.rulesChanged();
+        continue;
+      }
       this.#peers.delete(node);
       peer.close(new SelvedgeError('policy_denied', { why: 'no common app network any more' }));
     }
@@ -57,6 +60,7 @@ export class FlowCarrier implements PacketCarrier {
 
   /** A channel that is silent holds what it is given until it has found another session: then rather through the tower. */
   routeTo(node: string): CarryRoute | null {
+    if (this.#peers.get(node)?.isDenied) return null;
     const own = this.#channels.get(node);
     const tower = this.#channels.get(TOWER_ID);
     if (own?.suspect === false) return 'channel';
@@ -71,6 +75,14 @@ export class FlowCarrier implements PacketCarrier {
 
   stateOf(node: string): CarriedState | null {
     return this.#peers.get(node)?.state ?? null;
+  }
+
+  denialOf(node: string): SelvedgeError | null {
+    return this.#peers.get(node)?.denial ?? null;
+  }
+
+  droppedTo(node: string): number {
+    return this.#peers.get(node)?.dropped ?? 0;
   }
 
   channelsAre(channels: readonly ChannelFacts[]): void {

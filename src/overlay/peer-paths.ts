@@ -28,9 +28,13 @@ export class PeerPaths {
 
   /** With the route, where packets are carried. */
   verdictOf(node: string): PathVerdict | null {
+    const { carrier } = this.#options;
     const verdict = this.#peers.get(node)?.verdict ?? null;
-    if (verdict === null || verdict.path === 'direct') return verdict;
-    const state = this.#options.carrier?.stateOf(node) ?? null;
+    if (verdict === null) return null;
+    const denial = carrier?.denialOf(node) ?? null;
+    if (denial !== null) return { path: verdict.path, why: `${verdict.why}; not carried: ${denial.message}` };
+    if (verdict.path === 'direct') return verdict;
+    const state = carrier?.stateOf(node) ?? null;
     return { path: verdict.path, why: `${verdict.why}; ${state === null ? 'the way that carries packets is being opened' : ROUTES[state.route]}` };
   }
 

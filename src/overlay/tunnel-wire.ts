@@ -101,6 +101,23 @@ const PeerStats = shape({
 });
 export type PeerStats = Static<typeof PeerStats>;
 
+/** Why the tunnel refuses a frame, as it names it (native/tunnel/state/actual.go); `other`: for a reason of a newer one. */
+export const refusalReasons = [
+  'forged_source',
+  'wrong_vni',
+  'unknown_mac',
+  'not_member',
+  'broadcast_limited',
+  'malformed',
+  'vlan_tagged',
+  'not_ip',
+  'too_big',
+  'arp_forged',
+  'queue_full',
+  'other',
+] as const;
+export type RefusalReason = (typeof refusalReasons)[number];
+
 const NetworkStats = shape({
   name: Text,
   rxPackets: Type.Optional(Count),

@@ -156,7 +156,7 @@ function destinationOf(candidate: Candidate) {
   return { key: candidate.identity.node, name: candidate.name, endpoints: candidate.endpoints };
 }
 
-function judgeDialed(options: HostOptions, candidate: Candidate): (session: Session) => VerifiedPeer {
+function judgeDialed(options: HostOptions, candidate: Candidate): (session: Pick<Session, 'peerChain'>) => VerifiedPeer {
   return (session) => judge(options, session, 'server', candidate.identity);
 }
 

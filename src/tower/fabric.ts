@@ -45,10 +45,10 @@ export function serveSnapshots(
     });
   });
 
-  const unsubscribe = tower.onChange(({ everybody = false, site, sites = [], nodes }) => {
-    if (everybody) for (const subscription of live.values()) subscription.wake();
-    for (const node of nodes) live.get(node)?.wake();
-    for (const one of site === null ? sites : [site, ...sites]) for (const subscription of live.values()) subscription.changed(one);
+  const unsubscribe = tower.onChange(({ everybody = false, site, sites = [], nodes, isUrgent = false }) => {
+    if (everybody) for (const subscription of live.values()) subscription.wake(isUrgent);
+    for (const node of nodes) live.get(node)?.wake(isUrgent);
+    for (const one of site === null ? sites : [site, ...sites]) for (const subscription of live.values()) subscription.changed(one, isUrgent);
   });
   let cancelRefresh = () => {};
   const refreshLater = () => {
@@ -89,6 +89,7 @@ class Subscription {
   #stale = false;
   #sending = false;
   #again = false;
+  #hurried = false;
   #over = false;
   #error: SelvedgeError | null = null;
 
@@ -115,8 +116,8 @@ class Subscription {
     return this.#error;
   }
 
-  changed(site: string): void {
-    if (this.#sites === null || this.#sites === 'all' || this.#sites.has(site)) this.wake();
+  changed(site: string, isUrgent: boolean): void {
+    if (this.#sites === null || this.#sites === 'all' || this.#sites.has(site)) this.wake(isUrgent);
   }
 
   refresh(): void {
@@ -138,9 +139,13 @@ class Subscription {
     this.wake();
   }
 
-  /** Sends what is newer than what it has, now or once what is being sent has left. */
-  wake(): void {
+  /** Sends what is newer than what it has, now or once what is being sent has left; what is urgent does not wait for its turn. */
+  wake(isUrgent = false): void {
     this.#again = true;
+    if (isUrgent) {
+      this.#hurried = true;
+      this.#stopWaiting();
+    }
     if (this.#sending || this.#have === null) return;
     this.#sending = true;
     void this.#sendUntilCurrent().catch((error: unknown) => this.#fail(error));
@@ -164,7 +169,8 @@ class Subscription {
 
   /** Until the next snapshot may leave; what changes meanwhile is in it. */
   async #turn(): Promise<void> {
-    const delay_ms = this.#pace.delay_ms(this.#timers.clock.now());
+    const delay_ms = this.#hurried ? 0 : this.#pace.delay_ms(this.#timers.clock.now());
+    this.#hurried = false;
     if (delay_ms === 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     const cancel = this.#timers.after(delay_ms, resolve);
@@ -173,6 +179,7 @@ class Subscription {
       resolve();
     };
     await promise;
+    this.#hurried = false;
   }
 
   async #send(): Promise<void> {

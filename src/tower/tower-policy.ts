@@ -5,10 +5,11 @@
 import { SelvedgeError } from '../base/errors.ts';
 import { TOWER_ID, TOWER_SITE } from '../base/ids.ts';
 import { trafficClassNames } from '../channel/classes.ts';
-import type { End } from '../policy/authorize.ts';
+import { authorize, type End } from '../policy/authorize.ts';
 import { type Asked, type Explanation, explain } from '../policy/explain.ts';
 import { endOf, Judge, type View } from '../policy/judge.ts';
 import type { Rules } from '../policy/rules.ts';
+import { CARRY_CLASS, CARRY_SERVICE } from '../transport/carry/greeting.ts';
 import { endOfRow } from './recorded.ts';
 import type { Tower } from './tower.ts';
 
@@ -45,6 +46,17 @@ export class TowerPolicy {
     const ends = [await this.#endNamed(from), await this.#endNamed(to)] as const;
     if (ends[0].id === ends[1].id) throw new SelvedgeError('request_invalid', { path: '/querystring', why: 'a flow has two ends' });
     return { from: ends[0], to: ends[1], ...asked, ...explain(...ends, asked, await this.#tower.rules(), trafficClassNames), view: 'tower' };
+  }
+
+  /**
+   * Whether packets of one member of an app network may be passed on to another, which has no channel with it. That both are members permits it, at whatever sites they are;
+   * what a policy or a role denies to class `vpn_packet` is denied here as well. @throws channel_class_denied, not_found
+   */
+  async checkCarried(from: string, to: string): Promise<void> {
+    const flow = { class: CARRY_CLASS, service: CARRY_SERVICE };
+    const ends = { from: await this.#endNamed(from), to: await this.#endNamed(to) };
+    const { allowed, by, reason } = authorize({ ...ends, flow, classes: trafficClassNames, degraded: false }, this.#rules);
+    if (!allowed && by !== 'default') throw new SelvedgeError('channel_class_denied', { class: flow.class, peer: to, why: reason });
   }
 
   get #view(): View {

@@ -87,6 +87,8 @@ export interface Touched {
   readonly site: string | null;
   readonly sites?: readonly string[];
   readonly nodes: readonly string[];
+  /** Somebody was revoked: nobody is to hear of it later than can be. */
+  readonly isUrgent?: boolean;
 }
 
 /** A node that may have no channel from now on. */
@@ -477,18 +479,20 @@ export class Tower {
 
   /** The same for rows of one transaction. The directory follows all of them before anything is waited for: none is to be the older one by then. */
   async #allChanged(rows: readonly NodeRow[]): Promise<void> {
-    for (const row of rows) this.#record(row);
-    for (const { id, site } of rows) this.#tell({ site, nodes: await this.#store.app.sharers(id) });
+    const gone = new Set(rows.filter((row) => this.#record(row)).map(({ id }) => id));
+    for (const { id, site } of rows) this.#tell({ site, nodes: await this.#store.app.sharers(id), isUrgent: gone.has(id) });
     // Of fewer nodes enough may be ready.
     await this.trust.settle().catch((error: unknown) => process.emitWarning(asSelvedgeError(error, 'internal_error', { what: 'rotating the root' })));
   }
 
-  #record(row: NodeRow): void {
-    if (!this.#recorded.set(row)) return;
+  /** Whether it is news that the node may have no channel. */
+  #record(row: NodeRow): boolean {
+    if (!this.#recorded.set(row)) return false;
     this.leaving.set(row);
-    if (row.fingerprint !== null && !row.disabled) return;
+    if (row.fingerprint !== null && !row.disabled) return false;
     for (const listener of this.#revocationListeners) listener(row.id);
     this.access.live.cut([`node:${row.id}`]);
+    return true;
   }
 
   #tellEverybody(): void {

@@ -37,8 +37,8 @@ export interface Dialed<Peer = VerifiedPeer> {
   readonly why: string;
 }
 
-/** The chain decision about a pending session. @throws SelvedgeError, whose code the peer is told */
-export type Verify<Peer> = (session: Session) => Peer | Promise<Peer>;
+/** The chain decision about a pending session, or about a later connection of it: that it is the destination. @throws SelvedgeError, whose code the peer is told */
+export type Verify<Peer> = (session: Pick<Session, 'peerChain'>) => Peer | Promise<Peer>;
 
 export interface DialerOptions {
   /** Null: this host does without QUIC. */
@@ -267,7 +267,15 @@ export class Dialer {
 
 /** Handshake, then the verdict; a peer that is refused hears the code. */
 async function attemptRoute<Peer>(route: Route, { credentials, verify, hasBulk }: Omit<Call<Peer>, 'memory'>, signal: AbortSignal): Promise<Won<Peer>> {
-  const session = await route.transport.dial({ host: route.host, port: route.port }, credentials, signal, hasBulk);
+  const isSamePeer = async (peerChain: readonly Uint8Array[]): Promise<boolean> => {
+    try {
+      await verify({ peerChain });
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  const session = await route.transport.dial({ host: route.host, port: route.port }, credentials, signal, isSamePeer, hasBulk);
   try {
     const peer = await verify(session);
     if (signal.aborted || session.isClosed) throw new SelvedgeError('session_closed', { why: 'ended before it was needed' });

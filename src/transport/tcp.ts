@@ -9,7 +9,7 @@ import { limits } from '../base/limits.ts';
 import type { Random } from '../base/seam.ts';
 import { TlsConnection } from '../native-tls.ts';
 import { encodeClose } from './reason.ts';
-import type { Credentials, Session, Transport } from './session.ts';
+import type { Credentials, SamePeer, Session, Transport } from './session.ts';
 import { systemRandom, systemTimers, type Timers } from './system.ts';
 import { RecordKind } from './tcp-lane.ts';
 import { decodePreface, encodePreface, SESSION_ID_BYTES } from './tcp-preface.ts';
@@ -43,7 +43,7 @@ export class TcpTransport implements Transport {
     this.#handshake_ms = options.handshake_ms ?? limits.handshake_ms_max;
   }
 
-  async dial(target: Target, credentials: Credentials, signal: AbortSignal, hasBulk = false): Promise<Session> {
+  async dial(target: Target, credentials: Credentials, signal: AbortSignal, isSamePeer: SamePeer = async () => false, hasBulk = false): Promise<Session> {
     const id = this.#random.bytes(SESSION_ID_BYTES);
     const ahead = new Ahead(hasBulk ? (until) => this.#connect(target, credentials, until) : null);
     const urgent = await this.#connect(target, credentials, signal).catch((error: unknown) => {
@@ -63,8 +63,9 @@ export class TcpTransport implements Transport {
       handshake_ms: this.#handshake_ms,
       openBulk: async (signal) => {
         const bulk = (await ahead.take()) ?? (await this.#connect(target, credentials, signal));
-        // The id goes to nobody but the peer that was judged.
-        if (!sameLeaf(bulk.takePeer().chain, peerChain)) {
+        // The id goes to nobody but the peer that was judged. Its certificate may have been renewed meanwhile.
+        const { chain } = bulk.takePeer();
+        if (!sameLeaf(chain, peerChain) && !(await isSamePeer(chain))) {
           bulk.destroy();
           throw new SelvedgeError('network_unreachable', { peer: remote, why: 'the second connection led to another certificate' });
         }

@@ -220,7 +220,7 @@ t.test('for bulk that waits both connections are made at once; what the session 
   const transport = new TcpTransport();
   for (const isApproved of [true, false]) {
     const accepted = r.next();
-    const session = await transport.dial(way.address, mine, signal, true);
+    const session = await transport.dial(way.address, mine, signal, undefined, true);
     const peer = await accepted;
     await soon(() => way.connections() === 2);
     const bulk = Promise.withResolvers<number>();
@@ -235,7 +235,7 @@ t.test('for bulk that waits both connections are made at once; what the session 
     await soon(() => way.connections() === 0);
   }
   const given = new AbortController();
-  const dialing = transport.dial(way.address, mine, given.signal, true);
+  const dialing = transport.dial(way.address, mine, given.signal, undefined, true);
   given.abort();
   await t.rejects(dialing);
   await soon(() => way.connections() === 0);

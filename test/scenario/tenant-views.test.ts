@@ -5,17 +5,24 @@ import { makeTower } from '../unit/tower/support.ts';
 import { JwtIssuer } from '../../src/identity/jwt.ts';
 import { openSnapshot } from '../../src/enroll/snapshot.ts';
 import { checkEnvelope, type Snapshot } from '../../src/enroll/wire.ts';
+import { registerControl } from '../../src/node/control-routes.ts';
+import { registerExplain } from '../../src/node/policy-route.ts';
 import { Logins } from '../../src/tower/access/logins.ts';
+import { registerHealth } from '../../src/tower/health-api.ts';
+import { TowerPolicy } from '../../src/tower/tower-policy.ts';
 import type { Tower } from '../../src/tower/tower.ts';
-import { systemClock } from '../../src/transport/system.ts';
+import { systemClock, systemTimers } from '../../src/transport/system.ts';
 import { trafficClassNames } from '../../src/channel/classes.ts';
 import { Judge } from '../../src/policy/judge.ts';
+import { makeAuthority } from '../fixtures/certs.ts';
 import { makeIssuer } from '../fixtures/jwt.ts';
 import { alpha, beta, dial, isEstablished, lastError, overEach, startHost, viewWith } from './hosts.ts';
 
 t.setTimeout(120_000);
 
 const AUDIENCE = 'selvedge:edge';
+/** Addresses, sites, and whoever is not the bakery's. */
+const TOPOLOGY = /10\.9\.8|127\.0\.0\.1|north|harbor|site|fridge|relay|roses|florist/;
 
 /** A bakery with an oven and a till, a florist with a fridge, and a relay of the platform, all at one site. */
 async function platform(t: Test) {
@@ -36,7 +43,17 @@ async function platform(t: Test) {
   const issuer = await makeIssuer(systemClock);
   const verifier = new JwtIssuer({ issuer: issuer.issuer, algorithms: ['ES256'], keys: { inline: { keys: [issuer.jwk] } }, clock: systemClock });
   const logins = new Logins([{ name: 'bakery', verifier, audience: AUDIENCE, scopes: ['client'], tenant: 'bakery' }]);
-  const world = await apiWorld(t, tower, { logins });
+  const policy = await TowerPolicy.open(tower);
+  const { mesh } = (await startHost(t, { self: alpha, authority: await makeAuthority('test'), transport: 'memory' })).host;
+  const world = await apiWorld(t, tower, {
+    logins,
+    // What a running tower has beside the routes of its store.
+    register: (routes) => {
+      registerHealth(routes, tower, { of: () => null });
+      registerExplain(routes, (from, to, asked) => policy.explain(from, to, asked));
+      registerControl(routes, { mesh, timers: systemTimers, facts: () => ({ role: 'tower' }) });
+    },
+  });
   const { body } = await world.ask({ method: 'POST', path: '/v1/sessions', body: { jwt: await issuer.sign({ aud: AUDIENCE }) } });
   return { tower, oven, till, fridge, relay, baker: String(body.token), ...world };
 }
@@ -51,7 +68,7 @@ t.test('a tenant’s session sees the nodes and services of the tenant, by name 
   t.ok(JSON.stringify(peers).includes(oven.id));
   const services = (await ask({ path: '/v1/client/services', bearer: baker })).body;
   t.strictSame(namesIn(services), ['orders']);
-  t.notMatch(JSON.stringify([peers, services]), /10\.9\.8|127\.0\.0\.1|north|harbor|site|fridge|relay|roses|florist/, 'no address, no site, nobody else');
+  t.notMatch(JSON.stringify([peers, services]), TOPOLOGY, 'no address, no site, nobody else');
 });
 
 t.test('a tenant’s session gets nothing of the platform’s view', async (t) => {
@@ -59,6 +76,41 @@ t.test('a tenant’s session gets nothing of the platform’s view', async (t) =
   const platformRoutes = routes.filter(({ method, scope, url }) => method === 'GET' && scope === 'management' && !url.includes(':'));
   t.ok(platformRoutes.length > 8);
   for (const { url } of platformRoutes) t.match(await ask({ path: url, bearer: baker }), { status: 403, body: { code: 'scope_denied' } }, url);
+});
+
+t.test(
+  'a tenant’s session learns nothing by asking about one node or another: of its own, of another tenant’s, and of one that has never been it hears the same',
+  async (t) => {
+    const { ask, baker, oven, fridge, routes } = await platform(t);
+    const guarded = routes.filter(({ method, scope }) => scope === 'management' && method !== 'HEAD');
+    const asked = guarded.map(({ method, url }) => `${method} ${url}`);
+    for (const one of ['GET /v1/status', 'GET /v1/channels', 'GET /v1/peers', 'GET /v1/nodes/:node/health', 'GET /v1/policy/explain', 'GET /v1/audit'])
+      t.ok(asked.includes(one), one);
+    for (const { method, url } of guarded) {
+      const answers = await Promise.all(
+        [oven.id, fridge.id, 'fridge', '0c0000000003'].map((node) => {
+          const path = url.replace(/:\w+/g, node) + (url.endsWith('/explain') ? `?from=${oven.id}&to=${node}&class=input` : '');
+          return ask({ method, path, bearer: baker });
+        }),
+      );
+      for (const { status, body } of answers) t.strictSame({ status, body }, { status: 403, body: answers[0]?.body }, `${method} ${url}`);
+      t.equal(answers[0]?.body.code, 'scope_denied');
+      t.notMatch(JSON.stringify(answers[0]?.body), TOPOLOGY);
+    }
+  },
+);
+
+t.test('health is for everybody and says no more to a tenant than to nobody; what any known caller may ask says nothing of the platform', async (t) => {
+  const { ask, baker, routes } = await platform(t);
+  t.strictSame((await ask({ path: '/v1/health', bearer: baker })).body, { ok: true, cluster: 'alpha' });
+  t.strictSame((await ask({ path: '/v1/health' })).body, { ok: true, cluster: 'alpha' });
+  const open = routes.filter(({ method, scope, url }) => method === 'GET' && scope === 'any' && !url.endsWith('openapi.json'));
+  t.ok(open.some(({ url }) => url === '/v1/version'));
+  for (const { url } of open) {
+    const { status, body } = await ask({ path: url.replace(/:\w+/g, '0c0000000003'), bearer: baker });
+    t.ok([200, 404].includes(status), `${url}: ${status}`);
+    t.notMatch(JSON.stringify(body), TOPOLOGY, url);
+  }
 });
 
 t.test('a node is told of its tenant’s nodes and the platform’s own, not of another tenant’s at the same site; nor can it ask for one', async (t) => {

@@ -11,7 +11,7 @@ import { generateKeyPair } from '../../identity/keys.ts';
 import { lifetimeOf, renewAt_ms } from '../../identity/lifetime.ts';
 import type { SecretStore, Signer } from '../../identity/signer.ts';
 import type { Credentials } from '../../transport/session.ts';
-import { adoptNext, leafSecrets, makeNext, nextLeaf, type NextRequest, openNext, prepareNextLeaf } from '../trust/next-authority.ts';
+import { adoptNext, dropNext, leafSecrets, makeNext, nextLeaf, type NextRequest, openNext, prepareNextLeaf } from '../trust/next-authority.ts';
 
 export interface OwnParts {
   readonly sealed: SecretStore;
@@ -108,6 +108,13 @@ export class OwnCertificates implements Authority {
     this.#next = null;
     this.#next = await makeNext({ ...places, store: sealed, cluster, now_ms: clock.wall(), random });
     return this.#next;
+  }
+
+  /** The other root is not to follow any more: its keys are gone. A kill before it is mended at the next start. @throws disk_full */
+  async dropNext(): Promise<void> {
+    await this.#next?.signer.close();
+    this.#next = null;
+    await dropNext(this.#parts.sealed);
   }
 
   /** The leaf that the tower will show under the next authority. @throws signer_unavailable, disk_full */

@@ -43,7 +43,15 @@ export function trustRoutes(api: Api, { trust }: Tower): void {
   );
   const rotate = { tags: ['trust'], body: Rotate, response: shown, summary: 'makes another root, and tells everybody of both' };
   api.post('/v1/trust/rotate', { ...management, schema: rotate }, async ({ body, caller }) => statusJson(await trust.rotate(body, caller.actor)));
-  const Retire = Type.Object({ force: Type.Optional(Type.Boolean({ description: 'cut off whoever is missing' })) }, { additionalProperties: false });
+  const abandon = { tags: ['trust'], response: shown, summary: 'lets go of the root that was to follow, while nothing was issued under it' };
+  api.post('/v1/trust/abandon', { ...management, schema: abandon }, async ({ caller }) => statusJson(await trust.abandon(caller.actor)));
+  const Retire = Type.Object(
+    {
+      force: Type.Optional(Type.Boolean({ description: 'cut off whoever is missing' })),
+      cut_off_operators: Type.Optional(Type.Boolean({ description: 'cut off the operators that are missing; as `force`, unless told' })),
+    },
+    { additionalProperties: false },
+  );
   const retired = { 200: Type.Object({ ...StatusFields, cut_off: MissingSchema }), ...errors };
   const retire = { tags: ['trust'], body: Retire, response: retired, summary: 'lets go of the old root' };
   api.post('/v1/trust/retire', { ...management, schema: retire }, async ({ body, caller }) => {

@@ -22,6 +22,8 @@ export interface TrustRow {
   readonly since_ms: number;
 }
 
+const NONE_UNDER_WAY = 'none is under way; begin with `selvedge trust rotate`';
+
 export function firstTrust(root: string, threshold_percent: number, since_ms: number): TrustRow {
   return { version: 1, phase: 'stable', roots: [root], previous: null, threshold_percent, since_ms };
 }
@@ -37,11 +39,20 @@ export function reissued(row: TrustRow, at_ms: number): TrustRow {
   return row.phase === 'distributing' ? { ...row, phase: 'reissuing', since_ms: at_ms } : row;
 }
 
+/** The root that was to follow is told of no more. @throws rotation_refused while none is under way, and once leaves may have been issued under it */
+export function abandoned(row: TrustRow, at_ms: number): TrustRow {
+  if (row.phase === 'stable') throw new SelvedgeError('rotation_refused', { why: NONE_UNDER_WAY });
+  if (row.phase === 'reissuing')
+    throw new SelvedgeError('rotation_refused', {
+      why: 'certificates are issued under the new root already; go on to `selvedge trust retire`, then rotate again',
+    });
+  return { ...row, version: row.version + 1, phase: 'stable', roots: row.roots.slice(0, 1), since_ms: at_ms };
+}
+
 /** The old root is told of no more. @throws rotation_refused while none is under way */
 export function retired(row: TrustRow, at_ms: number): TrustRow {
   const [previous, next] = row.roots;
-  if (row.phase === 'stable' || previous === undefined || next === undefined)
-    throw new SelvedgeError('rotation_refused', { why: 'none is under way; begin with `selvedge trust rotate`' });
+  if (row.phase === 'stable' || previous === undefined || next === undefined) throw new SelvedgeError('rotation_refused', { why: NONE_UNDER_WAY });
   return { ...row, version: row.version + 1, phase: 'stable', roots: [next], previous, since_ms: at_ms };
 }
 

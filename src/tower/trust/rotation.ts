@@ -17,7 +17,7 @@ import { signDocument } from '../../identity/signed-document.ts';
 import { encodeTrustBundle } from '../../identity/trust-bundle.ts';
 import type { OwnCertificates } from '../renewing/own-certificates.ts';
 import type { Store } from '../store/store.ts';
-import { firstTrust, isReached, reissued, retired, rotated, type TrustRow } from './phases.ts';
+import { abandoned, firstTrust, isReached, reissued, retired, rotated, type TrustRow } from './phases.ts';
 import { type Missing, missingText, type TrustStatus, trustStatus } from './status.ts';
 
 export interface TrustRotationParts {
@@ -39,6 +39,11 @@ export interface RotateRequest {
   /** Where the keys are (identity/signer-place.ts); of keys that are sealed now: sealed, unless told. */
   readonly root_signer?: string;
   readonly signer?: string;
+}
+
+export interface RetireRequest {
+  readonly force?: boolean;
+  readonly cut_off_operators?: boolean;
 }
 
 export class TrustRotation {
@@ -133,8 +138,12 @@ export class TrustRotation {
     });
   }
 
-  /** A node says of which bundle it has the roots on its disk. */
+  /**
+   * A node says of which bundle it has the roots on its disk. It is believed, as nobody else can know, but for itself alone and of bundles that were told: what it says ahead of
+   * its time would count for a rotation to come.
+   */
   async held(node: string, version: number): Promise<void> {
+    if (version > this.#row.version) return;
     if (await this.#parts.store.trust.hold(node, version)) await this.settle();
   }
 
@@ -143,19 +152,30 @@ export class TrustRotation {
     if (this.#row.phase === 'distributing') await this.alone(() => this.#settle());
   }
 
+  /** Lets go of the root that was to follow, while nothing was issued under it. @throws rotation_refused, disk_full */
+  abandon(actor: string): Promise<TrustStatus> {
+    return this.alone(async () => {
+      const row = abandoned(this.#row, Math.floor(this.#parts.clock.wall()));
+      const { next } = this.#parts.own;
+      assert(next !== null, 'a root is to follow');
+      await this.#set(row, { action: 'trust.abandon', detail: { root: toHex(fingerprint(next.root)) } }, actor);
+      await this.#parts.own.dropNext();
+      return await this.status();
+    });
+  }
+
   /**
-   * Lets go of the old root: from now on it is refused, here and wherever the bundle without it has come. `force`: whoever is missing is cut off.
+   * Lets go of the old root: from now on it is refused, here and wherever the bundle without it has come. `force`: whoever is missing is cut off;
+   * `cut_off_operators`: of those that are missing, the operators.
    * @throws rotation_refused, signer_unavailable, disk_full
    */
-  retire({ force = false }: { readonly force?: boolean }, actor: string): Promise<TrustStatus & { readonly cut_off: Missing }> {
+  retire({ force = false, cut_off_operators = force }: RetireRequest, actor: string): Promise<TrustStatus & { readonly cut_off: Missing }> {
     return this.alone(async () => {
       const { own, clock, onRetired, changed, keep } = this.#parts;
       const row = retired(this.#row, Math.floor(clock.wall()));
-      const { is_ready, nodes, phase, threshold_percent, missing } = await this.status();
-      if (!is_ready && !force) {
-        const why = `${nodes.ready} of ${nodes.enabled} nodes are ready, ${threshold_percent} % have to be, and the phase is ${phase}: ${missingText(missing)}`;
-        throw new SelvedgeError('rotation_refused', { why });
-      }
+      const { missing, ...status } = await this.status();
+      const objection = objectionTo(status, { force, cut_off_operators });
+      if (objection !== null) throw new SelvedgeError('rotation_refused', { why: `${objection}: ${missingText(missing)}` });
       assert(own.next !== null, 'a root is to follow');
       const [root, leaf] = [fingerprint(own.next.root), fingerprint(await own.prepareNextLeaf())];
       const cluster = { rootFingerprint: toHex(root), towerFingerprint: toHex(leaf) };
@@ -201,6 +221,17 @@ export class TrustRotation {
     const { previous } = this.#row;
     return previous === null ? [] : [derOf(previous)];
   }
+}
+
+/** Why the old root is not let go of yet; null: nothing stands against it. */
+function objectionTo(
+  { phase, nodes, operators, threshold_percent }: Omit<TrustStatus, 'missing'>,
+  { force, cut_off_operators }: Required<RetireRequest>,
+): string | null {
+  const isEnough = phase === 'reissuing' && isReached(nodes.ready, nodes.enabled, threshold_percent);
+  if (!isEnough && !force) return `${nodes.ready} of ${nodes.enabled} nodes are ready, ${threshold_percent} % have to be, and the phase is ${phase}`;
+  const late = operators.enabled - operators.ready;
+  return late > 0 && !cut_off_operators ? `${late} of ${operators.enabled} operators have not renewed` : null;
 }
 
 function rootsOf({ roots }: TrustRow): readonly Uint8Array[] {

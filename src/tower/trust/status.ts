@@ -60,7 +60,7 @@ export function trustStatus({ row, next, members, operators }: StatusInput): Tru
     roots: row.roots.map((text, index) => rootFacts(text, index === 0 ? 'current' : 'next')),
     nodes: { enabled: members.length, holding: members.filter(({ holds }) => holds >= version).length, ready },
     operators: { enabled: operators.length, ready: operators.length - late.length },
-    is_ready: phase === 'reissuing' && isReached(ready, members.length, threshold_percent),
+    is_ready: phase === 'reissuing' && isReached(ready, members.length, threshold_percent) && late.length === 0,
     missing: {
       nodes: lacking.slice(0, limits.trust_missing_listed_max),
       nodes_total: lacking.length,

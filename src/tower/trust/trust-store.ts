@@ -23,7 +23,7 @@ export interface TrustOperator {
 }
 
 export interface TrustChange {
-  readonly action: 'trust.rotate' | 'trust.reissue' | 'trust.retire';
+  readonly action: 'trust.rotate' | 'trust.reissue' | 'trust.retire' | 'trust.abandon' | 'trust.restore';
   readonly detail: Readonly<Record<string, unknown>>;
   /** What the tower is known by from then on, SHA-256 in hex; absent: as before. */
   readonly cluster?: { readonly rootFingerprint: string; readonly towerFingerprint: string };

@@ -114,7 +114,7 @@ t.test('every label has a value of a closed set, whatever peers are called and w
   t.notMatch(await metrics.text(), /beta|peer-|code-|field/);
   t.same(
     all.map(({ name }) => name),
-    metricNames.filter((name) => !name.startsWith('selvedge_snapshot_')),
+    metricNames.filter((name) => !/^selvedge_(snapshot|app|tunnel)_/.test(name)),
   );
   for (const name of metricNames) t.equal(name.endsWith('_total'), metricTable[name].type === 'counter', name);
   t.same(await hosts.close(), []);

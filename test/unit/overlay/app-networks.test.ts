@@ -5,6 +5,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { SelvedgeError } from '../../../src/base/errors.ts';
 import { rejectsWith } from '../../compliance/store.ts';
 import { none, oneHost, plain, withWeb } from './one-host.ts';
 
@@ -178,6 +179,49 @@ t.test('when the last membership is gone the tunnel is ended, a new one starts a
   const later = await daemon();
   await later.follow(none);
   t.equal(starter.last.methods.at(-1), 'close');
+});
+
+t.test('where rules deny that packets are carried, status says which, and what to do', async (t) => {
+  const denial = new SelvedgeError('channel_class_denied', { class: 'vpn_packet', why: 'policy apart (priority 100) denies it' });
+  const none = () => {};
+  const carrier = {
+    follow: none,
+    routeTo: () => null,
+    say: none,
+    stateOf: () => null,
+    denialOf: () => denial,
+    droppedTo: () => 3,
+    onChange: none,
+    channelsAre: none,
+    close: none,
+  };
+  const { daemon, running } = await oneHost(t, { carrier });
+  const apps = await daemon();
+  await running(apps);
+  const status = await apps.status();
+  t.match(status?.faults, [{ code: 'channel_class_denied', what: 'carrying packets to b', why: /policy apart/, remedy: /policy/ }]);
+  t.match(status?.peers, [{ name: 'b', path: 'direct', why: /not carried: .*policy apart/ }]);
+  t.match(apps.counters().peers, [{ node: 'bbbbbbbbbbbb', carryDropped: 3 }]);
+});
+
+t.test('counters are those that the tunnel told last', async (t) => {
+  const { starter, daemon, running } = await oneHost(t);
+  const apps = await daemon();
+  t.same(apps.counters(), { isTunnelUp: false, networkCount: 0, networks: [], peers: [], paths: { direct: 0, carried: 0 } });
+  await running(apps);
+  starter.last.stats = {
+    peers: [{ node: 'bbbbbbbbbbbb', path: 'direct', rxBytes: 5, txBytes: 6, dropped: 1, latestHandshake_ms: 40 }],
+    networks: [{ name: 'shop', rxBytes: 7, txBytes: 8, refused: { not_member: 2 } }],
+  };
+  await apps.status();
+  t.match(apps.counters(), {
+    isTunnelUp: true,
+    networkCount: 1,
+    networks: [{ network: 'shop', sent: 8, received: 7 }],
+    peers: [{ node: 'bbbbbbbbbbbb', name: 'b', sent: 6, received: 5, queueDropped: 1, carryDropped: 0, path: 'direct', handshake_ms: 40 }],
+    paths: { direct: 1, carried: 0 },
+  });
+  t.equal(apps.counters().networks[0]?.refused.get('not_member'), 2);
 });
 
 t.test('an echo goes through the tunnel; names, places and addresses are told apart', async (t) => {

@@ -1,7 +1,5 @@
 /** The carrier of one host against a carry socket of the test's own: ways opened, taken, lost, opened again and ended, and whom it refuses. */
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -9,6 +7,7 @@ import { limits } from '../../../src/base/limits.ts';
 import { FlowCarrier } from '../../../src/overlay/flow-carrier.ts';
 import { CARRY_SERVICE, openCarry } from '../../../src/transport/carry/greeting.ts';
 import { systemTimers } from '../../../src/transport/system.ts';
+import { CarrySocket } from '../../fixtures/carry-socket.ts';
 import { VirtualTimers } from '../../fixtures/virtual-timers.ts';
 import { MemoryNet } from '../services/memory-mesh.ts';
 
@@ -19,49 +18,6 @@ const CARRIED = { wants: true, hears: false };
 const DIRECT = { wants: false, hears: true };
 
 const channel = (peer: string, suspect = false) => ({ peer, state: 'established', transport: 'quic', suspect });
-
-/** The tunnel's end: agrees to every stream, and tells of it. */
-class CarrySocket {
-  readonly path: string;
-  readonly #server: Server;
-  readonly streams: { readonly node: string; readonly socket: Socket; text: string }[] = [];
-  answer = '{"ok":true}\n';
-  #waiters: (() => void)[] = [];
-
-  constructor(path: string) {
-    this.path = path;
-    this.#server = createServer((socket) => {
-      socket.on('error', () => undefined);
-      socket.once('data', (line: Buffer) => {
-        const stream = { node: (JSON.parse(line.toString()) as { node: string }).node, socket, text: '' };
-        this.streams.push(stream);
-        socket.write(this.answer);
-        socket.on('data', (chunk: Buffer) => {
-          stream.text += chunk.toString('latin1');
-          this.#wake();
-        });
-        this.#wake();
-      });
-    });
-  }
-
-  #wake(): void {
-    for (const wake of this.#waiters.splice(0)) wake();
-  }
-
-  async until(wanted: () => boolean): Promise<void> {
-    while (!wanted()) await new Promise<void>((resolve) => this.#waiters.push(resolve));
-  }
-
-  async listen(): Promise<void> {
-    await once(this.#server.listen(this.path), 'listening');
-  }
-
-  close(): void {
-    this.#server.close();
-    for (const { socket } of this.streams) socket.destroy();
-  }
-}
 
 async function setUp(t: Test, timers: VirtualTimers | typeof systemTimers = systemTimers) {
   const net = new MemoryNet();
@@ -219,6 +175,44 @@ t.test('a way goes by the channel; while that is silent through the tower; and b
     ['tower', B, 'tower', B].map((name) => `${A} to ${name}`),
   );
 });
+
+t.test(
+  'a way that rules deny is told of, is no route for a while, and is asked for again: later each time, or when rules may have changed',
+  { timeout: 10_000 },
+  async (t) => {
+    const timers = new VirtualTimers();
+    const { net, a, b } = await setUp(t, timers);
+    a.carrier.say(B, CARRIED);
+    await a.until(() => a.carrier.stateOf(B)?.peer !== null && a.carrier.stateOf(B) !== null);
+    let asked = 0;
+    net.mesh(B).handle(CARRY_SERVICE, (flow) => {
+      asked++;
+      flow.reset('channel_class_denied', 'policy apart denies it');
+    });
+    for (const flow of net.flows) flow.reset('channel_class_denied', 'policy apart denies it');
+    await a.until(() => a.carrier.denialOf(B) !== null);
+    t.match(a.carrier.denialOf(B), { code: 'channel_class_denied', message: /policy apart/ });
+    t.match(
+      [a, b].flatMap(({ log }) => log.filter((line) => line.startsWith('carried path lost'))),
+      ['carried path lost channel_class_denied', 'carried path lost channel_class_denied'],
+    );
+    t.equal(a.carrier.routeTo(B), null);
+    a.carrier.channelsAre([channel(B)]);
+    t.equal(asked, 0, 'nobody asks yet');
+    for (let wait_ms = limits.carry_denied_ms_base / 2, times = 1; wait_ms < limits.carry_denied_ms_max / 2; wait_ms *= 2, times++) {
+      await timers.advance(wait_ms - 1);
+      t.equal(a.carrier.routeTo(B), null, `one tick before ${wait_ms} ms`);
+      await timers.advance(1);
+      t.equal(a.carrier.routeTo(B), 'channel');
+      a.carrier.channelsAre([channel(B)]);
+      t.equal(asked, times);
+      await a.until(() => a.carrier.routeTo(B) === null);
+    }
+    a.carrier.follow(new Set([B]));
+    t.equal(a.carrier.denialOf(B), null, 'with another snapshot it is not denied until somebody says so');
+    t.equal(a.carrier.routeTo(B), 'channel');
+  },
+);
 
 t.test('a tunnel that refuses, or talks nonsense, is tried again ever more slowly', { timeout: 10_000 }, async (t) => {
   const timers = new VirtualTimers();

@@ -28,7 +28,7 @@ function serveTower(mesh: ServiceMesh, onAsked: (request: Record<string, unknown
   });
 }
 
-export async function oneHost(t: Test) {
+export async function oneHost(t: Test, { carrier = null }: Partial<Pick<AppNetworksOptions, 'carrier'>> = {}) {
   const path = socketPath(t);
   const folder = dirname(path);
   const net = new MemoryNet();
@@ -57,7 +57,7 @@ export async function oneHost(t: Test) {
     channels: () => [{ peer: 'tower', state: 'established', transport: 'quic', suspect: false }],
     isReachable: true,
     starter,
-    carrier: null,
+    carrier,
     timers: systemTimers,
     random: systemRandom,
     log: (message, facts) => log.push(`${message} ${JSON.stringify(facts)}`),

@@ -1,5 +1,6 @@
 /** The paths of all peers, from the tunnel's statistics and the channel table: who is carried, by what, and that it ends. */
 import t from 'tap';
+import { SelvedgeError } from '../../../src/base/errors.ts';
 import type { ChannelFacts, PacketCarrier } from '../../../src/overlay/carrier.ts';
 import { PeerPaths } from '../../../src/overlay/peer-paths.ts';
 import type { PeerStats } from '../../../src/overlay/tunnel-wire.ts';
@@ -12,6 +13,7 @@ function setUp() {
   const timers = new VirtualTimers();
   const carried = new Set<string>();
   const changes: string[] = [];
+  const denials = new Map<string, SelvedgeError>();
   const carrier: PacketCarrier = {
     follow: (nodes) => {
       for (const node of carried) if (!nodes.has(node)) carried.delete(node);
@@ -19,6 +21,8 @@ function setUp() {
     routeTo: (node) => (node === 'cccccccccccc' ? 'channel' : null),
     say: (node, { wants }) => (wants ? carried.add(node) : carried.delete(node)),
     stateOf: () => null,
+    denialOf: (node) => denials.get(node) ?? null,
+    droppedTo: () => 0,
     onChange() {},
     channelsAre() {},
     close: () => carried.clear(),
@@ -42,7 +46,7 @@ function setUp() {
       );
     }
   };
-  return { paths, carried, changes, pass };
+  return { paths, carried, changes, denials, pass };
 }
 
 t.test('a peer that UDP does not reach is carried by what can, and taken back when it is heard', async (t) => {
@@ -82,4 +86,11 @@ t.test('a channel on TCP or a silent one says that UDP fails, and the change com
     await quick.pass(4, {}, [{ peer: 'cccccccccccc', state: 'established', ...facts }]);
     t.same(quick.changes, ['cccccccccccc carried']);
   }
+});
+
+t.test('where rules deny that packets are carried, the path says so', async (t) => {
+  const { paths, denials, pass } = setUp();
+  await pass(10, {});
+  denials.set('cccccccccccc', new SelvedgeError('channel_class_denied', { class: 'vpn_packet', why: 'policy apart (priority 100) denies it' }));
+  t.match(paths.verdictOf('cccccccccccc'), { path: 'carried', why: /no answer by UDP for .*; not carried: class vpn_packet .* policy apart/ });
 });

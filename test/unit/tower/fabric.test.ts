@@ -188,7 +188,7 @@ t.test('many changes while a snapshot cannot leave become one', async (t) => {
 
 t.test('changes without end are told at once for a while, then once an interval, and the last one always', async (t) => {
   const { tower, join, connect, held, clock } = await fabric(t);
-  const [churner, member] = [await join('churner'), await join('member', 'south')];
+  const [churner, member, third] = [await join('churner'), await join('member', 'south'), await join('third', 'south')];
   await tower.app.create({ name: 'shop', subnet4: '10.9.0.0/24' }, 'local');
   for (const node of [churner, member]) await tower.app.add('shop', node, 'local');
   const flow = connect(new NodeFlow(member));
@@ -206,13 +206,21 @@ t.test('changes without end are told at once for a while, then once an interval,
   held.shift()?.();
   const next = await snapshotNumber(burst + 1, flow, tower);
   t.equal(next.app?.networks[0]?.endpoints.length, 2 + burst - 1 + 20, 'all of them in one');
+  await tower.app.attach(churner, 'shop', 'late');
+  await tower.revokeNode(third);
+  const told = await snapshotNumber(burst + 2, flow, tower);
+  t.notOk(
+    told.peers.some(({ id }) => id === third),
+    'a revocation waits for no turn',
+  );
+  clock.at_ms += limits.snapshot_push_interval_ms;
   await tower.app.detach(churner, 'shop', 'place-1');
   const waits = () => new Promise((resolve) => setImmediate(resolve));
   while (held.length === 0) await waits();
   flow.ask(null);
   await flow.closed;
   t.equal(held.length, 0, 'who left waits for nothing');
-  t.equal(flow.got.length, burst + 1);
+  t.equal(flow.got.length, burst + 2);
 });
 
 t.test('a snapshot is sent anew before its time to live is over', async (t) => {

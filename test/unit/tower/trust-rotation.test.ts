@@ -230,7 +230,11 @@ t.test('an operator renews under the new root, shown by the old one; who does no
   const next = { ...ada, chain: (renewed.body.chain as string[]).map((one) => new Uint8Array(Buffer.from(one, 'base64'))), key: privateKey };
   t.ok(isIssuedBy(next.chain[1] ?? NOBODY, tower.own.next?.root ?? NOBODY));
   t.match(await ask(next, '/v1/trust'), { status: 200, body: { operators: { ready: 1 }, missing: { operators: [{ name: 'bob' }], operators_total: 1 } } });
-  t.match(await ask(next, '/v1/trust/retire', {}), { status: 200, body: { phase: 'stable', cut_off: { operators: [{ name: 'bob' }] } } });
+  t.match(await ask(next, '/v1/trust/retire', {}), { status: 409, body: { code: 'rotation_refused' } });
+  t.match(await ask(next, '/v1/trust/retire', { cut_off_operators: true }), {
+    status: 200,
+    body: { phase: 'stable', cut_off: { operators: [{ name: 'bob' }] } },
+  });
   t.match(await ask(next, '/v1/trust'), { status: 200 });
   t.match(await ask(bob, '/v1/trust'), { status: 403, body: { code: 'certificate_invalid' } });
   t.match(await ask(next, '/v1/trust/retire', {}), { status: 409, body: { code: 'rotation_refused' } });

@@ -1,6 +1,6 @@
 /** A dialer on a virtual clock, over transports whose answers a test sets. */
 import { SelvedgeError } from '../../../src/base/errors.ts';
-import { type Destination, Dialer } from '../../../src/transport/dialer.ts';
+import { type Destination, Dialer, type Verify } from '../../../src/transport/dialer.ts';
 import { memoryPair } from '../../../src/transport/memory.ts';
 import type { Credentials, Session, Transport, TransportName } from '../../../src/transport/session.ts';
 import { VirtualTimers } from '../../fixtures/virtual-timers.ts';
@@ -52,7 +52,7 @@ export function setUp() {
   const [quic, tcp] = [new FakeTransport('quic', timers), new FakeTransport('tcp', timers)];
   const dialer = new Dialer({ transports: { quic, tcp }, timers, random: { bytes: (length) => new Uint8Array(length), unit: () => 0 } });
   const abort = new AbortController();
-  const dial = (to: Destination = destination, verify: (session: Session) => string = () => 'peer') => {
+  const dial = (to: Destination = destination, verify: Verify<string> = () => 'peer') => {
     const result = dialer.dial(to, credentials, verify, abort.signal).then(
       (dialed) => ({ ...dialed, transport: dialed.session.transport, error: null }),
       (error: SelvedgeError) => ({ error, transport: null, why: null, session: null, peer: null }),

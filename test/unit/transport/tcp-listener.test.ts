@@ -276,6 +276,33 @@ t.test('new credentials serve new sessions; live ones go on', async (t) => {
   for (const session of [before, after]) session.close('session_closed', 'done');
 });
 
+t.test('credentials that change between the two connections of a session: the dialer’s verdict on the second decides', async (t) => {
+  const renewed = await authority.issue({ node: '0000000000bb' });
+  for (const [shown, verdict] of [
+    [renewed, true],
+    [third, false],
+  ] as const) {
+    await using r = await rig();
+    const accepted = r.next();
+    const judged: Uint8Array[] = [];
+    const session = await new TcpTransport().dial(r.listener.tcp, mine, signal, async ([leaf]) => {
+      if (leaf) judged.push(leaf);
+      return verdict;
+    });
+    const ended = told(session);
+    const heard = Promise.withResolvers<void>();
+    (await accepted).approve({ ...silent, data: () => heard.resolve() });
+    r.listener.setCredentials(shown);
+    session.write(1, 'bulk', 1, Uint8Array.of(1), null);
+    if (verdict) {
+      await heard.promise;
+      t.notOk(session.isClosed);
+    } else t.match(await ended, { code: 'network_unreachable', facts: { why: 'the second connection led to another certificate' } });
+    t.same(judged, [shown.chain[0]]);
+    session.close('session_closed', 'done');
+  }
+});
+
 t.test('a chain longer than ours ever are is refused', async (t) => {
   await using r = await rig();
   const long = { ...mine, chain: [...mine.chain, authority.root, authority.intermediate, authority.root] };
