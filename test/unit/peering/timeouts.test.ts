@@ -30,10 +30,14 @@ interface Row {
 const even = { bytes: (length: number) => new Uint8Array(length), unit: () => 0.5 };
 
 /** A liveness that asked at 0; `heardEvery_ms`: the transport shows life, though nobody echoes. */
-function silent(heardEvery_ms: number | null, until: 'suspect' | 'dead'): Trial {
-  const liveness = new Liveness(even, 0);
+function silent(heardEvery_ms: number | null, until: 'suspect' | 'dead', inFlow = false): Trial {
+  const liveness = new Liveness(even, 0, inFlow);
   liveness.handleTimeout(0);
-  liveness.heartbeatSent(0);
+  const sequence = liveness.heartbeatSent(0);
+  if (inFlow) {
+    liveness.echo(sequence, 1);
+    liveness.outstanding(0, true, true);
+  }
   let now = 0;
   let reached: string | null = null;
   return {
@@ -87,6 +91,7 @@ function dial(names: readonly TransportName[], isTcpRefused: boolean): Trial {
 
 const table: Partial<Record<Limit, Row>> = {
   path_silent_ms_min: { ms: limits.path_silent_ms_min, reason: 'suspect', begin: () => silent(null, 'suspect') },
+  path_silent_in_flow_ms_min: { ms: limits.path_silent_in_flow_ms_min, reason: 'suspect', begin: () => silent(null, 'suspect', true) },
   heartbeat_retry_ms: {
     ms: limits.heartbeat_retry_ms * (limits.heartbeat_retries_max + 1),
     reason: 'heartbeat_timeout',
@@ -163,6 +168,7 @@ t.test('every timeout of a channel in limits.ts is held to its tick, here or els
     'upgrade_probe_ms',
     'carrier_ms_max',
     'path_silent_ms_min',
+    'path_silent_in_flow_ms_min',
     'heartbeat_retry_ms',
     'heartbeat_unanswered_ms_max',
     'admission_late_ms_max',
