@@ -1,6 +1,5 @@
 /** A hostile peer in the caller's hands: a session that hears everything, and says whatever frames it is told, in whatever order. */
 import type { SelvedgeError } from '../../src/base/errors.ts';
-import type { NodeIdentity } from '../../src/base/ids.ts';
 import { FrameDecoder } from '../../src/channel/frame-decoder.ts';
 import { type ControlFrame, frameTypes } from '../../src/channel/frames.ts';
 import { decodeHello, encodeHello, type Hello } from '../../src/channel/hello.ts';
