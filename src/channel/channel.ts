@@ -541,6 +541,7 @@ export class Channel implements FlowOwner {
       this.#peerView = viewOf(frame);
     }
     attached.echo = { sequence: frame.sequence, stamp_us: frame.stamp_us, at: this.#now };
+    if (attached === this.#current && attached.liveness.accompany(this.#now)) attached.heartbeat = this.#heartbeat(this.#now, attached);
   }
 
   // ---- flows
