@@ -9,6 +9,11 @@ const utf8Decoder = new TextDecoder('utf-8', { fatal: true });
 
 /** Of one UTF-16 code unit. */
 const UTF8_BYTES_MAX = 3;
+/** Names are short, and nearly all of ASCII: up to here they are read and written octet by octet, which costs half of what an encoder and the views for it do. */
+const SHORT_TEXT_BYTES_MAX = 32;
+
+/** Up to here octets are copied one by one: a view to copy them from costs more. */
+const SHORT_COPY_BYTES_MAX = 128;
 
 /** Octets that `value` takes as a varint: 1, 2, 4 or 8. */
 export function varintLength(value: number): 1 | 2 | 4 | 8 {
@@ -18,7 +23,7 @@ export function varintLength(value: number): 1 | 2 | 4 | 8 {
   return 8;
 }
 
-function putU32(bytes: Uint8Array, at: number, value: number): void {
+export function putU32(bytes: Uint8Array, at: number, value: number): void {
   bytes[at] = value >>> 24;
   bytes[at + 1] = value >>> 16;
   bytes[at + 2] = value >>> 8;
@@ -99,6 +104,7 @@ export class ByteWriter {
 
   /** UTF-8 behind its length, written in place: an array of its own costs ten times as much. */
   text(value: string): this {
+    if (value.length <= SHORT_TEXT_BYTES_MAX && this.#ascii(value)) return this;
     const most = UTF8_BYTES_MAX * value.length;
     const at = this.#reserve(varintLength(most) + most);
     const from = at + varintLength(most);
@@ -107,6 +113,21 @@ export class ByteWriter {
     if (begin < from) this.#bytes.copyWithin(begin, from, from + written);
     this.#length = begin + written;
     return this;
+  }
+
+  /** False, and nothing written, if it is not of ASCII alone. */
+  #ascii(value: string): boolean {
+    const from = this.#reserve(1 + value.length);
+    for (let index = 0; index < value.length; index++) {
+      const code = value.charCodeAt(index);
+      if (code > 0x7f) {
+        this.#length = from;
+        return false;
+      }
+      this.#bytes[from + 1 + index] = code;
+    }
+    this.#bytes[from] = value.length;
+    return true;
   }
 
   /** Begins anew in the same buffer: what `finish` handed over is overwritten. */
@@ -122,20 +143,31 @@ export class ByteWriter {
   finish(): Uint8Array {
     return this.#bytes.subarray(0, this.#length);
   }
+
+  /** Puts what was written to `at` in `target`, where there must be room for it; returns the index behind it. */
+  copyTo(target: Uint8Array, at: number): number {
+    if (this.#length > SHORT_COPY_BYTES_MAX) target.set(this.finish(), at);
+    else for (let index = 0; index < this.#length; index++) target[at + index] = this.#bytes[index] as number;
+    return at + this.#length;
+  }
 }
 
 /** Reads what a peer sent: every read is checked against the end, every length against a maximum; else `frame_invalid`. */
 export class ByteReader {
   readonly #bytes: Uint8Array;
-  #at = 0;
+  readonly #end: number;
+  #at: number;
   #isShort = false;
 
-  constructor(bytes: Uint8Array) {
+  /** From `begin` on, up to before `end`: a view of a part costs more than to read it in place. */
+  constructor(bytes: Uint8Array, begin = 0, end = bytes.length) {
     this.#bytes = bytes;
+    this.#at = begin;
+    this.#end = end;
   }
 
   get remaining(): number {
-    return this.#bytes.length - this.#at;
+    return this.#end - this.#at;
   }
 
   /** Whether a read failed because octets were missing, and not because of what they said. */
@@ -195,6 +227,12 @@ export class ByteReader {
     return this.#bytes.subarray(at, at + count);
   }
 
+  /** The same, as octets of their own. */
+  copy(count: number): Uint8Array {
+    const at = this.#take(count);
+    return this.#bytes.slice(at, at + count);
+  }
+
   rest(): Uint8Array {
     return this.raw(this.remaining);
   }
@@ -204,12 +242,27 @@ export class ByteReader {
   }
 
   text(lengthMax: number): string {
+    const length = this.varint(lengthMax);
+    const short = length <= SHORT_TEXT_BYTES_MAX && length <= this.remaining ? this.#ascii(length) : null;
+    if (short !== null) return short;
     try {
-      return utf8Decoder.decode(this.block(lengthMax));
+      return utf8Decoder.decode(this.raw(length));
     } catch (error) {
       if (error instanceof SelvedgeError) throw error;
       throw new SelvedgeError('frame_invalid', { why: 'text is not UTF-8' });
     }
+  }
+
+  /** Null, and nothing read, if they are not of ASCII alone. */
+  #ascii(length: number): string | null {
+    let text = '';
+    for (let at = this.#at; at < this.#at + length; at++) {
+      const octet = this.#octet(at);
+      if (octet > 0x7f) return null;
+      text += String.fromCharCode(octet);
+    }
+    this.#at += length;
+    return text;
   }
 
   /** Nothing may follow. */

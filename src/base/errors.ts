@@ -250,8 +250,13 @@ export function remedyOf(code: ErrorCode, what: Facts[string] | undefined): stri
   return Object.entries(remedies).find(([kind]) => String(what).startsWith(kind))?.[1] ?? remedy;
 }
 
+/** Messages cut at their holes: text, name, text, name, …, text. */
+const cutMessages = new Map<ErrorCode, readonly string[]>();
+
 function fillMessage(code: ErrorCode, facts: Facts): string {
-  return errorTable[code].message.replace(/\{(\w+)\}/g, (_hole, name: string) => printable(facts[name]));
+  const parts = cutMessages.get(code) ?? errorTable[code].message.split(/\{(\w+)\}/);
+  cutMessages.set(code, parts);
+  return parts.map((part, index) => (index % 2 === 0 ? part : printable(facts[part]))).join('');
 }
 
 const ASCII = /^[\x20-\x7e]*$/;

@@ -116,6 +116,8 @@ export const limits = {
   penalty_forgotten_ms: 10 * 60_000,
   penalty_names_max: 8_192,
   path_silent_ms_min: 350,
+  /** While a flow is under way, over a transport that acknowledges by itself. */
+  path_silent_in_flow_ms_min: 200,
 
   // Heartbeats (spec 7.2), before jitter.
   /** Bulk that a governed session is handed before its turn: longer than the usual pause of an event loop. */
@@ -125,6 +127,8 @@ export const limits = {
   /** Below `quic_idle_ms_max`, with its jitter. */
   heartbeat_ms_storage: 20_000,
   heartbeat_jitter_part: 0.2,
+  /** Heartbeats of all channels leave at multiples of it. */
+  heartbeat_tick_ms: 250,
   heartbeat_retry_ms: 1_000,
   heartbeat_retries_max: 3,
   heartbeat_unanswered_ms_max: 20_000,

@@ -24,7 +24,8 @@ export class Slab {
 
   /** The first `length` octets of what was taken last; the rest of it is free again. */
   keep(taken: Uint8Array, length: number): Uint8Array {
-    if (taken.buffer === this.#bytes.buffer) this.#used += length;
+    // By its length, not its buffer: to ask for that is what makes V8 give it memory of its own.
+    if (taken.length > HEAP_BYTES_MAX && taken.length <= PART_BYTES_MAX) this.#used += length;
     return taken.length === length ? taken : taken.subarray(0, length);
   }
 

@@ -20,11 +20,12 @@ import { Draining } from './drain.ts';
 import { Flow, type FlowOwner } from './flow.ts';
 import { FlowIds, type Side } from './flow-ids.ts';
 import { encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead } from './frame-encoder.ts';
-import type { ControlFrame, DataHead, HeartbeatFrame, LatestHead, ResumeEntry } from './frames.ts';
+import type { ControlFrame, DataHead, HeartbeatFrame, LatestHead } from './frames.ts';
 import { type EndFacts, encodeHeartbeat, noFacts, type PeerView, viewOf } from './heartbeat.ts';
 import { Governing } from './governing.ts';
 import { type Governor, type PathView, stampOf } from './governor.ts';
 import type { Liveness } from './liveness.ts';
+import { Resuming } from './resuming.ts';
 import { Scheduler, type Standing, type Turn } from './scheduler.ts';
 import { type Cause, type ChannelState, StateMachine } from './states.ts';
 
@@ -43,6 +44,8 @@ export interface ChannelOptions {
   readonly facts?: () => EndFacts;
   /** What the path to this peer carried last time, octets per second. */
   readonly rememberedRate?: number;
+  /** Whether it goes on without the tower now: what it comes back to after draining. Absent: no. */
+  readonly isDegraded?: () => boolean;
   /** Told at once of each change of the state; it must not call back. */
   readonly onState?: (before: ChannelState, state: ChannelState, error: SelvedgeError | null) => void;
 }
@@ -76,11 +79,6 @@ export type ChannelEvent =
 
 /** Octets that were read are acknowledged after this long at the latest. */
 const LAZY_ACK_MS = 25;
-/** Ended flows that are remembered, for a peer that missed how they ended: as many as may end, and for as long as a peer may take to come back. */
-const RECENT_FLOWS_MAX = 2 * limits.flows_per_channel_max;
-const RECENT_MS_MAX = 2 * limits.carrier_ms_max;
-/** Flows in one resume, over all of its frames. */
-const RESUMED_FLOWS_MAX = limits.flows_per_channel_max + RECENT_FLOWS_MAX;
 /** Resets that wait for a session which does not take them. */
 const RESETS_MAX = 2 * limits.flows_per_channel_max;
 
@@ -95,7 +93,7 @@ export class Channel implements FlowOwner {
   readonly #states = new StateMachine();
   readonly #ids: FlowIds;
   readonly #flows = new Map<number, Flow>();
-  readonly #recent = new Map<number, { readonly entry: ResumeEntry; readonly at: number }>();
+  readonly #resuming: Resuming;
   /** Reset frames by flow, until they have left. */
   readonly #resets = new Map<number, Uint8Array>();
   readonly #sessions = new Map<number, Attached>();
@@ -130,6 +128,14 @@ export class Channel implements FlowOwner {
     this.draining = new Draining(options.self, options.peer);
     this.#governing = new Governing(options.isGoverned, options.rememberedRate);
     this.#now = options.now;
+    this.#resuming = new Resuming({
+      flows: this.#flows,
+      ids: this.#ids,
+      sendRoom: this.#sendRoom,
+      acknowledgeAgain: (flow) => void this.#ackDue.add(flow),
+      endFlow: (flow, error, status) => this.#endFlow(flow, error, status),
+      checkGiven: (id) => this.#checkGiven(id),
+    });
   }
 
   // ---- states
@@ -231,7 +237,9 @@ export class Channel implements FlowOwner {
   #drainingChanged(): void {
     this.#hasNewWork = true;
     const cause = this.draining.isAny ? 'drain' : 'undrain';
-    if (this.#states.allows(cause)) this.move(cause);
+    if (!this.#states.allows(cause)) return;
+    this.move(cause);
+    if (cause === 'undrain' && this.#options.isDegraded?.() === true) this.move('degrade');
   }
 
   /** Ends with a failure (spec 13.1), from any state that has not ended. */
@@ -412,7 +420,7 @@ export class Channel implements FlowOwner {
     if (!flow.receive) throw new SelvedgeError('flow_violation', { why: `data on a flow of kind ${flow.kind}` });
     flow.knownSince ??= attached.key;
     this.#countIn(flow, piece.length);
-    if (!head.fin) attached.liveness.expect();
+    if (!head.fin) attached.liveness.expect(flow.isBulk);
     if (flow.receive.push(offset, piece, head.fin && last)) this.#tellReadable(flow);
   }
 
@@ -455,7 +463,7 @@ export class Channel implements FlowOwner {
       case 'reset':
         return this.#onReset(frame.flow, frame.code, frame.reason);
       case 'resume':
-        return this.#onResume(attached, frame.entries, frame.more);
+        return this.#resuming.heard(attached, frame.entries, frame.more);
       case 'heartbeat':
         return this.#onHeartbeat(attached, frame);
       case 'drain':
@@ -473,15 +481,15 @@ export class Channel implements FlowOwner {
 
   #onOpen(attached: Attached, id: number, cls: TrafficClass, kind: FlowKind, service: string): void {
     if (!this.#ids.admit(id)) return;
-    const refusal = this.#judge({ class: cls, kind, service }, 'peer');
+    const flow = new Flow(this, id, cls, kind, service, false);
+    flow.knownSince = attached.key;
+    const refusal = this.#judge(flow, 'peer');
     if (refusal) {
-      this.#remember(id, 'reset', 0);
+      this.#resuming.remember(this.#now, flow, 'reset');
       this.#refuse(id, refusal.code, whyOf(refusal));
       this.#countRefusal();
       return;
     }
-    const flow = new Flow(this, id, cls, kind, service, false);
-    flow.knownSince = attached.key;
     this.#flows.set(id, flow);
     this.#began(flow);
     this.#events.push({ type: 'flow', flow });
@@ -564,66 +572,7 @@ export class Channel implements FlowOwner {
       this.#peerView = viewOf(frame);
     }
     attached.echo = { sequence: frame.sequence, stamp_us: frame.stamp_us, at: this.#now };
-  }
-
-  // ---- resuming
-
-  /** Acknowledgements may have been lost with the session: they are told again, too. */
-  #tellResume(attached: Attached): void {
-    attached.owesResume = false;
-    for (const [id, { at }] of this.#recent) if (this.#now - at > RECENT_MS_MAX) this.#recent.delete(id);
-    const entries: ResumeEntry[] = Array.from(this.#recent.values(), ({ entry }) => entry);
-    for (const flow of this.#flows.values()) {
-      entries.push({ flow: flow.id, status: 'live', received: flow.receive?.received ?? 0 });
-      if (flow.receive?.retell()) this.#ackDue.add(flow);
-    }
-    do {
-      const part = entries.splice(0, limits.resume_flows_per_frame_max);
-      attached.resumeParts.push(encodeControl({ type: 'resume', more: entries.length > 0, entries: part }));
-    } while (entries.length > 0);
-  }
-
-  #onResume(attached: Attached, entries: readonly ResumeEntry[], more: boolean): void {
-    if (attached.resumed.size + entries.length > RESUMED_FLOWS_MAX) throw new SelvedgeError('frame_invalid', { why: 'too many flows to resume' });
-    for (const entry of entries) {
-      attached.resumed.add(entry.flow);
-      this.#resumeFlow(attached, entry);
-    }
-    if (more) return;
-    for (const flow of [...this.#flows.values()]) if (!attached.resumed.has(flow.id)) this.#resumeUnknown(attached, flow);
-    attached.resumed.clear();
-    attached.awaitsResume = false;
-  }
-
-  #resumeFlow(attached: Attached, entry: ResumeEntry): void {
-    const flow = this.#flows.get(entry.flow);
-    if (!flow) {
-      // The peer ended a flow whose opening never came: it must not open any more.
-      if (entry.status === 'reset' && this.#ids.isPeers(entry.flow)) this.#ids.admit(entry.flow);
-      if (!this.#ids.isPeers(entry.flow)) this.#checkGiven(entry.flow);
-      return;
-    }
-    if (entry.status === 'reset') return this.#endFlow(flow, new SelvedgeError('flow_lost', { why: 'the peer had ended it' }), 'reset');
-    flow.knownSince ??= attached.key;
-    flow.mustOpen = false;
-    if (!flow.send) return;
-    if (entry.status === 'done') {
-      flow.send.acknowledge(entry.received, entry.received, this.#sendRoom);
-      if (!flow.send.isDone || !flow.receive?.isDone)
-        throw new SelvedgeError('flow_violation', { why: `flow ${flow.id} is done there at ${entry.received}, not here` });
-      this.#endFlow(flow, null, 'done');
-    } else if (entry.received >= flow.send.acknowledged) flow.send.rewind(entry.received);
-  }
-
-  /**
-   * The peer does not know this flow: its opening was lost on the way, or the flow is gone there. What became known on this session, or was opened on it,
-   * is newer than the peer's list: that travels in a stream of its own and may come late.
-   */
-  #resumeUnknown(attached: Attached, flow: Flow): void {
-    if (flow.knownSince === null) {
-      if (flow.openedOn !== attached.key) flow.mustOpen = true;
-      flow.send?.rewind(0);
-    } else if (flow.knownSince < attached.key) this.#endFlow(flow, new SelvedgeError('flow_lost', { why: 'the peer knows it no more' }), 'reset');
+    if (attached === this.#current && attached.liveness.accompany(this.#now)) attached.heartbeat = this.#heartbeat(this.#now, attached);
   }
 
   // ---- flows
@@ -712,14 +661,9 @@ export class Channel implements FlowOwner {
     this.#ackDue.delete(flow);
     this.#ackLazy.delete(flow);
     for (const attached of this.#sessions.values()) attached.blocked.delete(flow.id);
-    this.#remember(flow.id, status, flow.receive?.received ?? 0);
+    this.#resuming.remember(this.#now, flow, status);
     this.#governing.ended(flow.class, this.#now);
     this.#events.push({ type: 'ended', flow });
-  }
-
-  #remember(flow: number, status: 'done' | 'reset', received: number): void {
-    this.#recent.set(flow, { entry: { flow, status, received }, at: this.#now });
-    if (this.#recent.size > RECENT_FLOWS_MAX) this.#recent.delete(this.#recent.keys().next().value as number);
   }
 
   // ---- what goes out
@@ -762,7 +706,7 @@ export class Channel implements FlowOwner {
         return reset;
       }
     }
-    if (attached.owesResume && attached.resumeParts.length === 0) this.#tellResume(attached);
+    if (attached.owesResume && attached.resumeParts.length === 0) this.#resuming.tell(now, attached);
     const queued = attached.resumeParts.shift() ?? attached.heartbeat;
     if (queued) {
       if (queued === attached.heartbeat) attached.heartbeat = null;
@@ -866,6 +810,12 @@ export class Channel implements FlowOwner {
   #noteAppLimited(now: number, attached: Attached): void {
     if (this.#governing.governor === null || !attached.ready.bulk || this.#governing.governor.allowance(now) <= 0) return;
     this.#governing.governor.onAppLimited(now);
+  }
+
+  /** A bulk flow lives: either end may have octets for it. */
+  get hasBulk(): boolean {
+    for (const flow of this.#flows.values()) if (flow.isBulk) return true;
+    return false;
   }
 
   get #hasBulkWork(): boolean {

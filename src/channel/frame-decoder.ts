@@ -6,19 +6,7 @@ import { ByteReader } from '../base/bytes.ts';
 import { codeOfWire, SelvedgeError } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { classOfWire, kindOfNumber } from './classes.ts';
-import {
-  type AckFrame,
-  type ControlFrame,
-  type DataHead,
-  dataFlags,
-  type FrameSink,
-  frameTypes,
-  type HeartbeatFrame,
-  type LatestHead,
-  type OpenFrame,
-  type ResumeEntry,
-  resumeStatuses,
-} from './frames.ts';
+import { type ControlFrame, type DataHead, dataFlags, type FrameSink, frameTypes, type LatestHead, type ResumeEntry, resumeStatuses } from './frames.ts';
 
 const EXTENSION_TYPE_MIN = 64;
 
@@ -65,8 +53,7 @@ export class FrameDecoder {
           if (this.#lengthLeft === 0) this.#begin(this.#left);
           break;
         case 'body':
-          at = this.#collect(bytes, at, this.#left);
-          if (this.#left === 0) this.#dispatch();
+          at = this.#takeBody(bytes, at);
           break;
         case 'head':
           at = this.#takeHead(bytes, at);
@@ -105,19 +92,19 @@ export class FrameDecoder {
     if (hasPayload && length === 0) throw new SelvedgeError('frame_invalid', { why: 'data frame without a head' });
   }
 
-  /** Holds octets until `want` more were seen. */
-  #collect(bytes: Uint8Array, at: number, want: number): number {
-    const count = Math.min(want, bytes.length - at);
-    if (this.#held === null && count === want) {
-      this.#held = bytes.subarray(at, at + count);
-      this.#heldLength = count;
-    } else {
-      if (this.#held === null) this.#held = new Uint8Array(want);
-      this.#held.set(bytes.subarray(at, at + count), this.#heldLength);
-      this.#heldLength += count;
-    }
+  /** A body that lies whole in one piece, as nearly all do, is read where it is; else its octets are held until the last was seen. */
+  #takeBody(bytes: Uint8Array, at: number): number {
+    const count = Math.min(this.#left, bytes.length - at);
+    const end = at + count;
     this.#left -= count;
-    return at + count;
+    if (this.#held === null && this.#left === 0) this.#dispatch(bytes, at, end);
+    else {
+      this.#held ??= new Uint8Array(count + this.#left);
+      this.#held.set(bytes.subarray(at, end), this.#heldLength);
+      this.#heldLength += count;
+      if (this.#left === 0) this.#dispatch(this.#held, 0, this.#heldLength);
+    }
+    return end;
   }
 
   /** Octet by octet only when the head straddles two pieces; the usual head lies whole in one. */
@@ -203,19 +190,18 @@ export class FrameDecoder {
     else if (this.#latestHead) this.#sink.latest({ ...this.#latestHead, offset: this.#offset }, piece);
   }
 
-  #dispatch(): void {
-    const body = this.#held ?? new Uint8Array(0);
+  /** A body from `begin` on, up to before `end`. */
+  #dispatch(bytes: Uint8Array, begin: number, end: number): void {
     this.#held = null;
     this.#heldLength = 0;
     this.#state = 'type';
     const type = this.#type;
-    if (type === frameTypes.hello) this.#sink.hello('hello', body);
-    else if (type === frameTypes.accept) this.#sink.hello('accept', body);
-    else if (type === frameTypes.datagram) {
-      const reader = new ByteReader(body);
-      this.#sink.datagram(reader.varint(), reader.rest());
-    } else {
-      const frame = decodeControl(type, body);
+    const reader = new ByteReader(bytes, begin, end);
+    if (type === frameTypes.hello) this.#sink.hello('hello', reader.rest());
+    else if (type === frameTypes.accept) this.#sink.hello('accept', reader.rest());
+    else if (type === frameTypes.datagram) this.#sink.datagram(reader.varint(), reader.rest());
+    else {
+      const frame = decodeControl(type, reader);
       if (frame !== null) this.#sink.control(frame);
     }
   }
@@ -234,8 +220,7 @@ function parseWhole(view: Uint8Array, whole: boolean, parse: (reader: ByteReader
 }
 
 /** Null for an extension's frame, which is skipped. */
-export function decodeControl(type: number, body: Uint8Array): ControlFrame | null {
-  const reader = new ByteReader(body);
+function decodeControl(type: number, reader: ByteReader): ControlFrame | null {
   const frame = readControl(type, reader);
   // Behind the fields of an extension's frame, a newer end may have more.
   if (frame !== null && type < EXTENSION_TYPE_MIN) reader.end();
@@ -245,15 +230,15 @@ export function decodeControl(type: number, body: Uint8Array): ControlFrame | nu
 function readControl(type: number, reader: ByteReader): ControlFrame | null {
   switch (type) {
     case frameTypes.open:
-      return { type: 'open', ...readOpen(reader) };
+      return readOpen(reader);
     case frameTypes.ack:
-      return { type: 'ack', ...readAck(reader) };
+      return readAck(reader);
     case frameTypes.reset:
       return { type: 'reset', flow: readFlow(reader), code: codeOfWire(reader.varint()), reason: reader.text(limits.reason_bytes_max) };
     case frameTypes.resume:
       return readResume(reader);
     case frameTypes.heartbeat:
-      return { type: 'heartbeat', ...readHeartbeat(reader) };
+      return readHeartbeat(reader);
     case frameTypes.drain:
       return { type: 'drain', draining: reader.u8() === 1, left_ms: reader.varint() };
     case frameTypes.echo:
@@ -272,7 +257,7 @@ function readFlow(reader: ByteReader): number {
   return flow;
 }
 
-function readOpen(reader: ByteReader): OpenFrame {
+function readOpen(reader: ByteReader): ControlFrame {
   const flow = readFlow(reader);
   const classNumber = reader.u8();
   const kind = kindOfNumber(reader.u8());
@@ -280,15 +265,15 @@ function readOpen(reader: ByteReader): OpenFrame {
   const name = classOfWire(classNumber);
   if (name === null) throw new SelvedgeError('frame_invalid', { why: `unknown class ${classNumber}` });
   if (kind === null) throw new SelvedgeError('frame_invalid', { why: 'unknown kind of flow' });
-  return { flow, class: name, kind, service };
+  return { type: 'open', flow, class: name, kind, service };
 }
 
-function readAck(reader: ByteReader): AckFrame {
+function readAck(reader: ByteReader): ControlFrame {
   const flow = readFlow(reader);
   const consumed = reader.varint();
   const limit = reader.varint();
   if (limit < consumed) throw new SelvedgeError('frame_invalid', { why: 'limit below what was consumed' });
-  return { flow, consumed, limit };
+  return { type: 'ack', flow, consumed, limit };
 }
 
 function readResume(reader: ByteReader): ControlFrame {
@@ -304,9 +289,10 @@ function readResume(reader: ByteReader): ControlFrame {
   return { type: 'resume', more, entries };
 }
 
-function readHeartbeat(reader: ByteReader): HeartbeatFrame {
+function readHeartbeat(reader: ByteReader): ControlFrame {
   return {
-    channel: reader.raw(16),
+    type: 'heartbeat',
+    channel: reader.copy(16),
     from: reader.text(limits.peer_name_bytes_max),
     to: reader.text(limits.peer_name_bytes_max),
     sequence: reader.varint(),

@@ -42,13 +42,15 @@ export function encodeDatagramHead(flow: number, length: number): Uint8Array {
     .finish();
 }
 
-/** Any frame whose body is written here as a whole. */
+/** Any frame whose body is there as a whole. */
 export function encodeFrame(type: number, body: Uint8Array): Uint8Array {
+  return frameOf(type, new ByteWriter(body.length).raw(body));
+}
+
+function frameOf(type: number, body: ByteWriter): Uint8Array {
   const frame = slab.take(1 + varintLength(body.length) + body.length);
   frame[0] = type;
-  const at = putVarint(frame, 1, body.length);
-  frame.set(body, at);
-  return slab.keep(frame, at + body.length);
+  return slab.keep(frame, body.copyTo(frame, putVarint(frame, 1, body.length)));
 }
 
 export function encodeControl(frame: ControlFrame): Uint8Array {
@@ -87,7 +89,7 @@ export function encodeControl(frame: ControlFrame): Uint8Array {
       body.varint(frame.bytes).u32(frame.clock_us).u32(frame.owd_min_us).u32(frame.stamp_us).u32(frame.held_us);
       break;
   }
-  return encodeFrame(frameTypes[frame.type], body.finish());
+  return frameOf(frameTypes[frame.type], body);
 }
 
 /** A reason never outgrows its field; cut at a character. */

@@ -31,10 +31,13 @@ export interface HeartbeatEnds {
   readonly draining: boolean;
 }
 
-export function encodeHeartbeat(now: number, liveness: Liveness, ends: HeartbeatEnds, facts: EndFacts): Uint8Array {
+export function encodeHeartbeat(now: number, liveness: Liveness, { channel, from, to, draining }: HeartbeatEnds, facts: EndFacts): Uint8Array {
   return encodeControl({
     type: 'heartbeat',
-    ...ends,
+    channel,
+    from,
+    to,
+    draining,
     sequence: liveness.heartbeatSent(now),
     stamp_us: stampOf(now),
     latency_us: Math.round((liveness.rtt_ms ?? 0) * 1000),

@@ -86,6 +86,7 @@ class Group implements Share {
   virtual = 0;
   /** Octets of earlier tiers while something here wanted to send. */
   passedOver = 0;
+  isWanting = false;
 
   constructor(tier: 0 | 1 | 2) {
     this.tier = tier;
@@ -100,10 +101,13 @@ interface Ready<T> {
   weight: number;
 }
 
+const NOBODY: readonly never[] = [];
+
 export class Scheduler<T extends Schedulable> {
   readonly #classes = new Map<TrafficClass, ClassQueue<T>>();
   readonly #lanes = new Pool();
   readonly #groups = { first: new Group(0), second: new Group(1), shared: new Group(2), bulk: new Group(2) } as const;
+  readonly #allGroups = Object.values(this.#groups);
   /** Of the group that `next` chose from. */
   #weight = 1;
 
@@ -146,26 +150,27 @@ export class Scheduler<T extends Schedulable> {
     this.#lanes.serve(group, bytes, this.#weight);
     queue.turn = queue.flows.length === 0 ? 0 : (queue.turn + 1) % queue.flows.length;
     group.passedOver = Math.max(0, group.passedOver - PASSED_OVER_PART * bytes);
-    for (const other of Object.values(this.#groups))
-      if (other.tier > group.tier) other.passedOver = Math.min(other.passedOver + bytes, 2 * PASSED_OVER_BYTES_MAX);
+    for (const other of this.#allGroups) if (other.tier > group.tier) other.passedOver = Math.min(other.passedOver + bytes, 2 * PASSED_OVER_BYTES_MAX);
   }
 
   /** By group, the later ones last. What wants nothing has nothing that could pass it over. */
-  #look(standing: (flow: T) => Standing): Ready<T>[] {
-    const ready = new Map<Group, Ready<T>>();
-    const wanting = new Set<Group>();
+  #look(standing: (flow: T) => Standing): readonly Ready<T>[] {
+    // Mostly nobody wants anything: then there is nothing to make room for.
+    let ready: Map<Group, Ready<T>> | null = null;
+    for (const group of this.#allGroups) group.isWanting = false;
     for (const queue of this.#classes.values()) {
       const found = queue.next(standing);
-      if (found !== 'idle') wanting.add(queue.group);
-      if (found === 'idle' || found === 'waits') continue;
+      if (found === 'idle') continue;
+      queue.group.isWanting = true;
+      if (found === 'waits') continue;
+      ready ??= new Map();
       const own = ready.get(queue.group) ?? { share: queue.group, classes: [], weight: 0 };
       own.classes.push({ share: queue, flow: found });
       own.weight += queue.weight;
       ready.set(queue.group, own);
     }
-    const groups = Object.values(this.#groups);
-    for (const group of groups) if (!wanting.has(group)) group.passedOver = 0;
-    return groups.flatMap((group) => ready.get(group) ?? []);
+    for (const group of this.#allGroups) if (!group.isWanting) group.passedOver = 0;
+    return ready === null ? NOBODY : this.#allGroups.flatMap((group) => ready.get(group) ?? []);
   }
 
   #groupOf(name: TrafficClass): Group {

@@ -12,7 +12,8 @@ import { TcpTransport } from '../../src/transport/tcp.ts';
 import { makeAuthority, type TestAuthority } from '../fixtures/certs.ts';
 import type { VictimFacts, VictimSetting } from './fixtures/victim.ts';
 import { alpha, beta, type ScenarioHost, startHost } from './hosts.ts';
-import { type Hostile, helloOf, speakRaw } from './hostile-peer.ts';
+import { helloOf } from '../../src/lab/hello-of.ts';
+import { type Hostile, speakRaw } from './hostile-peer.ts';
 import { type ScenarioTransport, transports } from './ways.ts';
 import { encodeControl } from '../../src/channel/frame-encoder.ts';
 import type { HeartbeatFrame } from '../../src/channel/frames.ts';
@@ -145,7 +146,7 @@ export async function hostile(t: Test, victim: Victim, options: HostileOptions):
   t.teardown(() => dialer.close());
   const port = options.transport === 'quic' ? victim.udp : victim.tcp;
   const session = await dialer.dial({ host: '127.0.0.1', port }, credentials, new AbortController().signal);
-  const said = await speakRaw(session, options.hello === null ? null : { ...helloOf(identity), ...options.hello });
+  const said = await speakRaw(session, options.hello === null ? null : helloOf(identity, options.hello));
   return Object.assign(said, { node: identity.node });
 }
 

@@ -50,28 +50,31 @@ export function chainOf({ site, node }: NodeIdentity, leaf: number): readonly Ui
   return [new TextEncoder().encode(`${site}/${node}/${leaf}`)];
 }
 
-type Shown = Readonly<Record<'site' | 'node' | 'leaf', string>>;
-
-const shown = new WeakMap<readonly Uint8Array[], Shown>();
+const shown = new WeakMap<readonly Uint8Array[], VerifiedPeer>();
 
 /** What a chain says; each is judged often. */
-function shownBy(chain: readonly Uint8Array[]): Shown {
+function shownBy(chain: readonly Uint8Array[]): VerifiedPeer {
   const known = shown.get(chain);
   if (known !== undefined) return known;
   const [site = '', node = '', leaf = ''] = new TextDecoder().decode(chain[0]).split('/');
-  shown.set(chain, { site, node, leaf });
-  return { site, node, leaf };
+  const fingerprint = new Uint8Array(32);
+  new DataView(fingerprint.buffer).setUint32(0, Number(leaf));
+  const peer = { identity: { cluster: CLUSTER, site, node }, fingerprint, spkiHash: fingerprint, serial: leaf, notBefore_ms: 0, notAfter_ms: 30 * DAY_MS };
+  shown.set(chain, peer);
+  return peer;
 }
 
 /** What `verifyPeer` decides, of such a chain. @throws certificate_revoked, wrong_node */
 export function judgeChain(chain: readonly Uint8Array[], snapshot: Snapshot, expected: string | null): VerifiedPeer {
-  const { site, node, leaf } = shownBy(chain);
+  const peer = shownBy(chain);
+  const {
+    identity: { node },
+    serial: leaf,
+  } = peer;
   if (expected !== null && node !== expected) throw new SelvedgeError('wrong_node', { found: node, expected });
   const recorded = node === TOWER.node ? Number(leaf) : entryOf(snapshot, node)?.leaf;
   if (recorded !== Number(leaf)) throw new SelvedgeError('certificate_revoked', { peer: node, why: `leaf ${leaf}, recorded is ${recorded ?? 'none'}` });
-  const fingerprint = new Uint8Array(32);
-  new DataView(fingerprint.buffer).setUint32(0, Number(leaf));
-  return { identity: { cluster: CLUSTER, site, node }, fingerprint, spkiHash: fingerprint, serial: leaf, notBefore_ms: 0, notAfter_ms: 30 * DAY_MS };
+  return peer;
 }
 
 const byNode = new WeakMap<readonly Entry[], ReadonlyMap<string, Entry>>();

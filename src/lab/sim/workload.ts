@@ -1,4 +1,5 @@
 /** What the programs of a simulation say to each other, and whether it arrived as it was said: streams octet by octet, messages by number, frames never older, datagrams whole. */
+import { ByteReader, putU32 } from '../../base/bytes.ts';
 import { isErrorCode, SelvedgeError } from '../../base/errors.ts';
 import { limits } from '../../base/limits.ts';
 import { classRow, type FlowKind, type TrafficClass, trafficClasses, trafficClassNames } from '../../channel/classes.ts';
@@ -127,7 +128,7 @@ async function sayStream(flow: FlowHandle, { peer, agenda: { random }, violated 
   while (await flow.readable()) for (let bytes = flow.read(); bytes !== null; bytes = flow.read()) answer.push(...bytes);
   const error = await flow.closed;
   if (error !== null) throw error;
-  const counted = new DataView(Uint8Array.from(answer).buffer).getUint32(0);
+  const counted = answer.length < 4 ? 'none' : new ByteReader(Uint8Array.from(answer)).u32();
   if (answer.length !== 4 || counted !== length) violated(`a stream to ${peer} had ${length} octets, ${counted} were counted`);
 }
 
@@ -144,7 +145,7 @@ async function checkStream(flow: FlowHandle, agenda: Agenda, pause_ms: number, v
     if (pause_ms > 0) await new Promise<void>((resolve) => agenda.at(agenda.now + pause_ms, resolve));
   }
   const answer = new Uint8Array(4);
-  new DataView(answer.buffer).setUint32(0, count);
+  putU32(answer, 0, count);
   flow.write(answer);
   flow.end();
   const error = await flow.closed;
@@ -164,12 +165,13 @@ function firstWrong(bytes: Uint8Array, place: number): number {
 
 function numbered(number: number, bytes: number): Uint8Array {
   const message = new Uint8Array(bytes).fill(number % PATTERN);
-  new DataView(message.buffer).setUint32(0, number);
+  putU32(message, 0, number);
   return message;
 }
 
 function numberOf(message: Uint8Array): number | null {
-  const number = new DataView(message.buffer, message.byteOffset).getUint32(0);
+  if (message.length < 4) return null;
+  const number = new ByteReader(message).u32();
   for (let index = 4; index < message.length; index++) if (message[index] !== number % PATTERN) return null;
   return number;
 }

@@ -38,3 +38,18 @@ t.test('pieces of a slab stay what they were, however many follow', (t) => {
   );
   t.end();
 });
+
+t.test('what was written is put whole into a buffer of another, and read from its place in it, no further', (t) => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 300 }), fc.nat({ max: 20 }), (octets, before) => {
+      const target = new Uint8Array(before + octets.length + 9);
+      const end = new ByteWriter().raw(octets).copyTo(target, before);
+      const reader = new ByteReader(target, before, end);
+      const read = reader.copy(octets.length);
+      return Buffer.compare(read, octets) === 0 && reader.remaining === 0 && target.subarray(end).every((octet) => octet === 0);
+    }),
+  );
+  const short = new ByteReader(Uint8Array.of(9, 9, 2, 65, 66), 2, 4);
+  t.throws(() => short.text(8), { code: 'frame_invalid' });
+  t.end();
+});
