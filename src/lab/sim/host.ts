@@ -212,7 +212,8 @@ export class SimHost {
     if (snapshot.version > version) this.#world.note(this.name, `snapshot ${snapshot.version}`);
     this.#noteDenied();
     running.expiry.follow();
-    this.#follow();
+    // Told afresh only, it changes nothing but for how long it may be followed.
+    if (snapshot.version > version) this.#follow();
     running.away.snapshotTaken();
   }
 
