@@ -35,6 +35,8 @@ export interface FaultRates {
   /** A host drains, by force or not, and later is back in service. */
   readonly drains_per_minute: number;
   readonly drain_ms_max: number;
+  /** The root is rotated, where no rotation is under way. */
+  readonly rotations_per_minute: number;
 }
 
 export const usualFaults: FaultRates = {
@@ -60,6 +62,7 @@ export const usualFaults: FaultRates = {
   denied_ms_max: 90_000,
   drains_per_minute: 0.5,
   drain_ms_max: 30_000,
+  rotations_per_minute: 0.2,
 };
 
 export interface FaultWorld {
@@ -103,6 +106,7 @@ export function planFaults(world: FaultWorld, rates: FaultRates, until: number):
   often(rates.outages_per_minute, () => crash(world, world.tower, rates.outage_ms_max, until));
   often(rates.denials_per_minute, () => deny(world, rates, until));
   often(rates.drains_per_minute, () => drain(world, rates, until));
+  often(rates.rotations_per_minute, () => rotate(world, until));
 }
 
 /** All paths are good again, all programs run. */
@@ -131,6 +135,7 @@ function crash({ agenda, note }: FaultWorld, host: SimHost, down_ms_max: number,
   if (!host.isUp) return;
   const down_ms = agenda.random.unit() * down_ms_max;
   note(host.name, `crashes, for ${Math.round(down_ms)} ms`);
+  trouble([host], agenda.now + down_ms);
   host.crash();
   agenda.at(Math.min(agenda.now + down_ms, until), () => {
     note(host.name, 'starts');
@@ -149,6 +154,7 @@ function cut(world: FaultWorld, rates: FaultRates, until: number): void {
     if (!isOneWay) network.setPath(other.identity.node, one.identity.node, { [kind]: is });
   };
   const what = `${kind === 'isCut' ? 'everything' : 'UDP'} ${isOneWay ? 'one way' : 'both ways'}`;
+  trouble([one, other], agenda.now + cut_ms);
   note('network', `${one.name} ${isOneWay ? '→' : '↔'} ${other.name} is cut: ${what}, for ${Math.round(cut_ms)} ms`);
   set(true);
   agenda.at(Math.min(agenda.now + cut_ms, until), () => {
@@ -173,6 +179,7 @@ function stepClock({ agenda, hosts, note }: FaultWorld, { clockStep_ms_max }: Fa
   const host = pick(agenda.random, hosts);
   const ms = Math.round((agenda.random.unit() * 2 - 1) * clockStep_ms_max);
   note(host.name, `its clock is set to be off by ${ms} ms`);
+  trouble([host], Number.POSITIVE_INFINITY);
   host.setClock(ms);
 }
 
@@ -206,6 +213,7 @@ function drain({ agenda, hosts, tower, note, violated }: FaultWorld, { drain_ms_
   const request = { deadline_ms: random.unit() * drain_ms_max, force: random.below(2) === 0 };
   const isThere = (): boolean => host.mesh === mesh && host.isDraining;
   note(host.name, `drains within ${Math.round(request.deadline_ms)} ms${request.force ? ', by force' : ''}`);
+  trouble([host], Number.POSITIVE_INFINITY);
   host.drain(request);
   const over = agenda.now + request.deadline_ms + DRAINED_MS_MAX;
   agenda.at(over, () => {
@@ -219,4 +227,32 @@ function drain({ agenda, hosts, tower, note, violated }: FaultWorld, { drain_ms_
     note(host.name, 'is back in service');
     host.undrain();
   });
+}
+
+/** Between two looks of the tower at how far its nodes have come. */
+const ROTATION_LOOK_MS = 1_000;
+
+/** As an operator rotates: the new root beside the old one, leaves under it once everybody holds it, and the old one gone once everybody shows such a leaf. */
+function rotate({ agenda, directory, hosts, tower, note }: FaultWorld, until: number): void {
+  if (directory.rotation !== null || !tower.isUp) return;
+  note('tower', `brings root ${directory.beginRotation(agenda.now)} into the bundle`);
+  tower.directoryChanged();
+  const look = (): void => {
+    const { rotation } = directory;
+    if (rotation === null || agenda.now + ROTATION_LOOK_MS >= until) return;
+    agenda.at(agenda.now + ROTATION_LOOK_MS, look);
+    const nodes = hosts.filter(({ identity }) => directory.revokedAt(identity.node) === null);
+    const isReady = nodes.every((host) => (rotation.phase === 'distributing' ? host.holdsRoot(rotation.root) : host.showsRoot(rotation.root)));
+    if (!tower.isUp || !isReady) return;
+    note('tower', rotation.phase === 'distributing' ? `issues under root ${rotation.root}` : `keeps root ${rotation.root} alone`);
+    if (rotation.phase === 'distributing') directory.issueUnderNew();
+    else directory.retireOld();
+    tower.directoryChanged();
+  };
+  look();
+}
+
+/** What happens to their channels until then, and what was begun before, may have this reason. */
+function trouble(hosts: readonly SimHost[], until: number): void {
+  for (const host of hosts) host.troubledUntil = Math.max(host.troubledUntil, until);
 }

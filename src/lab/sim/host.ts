@@ -8,7 +8,19 @@ import type { Candidate, Mesh } from '../../peering/mesh.ts';
 import type { PeerMesh } from '../../peering/peer-mesh.ts';
 import type { Timers } from '../../transport/system.ts';
 import type { Agenda } from './agenda.ts';
-import { type Directory, entryOf, shortName, type Snapshot, SNAPSHOT_REFRESH_MS, SNAPSHOT_TTL_MS, TOWER, TOWER_CLASS, viewOf } from './directory.ts';
+import {
+  type Directory,
+  entryOf,
+  fingerprintOf,
+  FIRST_LEAF,
+  shortName,
+  type Snapshot,
+  SNAPSHOT_REFRESH_MS,
+  SNAPSHOT_TTL_MS,
+  TOWER,
+  TOWER_CLASS,
+  viewOf,
+} from './directory.ts';
 import type { SimNetwork } from './network.ts';
 import { makeProgram, type Program } from './program.ts';
 
@@ -28,6 +40,8 @@ export class SimHost {
   readonly #serve: (mesh: Mesh, host: SimHost) => void;
   /** What was synced; a crash leaves no other. */
   #disk: Snapshot;
+  /** Synced before it is shown. */
+  #leaf = FIRST_LEAF;
   #running: Program | null = null;
   #known: Snapshot;
   #wallOffset_ms = 0;
@@ -37,6 +51,10 @@ export class SimHost {
   /** When each class was denied, by what this host knows, and since when no session with the tower is there: virtual time. */
   readonly #denied = new Map<TrafficClass, number>();
   #towerLostAt: number | null = null;
+  /** When it heard that a root is none any more: virtual time. */
+  readonly #retired = new Map<number, number>();
+  /** Until when something is wrong with it, with its clock, or with a path of it. */
+  troubledUntil = 0;
   /** Its clock on the wall was set since it started. */
   isStepped = false;
 
@@ -101,7 +119,12 @@ export class SimHost {
     this.#noteDenied();
     const running = this.#run();
     this.#running = running;
-    network.start(this.identity.node, { chain: running.chain, onSession: (session) => running.mesh.accept(session) });
+    network.start(this.identity.node, {
+      get chain() {
+        return running.chain;
+      },
+      onSession: (session) => running.mesh.accept(session),
+    });
     this.#serve(running.mesh, this);
     if (this.isTower) this.#refresh();
     else if (this.#isBound) {
@@ -122,6 +145,10 @@ export class SimHost {
       timers: this.#timers,
       isAlive,
       known: () => this.#known,
+      leaf: () => this.#leaf,
+      keepLeaf: (leaf) => {
+        this.#leaf = leaf;
+      },
       heard: (snapshot) => isAlive() && this.#heard(snapshot),
       onChannels: () => isAlive() && this.#channelsChanged(),
       onStanding: () => this.#standingChanged(),
@@ -138,6 +165,7 @@ export class SimHost {
     if (this.#running === null) return;
     // It would look again in an hour: no timer of a dead program fires, but this one would be found at the end.
     this.#running.expiry.close();
+    this.#running.trust.close();
     this.#running = null;
     this.#runs++;
     this.#world.network.kill(this.identity.node);
@@ -163,6 +191,8 @@ export class SimHost {
   #follow(): void {
     const running = this.#running;
     if (running === null) return;
+    this.#noteRetired();
+    running.trust.follow(running.mesh);
     this.#judgeByNow(running);
     running.mesh.revalidate();
     if (this.isTower) return;
@@ -172,7 +202,8 @@ export class SimHost {
       .filter((entry) => entry.site === site && entry.node !== node && entry.leaf !== null)
       .map((entry): Candidate => {
         const identity = { ...this.identity, node: entry.node };
-        return { identity, name: shortName(entry.node), endpoints: at(entry.node), isDialed: node < entry.node };
+        const leaf = fingerprintOf(entry.leaf ?? 0);
+        return { identity, name: shortName(entry.node), endpoints: at(entry.node), isDialed: node < entry.node, leaf };
       });
     running.mesh.setCandidates([{ identity: TOWER, name: 'tower', endpoints: at(TOWER.node), isDialed: true }, ...peers]);
   }
@@ -244,6 +275,25 @@ export class SimHost {
     return entryOf(this.#known, node)?.leaf === null;
   }
 
+  #noteRetired(): void {
+    for (let root = FIRST_LEAF.root; root < Math.max(...this.#known.roots); root++)
+      if (!this.#known.roots.includes(root) && !this.#retired.has(root)) this.#retired.set(root, this.#world.agenda.now);
+  }
+
+  /** Since when it knows that a root is none any more: virtual time; null: it is one, as far as this host knows. */
+  retiredSince(root: number): number | null {
+    return this.#known.roots.includes(root) ? null : (this.#retired.get(root) ?? null);
+  }
+
+  /** Whether it is known to hold this root, or to show a leaf under it: what the tower counts. */
+  holdsRoot(root: number): boolean {
+    return this.#disk.roots.includes(root);
+  }
+
+  showsRoot(root: number): boolean {
+    return this.#leaf.root === root;
+  }
+
   #noteDenied(): void {
     for (const cls of this.#denied.keys()) if (!this.#known.denied.includes(cls)) this.#denied.delete(cls);
     for (const cls of this.#known.denied) if (!this.#denied.has(cls)) this.#denied.set(cls, this.#world.agenda.now);
@@ -266,6 +316,7 @@ export class SimHost {
     if (running === null) return;
     running.away.close();
     running.expiry.close();
+    running.trust.close();
     this.#cancelRefresh();
     await running.mesh.close();
   }

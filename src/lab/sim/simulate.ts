@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { ErrorCode } from '../../base/errors.ts';
+import { limits } from '../../base/limits.ts';
 import type { TrafficClass } from '../../channel/classes.ts';
 import type { ChannelState } from '../../channel/states.ts';
 import type { FlowHandle } from '../../peering/mesh.ts';
@@ -76,6 +77,7 @@ class Simulation {
   readonly #violations: string[] = [];
   readonly #counts: Workload = { done: 0, failed: new Map(), open: new Set() };
   readonly #watch: Watch;
+  #isTelling = false;
 
   constructor(options: SimOptions) {
     this.#options = options;
@@ -93,6 +95,7 @@ class Simulation {
         (flow) => this.#watch.begun(host, flow),
       );
     this.#tower = new SimHost(TOWER, world, serve);
+    this.#directory.onReissued = () => this.#tellSoon();
     this.#hosts = identities.map((identity) => new SimHost(identity, world, serve));
     this.#watch = new Watch({ agenda: this.#agenda, directory: this.#directory, hosts: [this.#tower, ...this.#hosts], violated: this.#violated });
     this.#network.watch = (from, to, session, side, head) => this.#watch.frame(from, to, session, side, head);
@@ -100,11 +103,23 @@ class Simulation {
 
   readonly #note = (who: string, what: string): void => {
     // Everybody here is honest: whoever is told off has met a bug.
+    const [, peer] = /^channel revalidation failed (\S+) certificate_invalid/.exec(what) ?? [];
+    if (peer !== undefined) this.#watch.endedByRoot(who, peer);
     if (who !== VIOLATED && toldOff.test(what)) this.#violated(`${who}: ${what}`);
     const line = `${(this.#agenda.now / 1_000).toFixed(3).padStart(9)}  ${who.padEnd(8)} ${what}`;
     this.#transcript.push(line);
     if (this.#transcript.length > 2 * TRANSCRIPT_LINES_MAX) this.#digestLines(this.#transcript.splice(0, TRANSCRIPT_LINES_MAX));
   };
+
+  /** Leaves are issued one by one, and told of together. */
+  #tellSoon(): void {
+    if (this.#isTelling) return;
+    this.#isTelling = true;
+    this.#agenda.at(this.#agenda.now + limits.leaf_publish_ms / 2, () => {
+      this.#isTelling = false;
+      this.#tower.directoryChanged();
+    });
+  }
 
   #digestLines(lines: readonly string[]): void {
     this.#digest.update(lines.join('\n'));
