@@ -47,6 +47,8 @@ export class SimHost {
   #wallOffset_ms = 0;
   #drift_part = 0;
   #runs = 0;
+  /** What takes its timers back. */
+  readonly #pending = new Set<() => void>();
   #cancelRefresh: () => void = () => {};
   /** When each class was denied, by what this host knows, and since when no session with the tower is there: virtual time. */
   readonly #denied = new Map<TrafficClass, number>();
@@ -86,14 +88,25 @@ export class SimHost {
     return this.#running !== null;
   }
 
-  /** Its own clock: what it shows may be set, how fast it goes may be off. */
+  /** Its own clock: what it shows may be set, how fast it goes may be off. With a program its timers end. */
   get #timers(): Timers {
     const { agenda } = this.#world;
     const run = this.#runs;
+    const pending = this.#pending;
     return {
       clock: { now: () => agenda.now * (1 + this.#drift_part), wall: () => this.wall_ms },
-      // The timers of a program that has died do not fire in the next one.
-      after: (delay_ms, action) => agenda.at(agenda.now + delay_ms / (1 + this.#drift_part), () => run === this.#runs && action()),
+      after: (delay_ms, action) => {
+        if (run !== this.#runs) return () => {};
+        const cancel = agenda.at(agenda.now + delay_ms / (1 + this.#drift_part), () => {
+          pending.delete(cancel);
+          action();
+        });
+        pending.add(cancel);
+        return () => {
+          pending.delete(cancel);
+          cancel();
+        };
+      },
     };
   }
 
@@ -163,9 +176,8 @@ export class SimHost {
   /** Without a word to anybody. */
   crash(): void {
     if (this.#running === null) return;
-    // It would look again in an hour: no timer of a dead program fires, but this one would be found at the end.
-    this.#running.expiry.close();
-    this.#running.trust.close();
+    for (const cancel of this.#pending) cancel();
+    this.#pending.clear();
     this.#running = null;
     this.#runs++;
     this.#world.network.kill(this.identity.node);
