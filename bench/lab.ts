@@ -36,10 +36,10 @@ const qos = (step: string): Promised[] => [
 const promises: readonly Promised[] = [
   ...qos('qos_quic'),
   ...qos('qos_tcp'),
-  { step: 'fallback', what: 'gap when UDP goes, ms', of: (f) => number(f, 'gap_ms'), holds: (ms) => ms <= 1_500, bound: '≤ 1500' },
+  { step: 'fallback', what: 'gap when UDP goes, ms', of: (f) => number(f, 'gap_ms'), holds: (ms) => ms <= 500, bound: '≤ 500' },
   { step: 'fallback', what: 'octets lost', of: (f) => number(f, 'lost_bytes'), holds: (bytes) => bytes === 0, bound: '0' },
   { step: 'fallback', what: 'back on QUIC, ms', of: (f) => number(f, 'back_on_quic_ms'), holds: (ms) => ms <= 5_000, bound: '≤ 5000' },
-  { step: 'fallback', what: 'gap when going back, ms', of: (f) => number(f, 'gap_back_ms'), holds: (ms) => ms <= 150, bound: '≤ 150' },
+  { step: 'fallback', what: 'gap when going back, ms', of: (f) => number(f, 'gap_back_ms'), holds: (ms) => ms <= 50, bound: '≤ 50' },
 ];
 
 const directory = mkdtempSync(join(tmpdir(), 'selvedge-bench-'));

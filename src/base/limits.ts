@@ -98,6 +98,8 @@ export const limits = {
   admission_early_ms_max: 50,
   admission_late_ms_max: 30_000,
   path_silent_ms_min: 350,
+  /** While a flow is under way, over a transport that acknowledges by itself. */
+  path_silent_in_flow_ms_min: 200,
 
   // Heartbeats (spec 7.2), before jitter.
   /** Bulk that a governed session is handed before its turn: longer than the usual pause of an event loop. */

@@ -18,6 +18,8 @@ export interface SessionShape {
   readonly chunkBytesMax: number;
   /** That of bulk flows while no governor paces them, if it is another: they have a lane of their own, and the fewer frames the less work. */
   readonly bulkChunkBytesMax?: number;
+  /** It shows that the peer lives as soon as anything reaches that, whatever the program there does (QUIC acknowledges packets). */
+  readonly isAnswered?: boolean;
   /** For how long bulk may be handed over ahead of its turn, since the session paces it by itself. */
   readonly lead_ms?: number;
 }
@@ -49,7 +51,7 @@ export class Attached {
     this.shape = shape;
     this.#sink = sink;
     this.awaitsResume = awaitsResume;
-    this.liveness = new Liveness(random, now);
+    this.liveness = new Liveness(random, now, shape.isAnswered);
   }
 
   decoder(source: number): FrameDecoder {

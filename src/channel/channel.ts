@@ -392,7 +392,7 @@ export class Channel implements FlowOwner {
     if (!flow.receive) throw new SelvedgeError('flow_violation', { why: `data on a flow of kind ${flow.kind}` });
     flow.knownSince ??= attached.key;
     this.#countIn(flow, piece.length);
-    if (!head.fin) attached.liveness.expect();
+    if (!head.fin) attached.liveness.expect(flow.isBulk);
     if (flow.receive.push(offset, piece, head.fin && last)) this.#tellReadable(flow);
   }
 
@@ -833,6 +833,12 @@ export class Channel implements FlowOwner {
   #noteAppLimited(now: number, attached: Attached): void {
     if (this.#governing.governor === null || !attached.ready.bulk || this.#governing.governor.allowance(now) <= 0) return;
     this.#governing.governor.onAppLimited(now);
+  }
+
+  /** A bulk flow lives: either end may have octets for it. */
+  get hasBulk(): boolean {
+    for (const flow of this.#flows.values()) if (flow.isBulk) return true;
+    return false;
   }
 
   get #hasBulkWork(): boolean {

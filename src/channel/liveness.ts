@@ -5,17 +5,24 @@
  * worth dialing, this one is not given up. *Dead*: heartbeats were sent again and again and none came back.
  *
  * Octets that the peer has not acknowledged are no proof of a dead path: its reader may be slow. So they only raise the question, as a
- * heartbeat sent early; suspicion is about a heartbeat that is not answered while nothing else is heard either.
+ * heartbeat sent early; suspicion is about a heartbeat that is not answered while nothing else is heard either. Where the transport itself
+ * answers (QUIC acknowledges packets, whatever the program behind it does), a flow that is under way makes silence telling sooner: two of
+ * its probe timeouts (RFC 9002, section 6.2.1), half of it until the heartbeat and half for what should come back.
  *
  *   heard(now), outstanding(now, yes), echo(…) · handleTimeout(now) → what to do · pollTimeout()
  */
 import type { Random } from '../base/seam.ts';
 import { limits } from '../base/limits.ts';
 
+/** RFC 9002, section 18.2 of RFC 9000: for so long an end may hold back its acknowledgements, milliseconds. */
+const ACKNOWLEDGEMENT_DELAY_MS = 25;
+
 export type LivenessAction = 'send_heartbeat' | 'suspect' | 'dead';
 
 export class Liveness {
   readonly #random: Random;
+  /** The transport shows life by itself as soon as anything reaches it. */
+  readonly #isAnswered: boolean;
   #heard: number;
   /** When the oldest heartbeat without an answer was sent. */
   #awaitingSince: number | null = null;
@@ -39,8 +46,9 @@ export class Liveness {
   #sentCount = 0;
   #lostCount = 0;
 
-  constructor(random: Random, now: number) {
+  constructor(random: Random, now: number, isAnswered = false) {
     this.#random = random;
+    this.#isAnswered = isAnswered;
     this.#heard = now;
     // The first heartbeat goes out at once: its echo is the first measurement of the path.
     this.#nextHeartbeat = now;
@@ -72,6 +80,12 @@ export class Liveness {
     return Math.max(limits.path_silent_ms_min, 1.5 * (this.#rtt_ms ?? 0) + 4 * this.#jitter_ms + 50);
   }
 
+  /** The same while a flow is under way. */
+  get #suspicionInFlow_ms(): number {
+    if (!this.#isAnswered || this.#rtt_ms === null) return this.suspicion_ms;
+    return Math.max(limits.path_silent_in_flow_ms_min, 2 * (this.#rtt_ms + 4 * this.#jitter_ms + ACKNOWLEDGEMENT_DELAY_MS));
+  }
+
   /** Anything came from the peer, at `at`. True if that ends a suspicion. */
   heard(at: number): boolean {
     if (at <= this.#heard) return false;
@@ -88,9 +102,10 @@ export class Liveness {
     if (progressed || !isOutstanding) this.#patience = 1;
   }
 
-  /** Octets of a flow came that has not ended. */
-  expect(): void {
+  /** Octets of a flow came that has not ended; of a bulk flow they are as good as progress of our own. */
+  expect(isBulk: boolean): void {
     this.#isExpecting = true;
+    if (isBulk) this.#patience = 1;
   }
 
   /** A round trip, milliseconds, measured by an echo, by the governor's reports or by the transport. */
@@ -149,14 +164,22 @@ export class Liveness {
 
   /** When outstanding octets have been met by silence long enough to ask. */
   #questionAt(): number {
-    const isAsking = this.#outstandingSince !== null || this.#isExpecting;
-    if (!isAsking || this.#unanswered > 0) return Number.POSITIVE_INFINITY;
-    return Math.max(this.#heard, this.#outstandingSince ?? 0) + (this.suspicion_ms / 2) * this.#patience;
+    if (!this.#isInFlow || this.#unanswered > 0) return Number.POSITIVE_INFINITY;
+    return Math.max(this.#heard, this.#outstandingSince ?? 0) + (this.#suspicionInFlow_ms / 2) * this.#patience;
+  }
+
+  /** Octets are outstanding, or more of them should come. */
+  get #isInFlow(): boolean {
+    return this.#outstandingSince !== null || this.#isExpecting;
   }
 
   #suspectAt(): number {
     if (this.#awaitingSince === null) return Number.POSITIVE_INFINITY;
-    return Math.max(this.#heard, this.#awaitingSince) + this.suspicion_ms;
+    const at = Math.max(this.#heard, this.#awaitingSince) + this.suspicion_ms;
+    if (!this.#isAnswered || !this.#isInFlow) return at;
+    // Counted from what was heard last; but whoever is asked has time for the answer.
+    const inFlow_ms = this.#suspicionInFlow_ms;
+    return Math.min(at, Math.max(this.#heard + inFlow_ms, this.#awaitingSince + inFlow_ms / 2));
   }
 
   handleTimeout(now: number): LivenessAction | null {

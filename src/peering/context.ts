@@ -14,7 +14,8 @@ import type { ChannelObserver } from './observer.ts';
 
 /** How sessions to a candidate come about; `transport/dialer.ts` behind this host's credentials and verification. */
 export interface MeshDialer {
-  dial(candidate: Candidate, signal: AbortSignal): Promise<Dialed>;
+  /** `hasBulk`: bulk waits for the session. */
+  dial(candidate: Candidate, signal: AbortSignal, hasBulk?: boolean): Promise<Dialed>;
   /** Keeps trying QUIC until it works; null when the candidate does not offer it. */
   probe(candidate: Candidate, signal: AbortSignal): Promise<Dialed | null>;
   /** The transport in use has gone silent. */

@@ -87,7 +87,7 @@ export class Host {
       timers,
       random: systemRandom,
       dialer: {
-        dial: (candidate, signal) => dialer.dial(destinationOf(candidate), options.credentials(), judgeDialed(options, candidate), signal),
+        dial: (candidate, signal, hasBulk) => dialer.dial(destinationOf(candidate), options.credentials(), judgeDialed(options, candidate), signal, hasBulk),
         probe: (candidate, signal) => dialer.probe(destinationOf(candidate), options.credentials(), judgeDialed(options, candidate), signal),
         noteSilent: (candidate, transport) => dialer.noteSilent(destinationOf(candidate), transport),
       },

@@ -93,7 +93,8 @@ export class PeerLink implements PeerChannelOwner {
     const refreshing = new AbortController();
     this.#refresh.begin(refreshing);
     try {
-      await this.#carryOn(channel, await this.#context.dialer.dial(this.#candidate, refreshing.signal), 'migrate', refreshing.signal);
+      const dialed = await this.#context.dialer.dial(this.#candidate, refreshing.signal, channel.channel.hasBulk);
+      await this.#carryOn(channel, dialed, 'migrate', refreshing.signal);
       return true;
     } catch (error) {
       if (refreshing.signal.aborted) return false;
@@ -190,7 +191,7 @@ export class PeerLink implements PeerChannelOwner {
 
   async #dialOnce(signal: AbortSignal): Promise<void> {
     const existing = this.#current?.isUsable ? this.#current : null;
-    if (existing) return this.#carryOn(existing, await this.#context.dialer.dial(this.#candidate, signal), 'resume', signal);
+    if (existing) return this.#carryOn(existing, await this.#context.dialer.dial(this.#candidate, signal, existing.channel.hasBulk), 'resume', signal);
     const objection = this.#context.mayBegin(this.#candidate.identity);
     if (objection !== null) throw objection;
     const fresh = new PeerChannel(this.#context, 'dialer', this.#candidate.identity, this, this.#rememberedRate);

@@ -87,7 +87,13 @@ export class Carrier {
     this.channel.attach(
       this.#now,
       key,
-      { transport: session.transport, chunkBytesMax, bulkChunkBytesMax: limits.chunk_bytes_max, lead_ms: session.lead_ms },
+      {
+        transport: session.transport,
+        chunkBytesMax,
+        bulkChunkBytesMax: limits.chunk_bytes_max,
+        isAnswered: session.transport === 'quic',
+        lead_ms: session.lead_ms,
+      },
       mode,
     );
     relay.handTo(this.#handlerOf(carried));

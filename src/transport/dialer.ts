@@ -59,6 +59,8 @@ interface Call<Peer> {
   readonly memory: DialMemory;
   readonly credentials: Credentials;
   readonly verify: Verify<Peer>;
+  /** Bulk waits for the session. */
+  readonly hasBulk?: boolean;
 }
 
 interface Won<Peer> {
@@ -75,7 +77,7 @@ export class Dialer {
   }
 
   /** @throws the peer's refusal if one was heard, else network_unreachable with what each transport met */
-  async dial<Peer>(destination: Destination, credentials: Credentials, verify: Verify<Peer>, signal: AbortSignal): Promise<Dialed<Peer>> {
+  async dial<Peer>(destination: Destination, credentials: Credentials, verify: Verify<Peer>, signal: AbortSignal, hasBulk = false): Promise<Dialed<Peer>> {
     const { timers, transports } = this.#options;
     const memory = this.#memories.of(destination.key);
     const began_ms = timers.clock.now();
@@ -85,7 +87,7 @@ export class Dialer {
     const legs = (held_ms > 0 ? [tcp, quic] : [quic, tcp]).filter((routes) => routes.length > 0);
     const over = legs.map(([route]) => route?.transport.name ?? 'tcp');
     let quicError: unknown;
-    const call = { memory, credentials, verify };
+    const call = { memory, credentials, verify, hasBulk };
     const attempts = legs.map(
       (routes): Attempt<Won<Peer>> =>
         async (signal) => {
@@ -264,7 +266,7 @@ export class Dialer {
 }
 
 /** Handshake, then the verdict; a peer that is refused hears the code. */
-async function attemptRoute<Peer>(route: Route, { credentials, verify }: Pick<Call<Peer>, 'credentials' | 'verify'>, signal: AbortSignal): Promise<Won<Peer>> {
+async function attemptRoute<Peer>(route: Route, { credentials, verify, hasBulk }: Omit<Call<Peer>, 'memory'>, signal: AbortSignal): Promise<Won<Peer>> {
   const isSamePeer = async (peerChain: readonly Uint8Array[]): Promise<boolean> => {
     try {
       await verify({ peerChain });
@@ -273,7 +275,7 @@ async function attemptRoute<Peer>(route: Route, { credentials, verify }: Pick<Ca
       return false;
     }
   };
-  const session = await route.transport.dial({ host: route.host, port: route.port }, credentials, signal, isSamePeer);
+  const session = await route.transport.dial({ host: route.host, port: route.port }, credentials, signal, isSamePeer, hasBulk);
   try {
     const peer = await verify(session);
     if (signal.aborted || session.isClosed) throw new SelvedgeError('session_closed', { why: 'ended before it was needed' });

@@ -135,8 +135,11 @@ export type SamePeer = (peerChain: readonly Uint8Array[]) => Promise<boolean>;
 /** Dialing: resolves to a pending session, or rejects with `tls_handshake_failed`, `network_unreachable`, `handshake_timeout`. */
 export interface Transport {
   readonly name: TransportName;
-  /** `isSamePeer` judges a later connection of the session that shows another leaf, as that of a peer renewed in between; without it that ends the session. */
-  dial(target: { host: string; port: number }, credentials: Credentials, signal: AbortSignal, isSamePeer?: SamePeer): Promise<Session>;
+  /**
+   * `isSamePeer` judges a later connection of the session that shows another leaf, as that of a peer renewed in between; without it that ends the session.
+   * `hasBulk`: bulk waits for this session; what its lane takes is made along with it.
+   */
+  dial(target: { host: string; port: number }, credentials: Credentials, signal: AbortSignal, isSamePeer?: SamePeer, hasBulk?: boolean): Promise<Session>;
 }
 
 /** Listening: hands over pending sessions until closed. */

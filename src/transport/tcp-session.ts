@@ -22,6 +22,8 @@ export interface TcpSessionSetup {
   readonly peerChain: readonly Uint8Array[];
   /** The dialer's way to the second connection; null at the acceptor, which waits for it. */
   readonly openBulk: ((signal: AbortSignal) => Promise<TlsConnection>) | null;
+  /** Bulk is sure to come: its lane is opened at once. */
+  readonly hasBulk?: boolean;
   readonly timers: Timers;
   readonly handshake_ms: number;
   /** Pending no more: approved or closed. */
@@ -84,6 +86,7 @@ export class TcpSession implements Session, LaneOwner {
     this.#handler = handler;
     this.#urgent.read();
     this.#bulk.read();
+    if (this.#setup.hasBulk) this.#askForBulk();
     this.#setup.onSettled?.();
   }
 

@@ -43,9 +43,13 @@ export class TcpTransport implements Transport {
     this.#handshake_ms = options.handshake_ms ?? limits.handshake_ms_max;
   }
 
-  async dial(target: Target, credentials: Credentials, signal: AbortSignal, isSamePeer: SamePeer = async () => false): Promise<Session> {
+  async dial(target: Target, credentials: Credentials, signal: AbortSignal, isSamePeer: SamePeer = async () => false, hasBulk = false): Promise<Session> {
     const id = this.#random.bytes(SESSION_ID_BYTES);
-    const urgent = await this.#connect(target, credentials, signal);
+    const ahead = new Ahead(hasBulk ? (until) => this.#connect(target, credentials, until) : null);
+    const urgent = await this.#connect(target, credentials, signal).catch((error: unknown) => {
+      ahead.drop();
+      throw error;
+    });
     const { chain: peerChain, remote, local } = urgent.takePeer();
     sendPreface(urgent, encodePreface({ lane: 'urgent', session: id }));
     const gone = Promise.withResolvers<void>();
@@ -58,7 +62,7 @@ export class TcpTransport implements Transport {
       timers: this.#timers,
       handshake_ms: this.#handshake_ms,
       openBulk: async (signal) => {
-        const bulk = await this.#connect(target, credentials, signal);
+        const bulk = (await ahead.take()) ?? (await this.#connect(target, credentials, signal));
         // The id goes to nobody but the peer that was judged. Its certificate may have been renewed meanwhile.
         const { chain } = bulk.takePeer();
         if (!sameLeaf(chain, peerChain) && !(await isSamePeer(chain))) {
@@ -68,6 +72,8 @@ export class TcpTransport implements Transport {
         sendPreface(bulk, encodePreface({ lane: 'bulk', session: id }));
         return bulk;
       },
+      hasBulk,
+      onClosed: () => ahead.drop(),
       onGone: () => {
         this.#sessions.delete(session);
         gone.resolve();
@@ -153,6 +159,31 @@ function sendPreface(connection: TlsConnection, preface: Uint8Array): void {
 /** Both showed a leaf, and the same. */
 function sameLeaf(left: readonly Uint8Array[], right: readonly Uint8Array[]): boolean {
   return left[0] !== undefined && right[0] !== undefined && equalBytes(left[0], right[0]);
+}
+
+/** A bulk connection that is made before the session asks for it. It says nothing until then. */
+class Ahead {
+  readonly #giveUp = new AbortController();
+  #connection: Promise<TlsConnection | null> | null;
+
+  constructor(connect: ((until: AbortSignal) => Promise<TlsConnection>) | null) {
+    this.#connection = connect?.(this.#giveUp.signal).catch(() => null) ?? null;
+  }
+
+  /** It is the caller's from now on; null: there is none, or it failed or has ended. */
+  async take(): Promise<TlsConnection | null> {
+    const connecting = this.#connection;
+    this.#connection = null;
+    const connection = await connecting;
+    return connection?.isGone === false ? connection : null;
+  }
+
+  /** Nobody asked for it. */
+  drop(): void {
+    this.#giveUp.abort();
+    void this.#connection?.then((connection) => connection?.destroy());
+    this.#connection = null;
+  }
 }
 
 export interface TcpAcceptorOptions extends TcpOptions {

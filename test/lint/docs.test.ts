@@ -47,6 +47,19 @@ t.test('every link between the documents leads to a file', async (t) => {
   t.same(broken, []);
 });
 
+t.test('every test that a document names is there', async (t) => {
+  const missing: string[] = [];
+  let named = 0;
+  for (const file of globSync('{*.md,docs/**/*.md}', { cwd: root })) {
+    for (const [, name = ''] of readFileSync(join(root, file), 'utf8').matchAll(/`((?:unit|scenario|sim)\/[a-z0-9/-]+)`/g)) {
+      named++;
+      if (!existsSync(join(root, `test/${name}.test.ts`))) missing.push(`${file}: ${name}`);
+    }
+  }
+  t.same(missing, []);
+  t.ok(named > 30);
+});
+
 t.test('docs/cli.md has every command and option of the command line', async (t) => {
   const text = readFileSync(join(root, 'docs/cli.md'), 'utf8');
   const missing: string[] = [];

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { createServer as createHttp, get } from 'node:http';
-import { connect as connectTcp, type Socket } from 'node:net';
+import { connect as connectTcp, createServer as createTcp, type Socket } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
@@ -179,6 +179,93 @@ async function bounded(t: Test, direct: boolean): Promise<void> {
   listening.close();
   await down.promise;
 }
+
+/** A way to `target` that counts connections, and after the first octets of each passes only so many more to it until told otherwise. */
+async function narrow(target: { host: string; port: number }) {
+  const ends = new Set<Socket>();
+  let isFull = false;
+  let left = 0;
+  const server = createTcp((down) => {
+    const up = connectTcp(target);
+    for (const end of [down, up]) end.on('error', () => {}).once('close', () => ends.delete(end));
+    ends.add(down);
+    up.pipe(down);
+    down.on('data', (bytes: Buffer) => {
+      const passed = isFull ? bytes.subarray(0, left) : bytes;
+      left -= passed.length;
+      up.write(passed);
+    });
+    down.once('close', () => up.destroy());
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const address = server.address();
+  return {
+    address: { host: '127.0.0.1', port: typeof address === 'object' && address !== null ? address.port : 0 },
+    connections: () => ends.size,
+    passOnly(bytes: number) {
+      isFull = true;
+      left = bytes;
+    },
+    close: () => void server.close(),
+  };
+}
+
+const soon = async (isSo: () => boolean): Promise<void> => {
+  while (!isSo()) await new Promise((resolve) => setImmediate(resolve));
+};
+
+t.test('for bulk that waits both connections are made at once; what the session never asked for ends with it', async (t) => {
+  const r = await rig();
+  const way = await narrow(r.listener.tcp);
+  const transport = new TcpTransport();
+  for (const isApproved of [true, false]) {
+    const accepted = r.next();
+    const session = await transport.dial(way.address, mine, signal, undefined, true);
+    const peer = await accepted;
+    await soon(() => way.connections() === 2);
+    const bulk = Promise.withResolvers<number>();
+    peer.approve({ ...quiet, data: (source) => bulk.resolve(source) });
+    if (isApproved) {
+      session.approve(quiet);
+      session.write(3, 'bulk', 0, new Uint8Array(100), null);
+      t.equal(await bulk.promise, 1);
+      t.equal(way.connections(), 2, 'and no third one');
+    }
+    session.close('session_closed', 'done');
+    await soon(() => way.connections() === 0);
+  }
+  const given = new AbortController();
+  const dialing = transport.dial(way.address, mine, given.signal, undefined, true);
+  given.abort();
+  await t.rejects(dialing);
+  await soon(() => way.connections() === 0);
+  way.close();
+  await r.close();
+});
+
+t.test('of the first large frame a peer reads what has come, not only the whole', async (t) => {
+  const r = await rig();
+  const way = await narrow(r.listener.tcp);
+  const accepted = r.next();
+  const session = await new TcpTransport().dial(way.address, mine, signal);
+  const peer = await accepted;
+  let bytes = 0;
+  const data = (_source: number, piece: Uint8Array): void => {
+    bytes += piece.length;
+  };
+  peer.approve({ ...quiet, data });
+  session.approve(quiet);
+  session.write(0, 'urgent', 0, new Uint8Array(1), null);
+  await soon(() => bytes === 1);
+  way.passOnly(6 * KIB);
+  session.write(0, 'urgent', 0, new Uint8Array(64), new Uint8Array(64 * KIB));
+  await soon(() => bytes > 4 * KIB);
+  t.ok(bytes < 6 * KIB, `${bytes} octets`);
+  session.close('session_closed', 'done');
+  await soon(() => way.connections() === 0);
+  way.close();
+  await r.close();
+});
 
 t.test('a peer that never reads holds its writer back, and a reset in the middle of bulk ends the session', async (t) => {
   const r = await rig();

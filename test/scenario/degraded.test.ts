@@ -4,19 +4,24 @@
  */
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { type ErrorCode, SelvedgeError } from '../../src/base/errors.ts';
 import { limits } from '../../src/base/limits.ts';
+import { postAs } from '../../src/enroll/https.ts';
+import { UNSEAL_ROUTE } from '../../src/enroll/unseal-route.ts';
 import { SNAPSHOT_SERVICE } from '../../src/enroll/wire.ts';
 import { callHome } from '../../src/enroll/call-home.ts';
 import { tokenMaker } from '../../src/enroll/proofs/token.ts';
 import { issueChain } from '../../src/identity/authority.ts';
 import { generateKeyPair } from '../../src/identity/keys.ts';
+import type { Credentials } from '../../src/transport/session.ts';
 import { openCarry } from '../../src/transport/carry/greeting.ts';
 import { systemTimers } from '../../src/transport/system.ts';
 import { freshDirectory } from '../compliance/store.ts';
 import { makeAuthority } from '../fixtures/certs.ts';
 import { LeapingTimers } from '../fixtures/leaping-timers.ts';
+import { bootOf } from '../unit/tower/boot.ts';
 import { HOUR_MS, random, unseal } from '../unit/tower/support.ts';
-import { as, cluster, dialing, dials, start } from './agents.ts';
+import { as, cluster, dialing, dials, type Running, start } from './agents.ts';
 import { ways } from './ways.ts';
 
 // Agents and their towers start, one after the other; a machine that is busy takes its time.
@@ -30,18 +35,19 @@ async function degraded(t: Test) {
   const between = { from: {}, to: {}, degraded: true };
   await tower.resources.create('policy', 'everywhere', between, 'test');
   const [near, far] = [await enroll('near'), await enroll('far', 'south')];
+  const boot = await bootOf(tower, near.identity.node);
   const node = await enroll('node');
   const { promise, resolve } = Promise.withResolvers<void>();
   const timers = new LeapingTimers();
   const running = await start(t, node, { timers, towerAway_ms: 1, log: (message) => void (message.startsWith('degraded mode begins') && resolve()) });
   await promise;
   t.equal(running.agent.facts.degraded, true);
-  return { tower, near, far, node, running, agent: running.agent, timers };
+  return { tower, near, far, boot, node, running, agent: running.agent, timers };
 }
 
 for (const way of ways) {
   t.test(`in degraded mode (${way})`, async (t) => {
-    const { tower, near, far, node, running, agent, timers } = await degraded(t);
+    const { tower, near, far, boot, node, running, agent, timers } = await degraded(t);
 
     t.test('a node lets in a peer of its site, by its snapshot, and the channel is degraded', async (t) => {
       t.equal(await dials(t, as(near), running, way), 'established');
@@ -104,18 +110,36 @@ for (const way of ways) {
       t.equal(await dials(t, as(far), running, way), 'policy_denied');
     });
 
-    t.test('a channel with a peer lives until the snapshot has lived its time, and then ends with policy_denied; none begins any more', async (t) => {
-      const { host, outcome, ended } = await dialing(t, as(near), running, way);
-      t.equal(outcome, 'established');
-      await timers.leap(TTL_MS - HOUR_MS);
-      t.equal(agent.facts.snapshot_is_expired, false);
-      t.equal(host.mesh.status()[0]?.state, 'established');
-      t.ok(agent.mesh.reaches(near.identity.node));
-      await timers.leap(HOUR_MS);
-      t.equal(agent.facts.snapshot_is_expired, true);
-      await ended('policy_denied');
-      t.notOk(agent.mesh.reaches(near.identity.node));
-      t.equal(await dials(t, as(near), running, way), 'policy_denied');
-    });
+    t.test(
+      'a channel with a peer lives until the snapshot has lived its time, and then ends with policy_denied; none begins any more, nor is a node helped to unseal',
+      async (t) => {
+        t.equal(await unsealing(running, boot), null, 'a node of the site is helped to unseal');
+        const { host, outcome, ended } = await dialing(t, as(near), running, way);
+        t.equal(outcome, 'established');
+        await timers.leap(TTL_MS - HOUR_MS);
+        t.equal(agent.facts.snapshot_is_expired, false);
+        t.equal(host.mesh.status()[0]?.state, 'established');
+        t.ok(agent.mesh.reaches(near.identity.node));
+        await timers.leap(HOUR_MS);
+        t.equal(agent.facts.snapshot_is_expired, true);
+        await ended('policy_denied');
+        t.notOk(agent.mesh.reaches(near.identity.node));
+        t.equal(await dials(t, as(near), running, way), 'policy_denied');
+        t.equal(await unsealing(running, boot), 'policy_denied');
+      },
+    );
   });
+}
+
+/** The code with which the agent refuses to say the key of this node's store; null: it says it. */
+async function unsealing(running: Running, boot: Credentials): Promise<ErrorCode | null> {
+  const { host, tcp } = running.at('tcp');
+  const body = Buffer.from(JSON.stringify({ generation: 1 }));
+  const request = { path: UNSEAL_ROUTE, body, answer_bytes_max: limits.api_body_bytes_max, signal: AbortSignal.timeout(60_000), judge: () => undefined };
+  try {
+    await postAs({ host, port: tcp ?? 0 }, boot, request);
+    return null;
+  } catch (error) {
+    return error instanceof SelvedgeError ? error.code : 'internal_error';
+  }
 }

@@ -5,7 +5,7 @@ import type { Test } from 'tap';
 import { TOWER_ID, TOWER_SITE } from '../../src/base/ids.ts';
 import { callHome } from '../../src/enroll/call-home.ts';
 import { tokenMaker } from '../../src/enroll/proofs/token.ts';
-import { Agent } from '../../src/node/agent.ts';
+import { Agent, type AgentOptions } from '../../src/node/agent.ts';
 import { Host } from '../../src/peering/host.ts';
 import { serveEcho } from '../../src/services/echo.ts';
 import { publicApi } from '../../src/tower/api.ts';
@@ -36,7 +36,7 @@ export interface RunningTower {
   /** Joins at the tower under the root that it is known by now, in a directory of its own. */
   joined(name: string): Promise<string>;
   /** Runs the node of such a directory, listening. */
-  run(state: string, name: string): Promise<{ readonly agent: Agent; readonly port: number }>;
+  run(state: string, name: string, options?: Partial<AgentOptions>): Promise<{ readonly agent: Agent; readonly port: number }>;
   /** Resolves once this holds; looked at whenever the tower has changed or somebody has logged something. */
   until(holds: () => boolean | Promise<boolean>): Promise<void>;
 }
@@ -109,10 +109,10 @@ export async function runningTower(t: Test, cluster = 'alpha'): Promise<RunningT
       await node.secrets.close();
       return path;
     },
-    async run(path, name) {
+    async run(path, name, options = {}) {
       const at = await freePort();
       const listen = { host: '127.0.0.1', port: at, advertise: ['127.0.0.1'] };
-      const agent = await Agent.start({ state: path, unseal, listen, isGoverned: false, app: {}, log: logOf(name) });
+      const agent = await Agent.start({ state: path, unseal, listen, isGoverned: false, app: {}, log: logOf(name), ...options });
       t.teardown(() => agent.close());
       return { agent, port: at };
     },

@@ -29,7 +29,7 @@ const AFTER_BACK_MS = 1_500;
 const BACK_WAIT_MS = 15_000;
 
 export const fallback = defineStep('fallback', 'UDP is dropped while a file is sent, and passes again later', parameters, async (world, given) => {
-  const { file_mib = 128, blocked_s = 6, gap_ms_max = 1_500, back_ms_max = 5_000, gap_back_ms_max = 150 } = given;
+  const { file_mib = 128, blocked_s = 6, gap_ms_max = 500, back_ms_max = 5_000, gap_back_ms_max = 100 } = given;
   const fleet = world.fleet();
   const node = given.node ?? fleet.nodes[0]?.name ?? '';
   const at = given.at ?? gatewaysOf(world.lab.topology, node)[0]?.name ?? node;

@@ -82,6 +82,83 @@ t.test('octets that nobody acknowledges raise the question early, but a slow rea
   t.ok(count < 20, `${count} heartbeats in a minute`);
 });
 
+/** Over a transport that acknowledges by itself, with a round trip that is known, and octets under way since 1,000 ms. */
+function inFlow(rtt_ms: number): Liveness {
+  const liveness = new Liveness(even, 0, true);
+  liveness.handleTimeout(0);
+  liveness.echo(liveness.heartbeatSent(0), rtt_ms);
+  for (let count = 0; count < 100; count++) liveness.measured(rtt_ms);
+  liveness.heard(1_000);
+  liveness.outstanding(1_000, true, true);
+  return liveness;
+}
+
+/** When it is asked, and when suspected; `heard`: what the transport tells at a millisecond. */
+function askedAndSuspected(liveness: Liveness, until: number, heard: (now: number) => boolean = () => false) {
+  const asked: number[] = [];
+  const suspected: number[] = [];
+  for (let now = 1_001; now <= until; now++) {
+    if (heard(now)) liveness.heard(now);
+    for (let action = liveness.handleTimeout(now); action !== null; action = liveness.handleTimeout(now)) {
+      if (action === 'send_heartbeat') {
+        asked.push(now);
+        liveness.heartbeatSent(now);
+      } else if (action === 'suspect') suspected.push(now);
+      if (action === 'dead') return { asked, suspected };
+    }
+  }
+  return { asked, suspected };
+}
+
+t.test('in a flow over a transport that acknowledges by itself, silence is counted from what was heard last, and half of it is for the answer', async (t) => {
+  for (const [rtt_ms, silence_ms] of [
+    [1, limits.path_silent_in_flow_ms_min],
+    [40, limits.path_silent_in_flow_ms_min],
+    [100, 250],
+    [1_000, 2_050],
+  ] as const) {
+    const { asked, suspected } = askedAndSuspected(inFlow(rtt_ms), 4_000);
+    const [asked_ms = 0] = asked;
+    t.ok(Math.abs(asked_ms - 1_000 - silence_ms / 2) <= 1, `${rtt_ms} ms: asked at ${asked_ms}`);
+    const [suspected_ms = 0] = suspected;
+    t.ok(suspected_ms >= 1_000 + silence_ms && suspected_ms <= 1_002 + silence_ms, `${rtt_ms} ms: suspected at ${suspected_ms}`);
+  }
+});
+
+t.test('a path that answers is not suspected: not one that lost the last packets, nor one whose reader is slow', async (t) => {
+  // RFC 9002: the probe leaves after one timeout (65 ms), the second after two more; here the first two packets are lost with their probes.
+  t.same(askedAndSuspected(inFlow(40), 1_500, (now) => now >= 1_190 && now % 20 === 0).suspected, []);
+  const liveness = inFlow(40);
+  const { asked, suspected } = askedAndSuspected(liveness, 60_000, (now) => now % 140 === 0);
+  t.same(suspected, []);
+  t.ok(asked.length < 60, `${asked.length} heartbeats`);
+});
+
+t.test('whoever slept is asked before it is suspected: what it could not hear is no silence', async (t) => {
+  const liveness = inFlow(40);
+  // Nothing runs here for a second, and what came meanwhile is not read yet.
+  const woke = 2_000;
+  t.equal(liveness.handleTimeout(woke), 'send_heartbeat');
+  liveness.heartbeatSent(woke);
+  t.equal(liveness.handleTimeout(woke + limits.path_silent_in_flow_ms_min / 2 - 1), null);
+  t.equal(liveness.heard(woke + 50), false, 'it was not suspected');
+});
+
+t.test('a reader of bulk asks as soon after the thousandth pause as after the first', async (t) => {
+  const liveness = new Liveness(even, 0, true);
+  liveness.handleTimeout(0);
+  liveness.echo(liveness.heartbeatSent(0), 40);
+  for (let now = 1_000; now < 100_000; now += 1_000) {
+    liveness.heard(now);
+    liveness.expect(true);
+    const at = now + Math.ceil(liveness.pollTimeout() - now);
+    t.ok(at - now < limits.path_silent_ms_min, `asked after ${at - now} ms`);
+    if (liveness.handleTimeout(at) !== 'send_heartbeat') return t.fail('not asked');
+    liveness.heard(at + 40);
+    liveness.echo(liveness.heartbeatSent(at), 40);
+  }
+});
+
 t.test('a lying echo moves nothing', async (t) => {
   const liveness = asked(0);
   liveness.echo(7, 1);

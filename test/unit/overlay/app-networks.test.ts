@@ -133,6 +133,19 @@ t.test('a connect that the tower or the tunnel refuses leaves nothing behind', a
   t.same((await apps.status())?.networks[0]?.attachments, []);
 });
 
+t.test('without the tower what is there stays, and a new place is refused at once', async (t) => {
+  const { net, starter, daemon, running } = await oneHost(t);
+  const apps = await daemon();
+  await running(apps);
+  const applied = starter.last.applied.length;
+  net.isConnected = false;
+  net.cut('flow_lost');
+  await rejectsWith(t, apps.places.connect({ network: 'shop', namespace: String(process.pid), name: 'web' }), 'not_connected');
+  const status = await apps.status();
+  t.match(status, { tunnel: { is_up: true, is_current: true }, networks: [{ name: 'shop', attachments: [] }], peers: [{ name: 'b' }] });
+  t.equal(starter.last.applied.length, applied);
+});
+
 t.test('a rotation has both keys, each with a port of its own, and the newest in front', async (t) => {
   const { starter, daemon, running, asked } = await oneHost(t);
   const apps = await daemon();

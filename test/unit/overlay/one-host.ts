@@ -79,6 +79,7 @@ export async function oneHost(t: Test, { carrier = null }: Partial<Pick<AppNetwo
   };
   return {
     folder,
+    net,
     starter,
     daemon,
     running,

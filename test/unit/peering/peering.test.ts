@@ -121,6 +121,17 @@ t.test('the way back up dies in the greeting: the channel stays where it is, or 
   t.same(await hosts.close(), []);
 });
 
+t.test('a host that stops says so: its peers’ channels end at once, with shutting_down, and they dial on', async (t) => {
+  const hosts = new Hosts();
+  hosts.connect();
+  await hosts.until(() => hosts.state === 'established');
+  const { dials } = hosts;
+  void hosts.b.close();
+  t.ok(await hosts.until(() => hosts.a.status()[0]?.last_error?.code === 'shutting_down', 100));
+  t.ok(await hosts.until(() => hosts.dials > dials, 1_000));
+  t.same(await hosts.close(), []);
+});
+
 t.test('an acceptor that restarted knows nothing: flows are lost with that reason, and a new channel takes over on the same session', async (t) => {
   const hosts = new Hosts(8);
   await connected(hosts);

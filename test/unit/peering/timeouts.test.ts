@@ -1,4 +1,7 @@
 /** Each timeout of a channel, twice: one tick before its time it lives, one tick after it has failed, with its reason. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { SelvedgeError } from '../../../src/base/errors.ts';
 import { limits } from '../../../src/base/limits.ts';
@@ -7,7 +10,9 @@ import { Dialer } from '../../../src/transport/dialer.ts';
 import type { TransportName } from '../../../src/transport/session.ts';
 import { VirtualTimers } from '../../fixtures/virtual-timers.ts';
 import { Pair } from '../channel/pair.ts';
-import { Hosts } from './hosts.ts';
+import { A, Hosts } from './hosts.ts';
+
+const root = fileURLToPath(new URL('../../..', import.meta.url));
 
 type Limit = keyof typeof limits;
 
@@ -30,10 +35,14 @@ interface Row {
 const even = { bytes: (length: number) => new Uint8Array(length), unit: () => 0.5 };
 
 /** A liveness that asked at 0; `heardEvery_ms`: the transport shows life, though nobody echoes. */
-function silent(heardEvery_ms: number | null, until: 'suspect' | 'dead'): Trial {
-  const liveness = new Liveness(even, 0);
+function silent(heardEvery_ms: number | null, until: 'suspect' | 'dead', inFlow = false): Trial {
+  const liveness = new Liveness(even, 0, inFlow);
   liveness.handleTimeout(0);
-  liveness.heartbeatSent(0);
+  const sequence = liveness.heartbeatSent(0);
+  if (inFlow) {
+    liveness.echo(sequence, 1);
+    liveness.outstanding(0, true, true);
+  }
   let now = 0;
   let reached: string | null = null;
   return {
@@ -87,6 +96,7 @@ function dial(names: readonly TransportName[], isTcpRefused: boolean): Trial {
 
 const table: Partial<Record<Limit, Row>> = {
   path_silent_ms_min: { ms: limits.path_silent_ms_min, reason: 'suspect', begin: () => silent(null, 'suspect') },
+  path_silent_in_flow_ms_min: { ms: limits.path_silent_in_flow_ms_min, reason: 'suspect', begin: () => silent(null, 'suspect', true) },
   heartbeat_retry_ms: {
     ms: limits.heartbeat_retry_ms * (limits.heartbeat_retries_max + 1),
     reason: 'heartbeat_timeout',
@@ -132,6 +142,26 @@ const table: Partial<Record<Limit, Row>> = {
       };
     },
   },
+  // Nothing is left but a control message that nobody takes: waited for beyond the deadline, and not for ever.
+  drain_flush_ms_max: {
+    ms: limits.drain_flush_ms_max,
+    reason: 'drained',
+    slack_ms: limits.drain_look_ms,
+    begin: async () => {
+      const hosts = new Hosts(4);
+      hosts.a.handle('hold', () => {});
+      hosts.connect();
+      await hosts.until(() => hosts.state === 'established' && hosts.b.status()[0]?.state === 'established');
+      hosts.b.open(A.node, 'fabric_control', 'messages', 'hold').send(new Uint8Array(10));
+      await hosts.run(100);
+      void hosts.b.drain({ deadline_ms: 1_000, force: true });
+      await hosts.run(1_000);
+      return {
+        pass: (ms) => hosts.run(ms),
+        outcome: () => (hosts.b.drainStatus.state === 'draining' ? null : hosts.b.drainStatus.state),
+      };
+    },
+  },
 };
 
 for (const [limit, row] of Object.entries(table)) {
@@ -145,30 +175,57 @@ for (const [limit, row] of Object.entries(table)) {
   });
 }
 
-/** Timeouts of channels that another test holds to their tick, and why they are not here. */
+/** Timeouts of channels that another test holds to their tick, by their names. */
 const elsewhere: Partial<Record<Limit, string>> = {
-  upgrade_probe_ms: 'test/unit/transport/dialer.test.ts: a probe that fails leaves the channel where it is',
-  session_linger_ms_max: 'test/compliance/session-end.ts',
+  session_linger_ms_max: 'test/unit/transport/tcp-linger.test.ts',
+  quic_head_start_ms: 'test/unit/transport/dialer.test.ts',
+  dial_endpoint_stagger_ms: 'test/unit/transport/dialer.test.ts',
+  upgrade_probe_ms: 'test/unit/transport/dialer.test.ts',
+  udp_settled_ms: 'test/unit/transport/udp-hold.test.ts',
+  admission_wait_ms_max: 'test/unit/peering/admission.test.ts',
+  admission_early_ms_max: 'test/unit/peering/admission.test.ts',
   admission_late_ms_max: 'test/unit/peering/admission.test.ts',
-  quic_idle_ms_max: 'the transport’s own, longer than any cadence of heartbeats (below)',
+  revalidation_ms: 'test/unit/peering/peering.test.ts',
+  leaf_refresh_ms_max: 'test/unit/peering/peering.test.ts',
+  leaf_overlap_ms: 'test/unit/tower/renewal.test.ts',
+  trust_grace_ms: 'test/unit/tower/trust-rotation.test.ts',
+  tower_away_ms: 'test/unit/peering/tower-away.test.ts',
+  carry_denied_ms_base: 'test/unit/overlay/flow-carrier.test.ts',
+  carry_denied_ms_max: 'test/unit/overlay/flow-carrier.test.ts',
 };
 
-t.test('every timeout of a channel in limits.ts is held to its tick, here or elsewhere', async (t) => {
-  const timeouts: readonly Limit[] = [
-    'handshake_ms_max',
-    'quic_idle_ms_max',
-    'session_linger_ms_max',
-    'dial_ms_max',
-    'dial_quic_ms_max',
-    'upgrade_probe_ms',
-    'carrier_ms_max',
-    'path_silent_ms_min',
-    'heartbeat_retry_ms',
-    'heartbeat_unanswered_ms_max',
-    'admission_late_ms_max',
-    'drain_ms_default',
-  ];
-  for (const limit of timeouts) t.ok(limit in table || limit in elsewhere, limit);
+/** What an operator gives in the place of `drain_ms_default`, and a transport's own time, which no cadence comes near (below). */
+const alike: readonly Limit[] = ['drain_ms_max', 'drain_stop_ms_default', 'quic_idle_ms_max'];
+
+/** Of a channel, but nothing fails at their end: cadences, looks, and pauses before another attempt. */
+const pauses: readonly Limit[] = [
+  'flow_wide_bytes_per_ms',
+  'tcp_trickle_ms',
+  'tcp_pause_ms',
+  'upgrade_probe_jitter_ms_max',
+  'backoff_ms_base',
+  'backoff_ms_max',
+  'upgrade_probe_ms_max',
+  'upgrade_probe_fast_window_ms',
+  'udp_hold_ms_base',
+  'udp_hold_ms_max',
+  'pace_lead_ms',
+  'heartbeat_ms_active',
+  'heartbeat_ms_realtime',
+  'heartbeat_ms_storage',
+  'drain_look_ms',
+];
+
+/** Of other rooms than a channel’s life: the tower’s and the host’s own work, identity, HTTP, files, app networks, the lab. */
+const others =
+  /^(token|rules|snapshot|clock|doctor|enroll|view|audit|api|operator|signer|certificate|leaf|trust|site|unseal|jwks|outbound|transfer|tunnel|app|wireguard|carry|report|lab)_/;
+
+t.test('every time in limits.ts has its pair here or in the test that is named, or is none that anything of a channel fails by', async (t) => {
+  const times = (Object.keys(limits) as Limit[]).filter((limit) => /_ms(_|$)/.test(limit));
+  t.ok(times.length > 80);
+  const unplaced = times.filter((limit) => !(limit in table || limit in elsewhere || alike.includes(limit) || pauses.includes(limit) || others.test(limit)));
+  t.same(unplaced, []);
+  for (const [limit, file] of Object.entries(elsewhere)) t.ok(readFileSync(join(root, file), 'utf8').includes(`limits.${limit}`), `${file} names ${limit}`);
 });
 
 t.test('no cadence of heartbeats, with its jitter, leaves a transport idle until it gives up, and each is within spec 7.2', async (t) => {

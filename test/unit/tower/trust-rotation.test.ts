@@ -121,10 +121,10 @@ t.test('a fresh node joins in each phase, with the fingerprint of then, and take
   const clock = shiftedClock();
   const tower = await makeTower(t, { clock });
   const old = tower.rootFingerprint;
-  const tell = async (node: NodeState): Promise<void> => {
+  const tell = async (node: NodeState, now_ms = systemClock.wall()): Promise<void> => {
     clock.offset_ms += 1_000;
     const { envelope } = await tower.snapshot(node.identity.node);
-    node.takeSnapshot(new TextEncoder().encode(JSON.stringify(envelope)), systemClock.wall());
+    node.takeSnapshot(new TextEncoder().encode(JSON.stringify(envelope)), now_ms);
     await node.keepSnapshot();
     if (node.keptTrust === tower.trust.version) await tower.trust.held(node.identity.node, node.keptTrust);
   };
@@ -142,10 +142,11 @@ t.test('a fresh node joins in each phase, with the fingerprint of then, and take
   await rejectsWith(t, join_(t, tower, old, 'stale'), 'fingerprint_mismatch');
   const after = await join_(t, tower, tower.rootFingerprint, 'after');
   t.equal(after.trust.version, 3);
-  await tell(before);
+  const taken_ms = systemClock.wall();
+  await tell(before, taken_ms);
   t.strictSame(before.trust.roots.map(fingerprint), [tower.rootFingerprint]);
-  t.equal(before.liveRoots(systemClock.wall()).length, 2);
-  t.equal(before.liveRoots(systemClock.wall() + limits.trust_grace_ms).length, 1);
+  t.equal(before.liveRoots(taken_ms + limits.trust_grace_ms - 1).length, 2, 'one tick before, channels stand on the old root');
+  t.equal(before.liveRoots(taken_ms + limits.trust_grace_ms).length, 1, 'and then no more');
   const again = await NodeState.load(before.path, unseal, systemClock.wall());
   t.strictSame([again.trust.version, again.trust.roots.length], [3, 1], 'after a restart');
 });

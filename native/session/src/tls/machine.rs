@@ -23,6 +23,10 @@ const BATCHES_PER_TURN: usize = 4;
 const RECORD_PLAIN_BYTES: usize = 16 * 1024;
 const RECORD_EXTRA_BYTES: usize = 22;
 const SEALED_SLACK_BYTES: usize = 512;
+/// A young connection may send less than a record of full size before the first acknowledgement: what leaves first leaves in records that
+/// fit one segment each, so that the peer reads it as it comes, and not a round trip later.
+const FIRST_BYTES: usize = 16 * 1024;
+const FIRST_RECORD_BYTES: usize = 1_300;
 /// A record that is not whole yet, or a message over several: more than rustls takes is nothing to wait for.
 const INPUT_BYTES_MAX: usize = 96 * 1024;
 
@@ -86,6 +90,8 @@ pub struct Machine {
     plain: Vec<u8>,
     plain_at: usize,
     plain_payload: usize,
+    /// Of `FIRST_BYTES`, what is still to come.
+    first_left: usize,
     pub readable: bool,
     pub writable: bool,
     pub hung_up: bool,
@@ -122,6 +128,7 @@ impl Machine {
             plain: Vec::new(),
             plain_at: 0,
             plain_payload: 0,
+            first_left: FIRST_BYTES,
             readable: true,
             writable: true,
             hung_up: false,
@@ -407,6 +414,15 @@ impl Machine {
     }
 
     fn encrypt(&mut self, plain: &[u8]) -> Result<(), Error> {
+        let (first, rest) = plain.split_at(plain.len().min(self.first_left));
+        self.first_left -= first.len();
+        for piece in first.chunks(FIRST_RECORD_BYTES) {
+            self.encrypt_piece(piece)?;
+        }
+        if rest.is_empty() { Ok(()) } else { self.encrypt_piece(rest) }
+    }
+
+    fn encrypt_piece(&mut self, plain: &[u8]) -> Result<(), Error> {
         self.traffic(|traffic, out| {
             let room = out.room(plain.len() + plain.len().div_ceil(RECORD_PLAIN_BYTES) * RECORD_EXTRA_BYTES + SEALED_SLACK_BYTES);
             traffic.encrypt(plain, room)
