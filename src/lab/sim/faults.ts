@@ -5,6 +5,7 @@ import type { Agenda, SeededRandom } from './agenda.ts';
 import { type Directory, TOWER_CLASS } from './directory.ts';
 import type { SimHost } from './host.ts';
 import { goodPath, type SimNetwork } from './network.ts';
+import { rotate } from './rotation.ts';
 import type { Violated } from './workload.ts';
 
 export interface FaultRates {
@@ -97,7 +98,8 @@ export function planFaults(world: FaultWorld, rates: FaultRates, until: number):
   often(rates.crashes_per_minute, () => {
     const host = agenda.random.unit() < rates.tower_part ? world.tower : pick(agenda.random, world.hosts);
     crash(world, host, rates.down_ms_max, until);
-    host.driftClock((agenda.random.unit() * 2 - 1) * rates.drift_part_max);
+    const drift_part = (agenda.random.unit() * 2 - 1) * rates.drift_part_max;
+    if (!host.isUp) host.clock.drift(drift_part);
   });
   often(rates.cuts_per_minute, () => cut(world, rates, until));
   often(rates.weather_per_minute, () => weather(world, rates));
@@ -180,7 +182,7 @@ function stepClock({ agenda, hosts, note }: FaultWorld, { clockStep_ms_max }: Fa
   const ms = Math.round((agenda.random.unit() * 2 - 1) * clockStep_ms_max);
   note(host.name, `its clock is set to be off by ${ms} ms`);
   trouble([host], Number.POSITIVE_INFINITY);
-  host.setClock(ms);
+  host.clock.set(ms);
 }
 
 function revoke({ agenda, hosts, directory, tower, note }: FaultWorld): void {
@@ -227,29 +229,6 @@ function drain({ agenda, hosts, tower, note, violated }: FaultWorld, { drain_ms_
     note(host.name, 'is back in service');
     host.undrain();
   });
-}
-
-/** Between two looks of the tower at how far its nodes have come. */
-const ROTATION_LOOK_MS = 1_000;
-
-/** As an operator rotates: the new root beside the old one, leaves under it once everybody holds it, and the old one gone once everybody shows such a leaf. */
-function rotate({ agenda, directory, hosts, tower, note }: FaultWorld, until: number): void {
-  if (directory.rotation !== null || !tower.isUp) return;
-  note('tower', `brings root ${directory.beginRotation(agenda.now)} into the bundle`);
-  tower.directoryChanged();
-  const look = (): void => {
-    const { rotation } = directory;
-    if (rotation === null || agenda.now + ROTATION_LOOK_MS >= until) return;
-    agenda.at(agenda.now + ROTATION_LOOK_MS, look);
-    const nodes = hosts.filter(({ identity }) => directory.revokedAt(identity.node) === null);
-    const isReady = nodes.every((host) => (rotation.phase === 'distributing' ? host.holdsRoot(rotation.root) : host.showsRoot(rotation.root)));
-    if (!tower.isUp || !isReady) return;
-    note('tower', rotation.phase === 'distributing' ? `issues under root ${rotation.root}` : `keeps root ${rotation.root} alone`);
-    if (rotation.phase === 'distributing') directory.issueUnderNew();
-    else directory.retireOld();
-    tower.directoryChanged();
-  };
-  look();
 }
 
 /** What happens to their channels until then, and what was begun before, may have this reason. */

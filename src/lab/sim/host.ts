@@ -22,6 +22,7 @@ import {
   viewOf,
 } from './directory.ts';
 import type { SimNetwork } from './network.ts';
+import { HostClock } from './host-clock.ts';
 import { makeProgram, type Program } from './program.ts';
 
 export interface HostWorld {
@@ -36,6 +37,7 @@ export interface HostWorld {
 
 export class SimHost {
   readonly identity: NodeIdentity;
+  readonly clock: HostClock;
   readonly #world: HostWorld;
   readonly #serve: (mesh: Mesh, host: SimHost) => void;
   /** What was synced; a crash leaves no other. */
@@ -44,11 +46,6 @@ export class SimHost {
   #leaf = FIRST_LEAF;
   #running: Program | null = null;
   #known: Snapshot;
-  #wallOffset_ms = 0;
-  #drift_part = 0;
-  #runs = 0;
-  /** What takes its timers back. */
-  readonly #pending = new Set<() => void>();
   #cancelRefresh: () => void = () => {};
   /** When each class was denied, by what this host knows, and since when no session with the tower is there: virtual time. */
   readonly #denied = new Map<TrafficClass, number>();
@@ -57,11 +54,10 @@ export class SimHost {
   readonly #retired = new Map<number, number>();
   /** Until when something is wrong with it, with its clock, or with a path of it. */
   troubledUntil = 0;
-  /** Its clock on the wall was set since it started. */
-  isStepped = false;
 
   constructor(identity: NodeIdentity, world: HostWorld, serve: (mesh: Mesh, host: SimHost) => void) {
     this.identity = identity;
+    this.clock = new HostClock(world.agenda);
     this.#world = world;
     this.#serve = serve;
     this.#known = world.directory.snapshot(world.agenda.now);
@@ -88,46 +84,14 @@ export class SimHost {
     return this.#running !== null;
   }
 
-  /** Its own clock: what it shows may be set, how fast it goes may be off. With a program its timers end. */
   get #timers(): Timers {
-    const { agenda } = this.#world;
-    const run = this.#runs;
-    const pending = this.#pending;
-    return {
-      clock: { now: () => agenda.now * (1 + this.#drift_part), wall: () => this.wall_ms },
-      after: (delay_ms, action) => {
-        if (run !== this.#runs) return () => {};
-        const cancel = agenda.at(agenda.now + delay_ms / (1 + this.#drift_part), () => {
-          pending.delete(cancel);
-          action();
-        });
-        pending.add(cancel);
-        return () => {
-          pending.delete(cancel);
-          cancel();
-        };
-      },
-    };
-  }
-
-  get wall_ms(): number {
-    return this.#world.agenda.now * (1 + this.#drift_part) + this.#wallOffset_ms;
-  }
-
-  /** From now on its clock on the wall is off by so much. */
-  setClock(off_ms: number): void {
-    this.#wallOffset_ms = off_ms;
-    this.isStepped = true;
-  }
-
-  driftClock(part: number): void {
-    if (!this.isUp) this.#drift_part = part;
+    return this.clock.timers;
   }
 
   start(): void {
     if (this.#running !== null) return;
     const { network } = this.#world;
-    this.isStepped = false;
+    this.clock.isStepped = false;
     this.#known = this.isTower ? this.#asOfNow() : this.#disk;
     this.#noteDenied();
     const running = this.#run();
@@ -149,8 +113,7 @@ export class SimHost {
   }
 
   #run(): Program {
-    const run = this.#runs;
-    const isAlive = (): boolean => run === this.#runs;
+    const isAlive = this.clock.isRunning;
     const { isFollowing, ...world } = this.#world;
     return makeProgram({
       ...world,
@@ -176,10 +139,8 @@ export class SimHost {
   /** Without a word to anybody. */
   crash(): void {
     if (this.#running === null) return;
-    for (const cancel of this.#pending) cancel();
-    this.#pending.clear();
     this.#running = null;
-    this.#runs++;
+    this.clock.endRun();
     this.#world.network.kill(this.identity.node);
   }
 
@@ -269,7 +230,7 @@ export class SimHost {
   }
 
   #asOfNow(): Snapshot {
-    return this.#world.directory.snapshot(this.wall_ms);
+    return this.#world.directory.snapshot(this.clock.wall_ms);
   }
 
   /** The tower tells afresh, before what it has told expires. */
@@ -320,7 +281,7 @@ export class SimHost {
 
   /** For how long what it knows has been too old to have channels with nodes by; below 0: it is not. */
   get expired_ms(): number {
-    return this.isTower ? Number.NEGATIVE_INFINITY : this.wall_ms - this.#known.issued_ms - SNAPSHOT_TTL_MS;
+    return this.isTower ? Number.NEGATIVE_INFINITY : this.clock.wall_ms - this.#known.issued_ms - SNAPSHOT_TTL_MS;
   }
 
   async close(): Promise<void> {

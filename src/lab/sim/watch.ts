@@ -102,7 +102,7 @@ export class Watch {
   #checkExpired(from: string, to: string, type: number): void {
     const host = this.#hosts.get(from);
     const over_ms = host?.expired_ms ?? 0;
-    if (host === undefined || over_ms <= (host.isStepped ? JUDGED_MS_MAX : KNOWN_MS_MAX)) return;
+    if (host === undefined || over_ms <= (host.clock.isStepped ? JUDGED_MS_MAX : KNOWN_MS_MAX)) return;
     this.#world.violated(`${host.name} sends frame ${type} to ${shortName(to)}, though its snapshot has expired ${Math.round(over_ms)} ms ago`);
   }
 
