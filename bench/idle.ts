@@ -22,8 +22,8 @@ const { values: options } = parseArgs({
 /** What is aimed at, for 1,000 channels. */
 const KB_MAX = 60;
 const CORE_PERCENT_MAX = 0.5;
-/** Until what the handshakes left is collected, paths are measured, and heartbeats have spread. */
-const SETTLE_S = 10;
+/** Until what the handshakes left is collected, paths are measured, heartbeats have spread, and the compiler is done with the code that they run. */
+const SETTLE_S = 25;
 
 interface Cost {
   readonly kb_per_channel: number;

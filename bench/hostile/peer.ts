@@ -3,10 +3,11 @@ import { writeFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { encodeControl, encodeDatagramHead, encodeDataHead } from '../../src/channel/frame-encoder.ts';
 import { limits } from '../../src/base/limits.ts';
+import { helloOf } from '../../src/lab/hello-of.ts';
 import { QuicTransport } from '../../src/transport/quic.ts';
 import { TcpTransport } from '../../src/transport/tcp.ts';
-import { type Hostile, helloOf, speakRaw } from '../../test/scenario/hostile-peer.ts';
-import { ACCEPTOR, CLUSTER, SITE } from '../subject.ts';
+import { type Hostile, speakRaw } from '../../test/scenario/hostile-peer.ts';
+import { ACCEPTOR, CLUSTER } from '../subject.ts';
 import { ADDRESS, type Kind, PORT, type Setting } from './setting.ts';
 
 type Dial = () => Promise<Hostile>;
@@ -20,7 +21,7 @@ const one = Uint8Array.of(1);
 export async function beHostile({ kind, transport, credentials, node }: Setting): Promise<void> {
   giveWay();
   const dialer = transport === 'quic' ? new QuicTransport() : new TcpTransport();
-  const hello = helloOf({ cluster: CLUSTER, site: SITE, node });
+  const hello = helloOf({ cluster: CLUSTER, node });
   await deeds[kind](async () => speakRaw(await dialer.dial({ host: ADDRESS, port: PORT }, credentials, new AbortController().signal), hello), node);
 }
 

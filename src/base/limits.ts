@@ -109,6 +109,8 @@ export const limits = {
   /** Below `quic_idle_ms_max`, with its jitter. */
   heartbeat_ms_storage: 20_000,
   heartbeat_jitter_part: 0.2,
+  /** Heartbeats of all channels leave at multiples of it. */
+  heartbeat_tick_ms: 250,
   heartbeat_retry_ms: 1_000,
   heartbeat_retries_max: 3,
   heartbeat_unanswered_ms_max: 20_000,

@@ -42,6 +42,8 @@ export interface ChannelOptions {
   readonly facts?: () => EndFacts;
   /** What the path to this peer carried last time, octets per second. */
   readonly rememberedRate?: number;
+  /** Whether it goes on without the tower now: what it comes back to after draining. Absent: no. */
+  readonly isDegraded?: () => boolean;
   /** Told at once of each change of the state; it must not call back. */
   readonly onState?: (before: ChannelState, state: ChannelState, error: SelvedgeError | null) => void;
 }
@@ -216,7 +218,9 @@ export class Channel implements FlowOwner {
   #drainingChanged(): void {
     this.#hasNewWork = true;
     const cause = this.draining.isAny ? 'drain' : 'undrain';
-    if (this.#states.allows(cause)) this.move(cause);
+    if (!this.#states.allows(cause)) return;
+    this.move(cause);
+    if (cause === 'undrain' && this.#options.isDegraded?.() === true) this.move('degrade');
   }
 
   /** Ends with a failure (spec 13.1), from any state that has not ended. */
@@ -533,6 +537,7 @@ export class Channel implements FlowOwner {
       this.#peerView = viewOf(frame);
     }
     attached.echo = { sequence: frame.sequence, stamp_us: frame.stamp_us, at: this.#now };
+    if (attached === this.#current && attached.liveness.accompany(this.#now)) attached.heartbeat = this.#heartbeat(this.#now, attached);
   }
 
   // ---- resuming

@@ -34,6 +34,7 @@ export class Liveness {
   #patience = 1;
   #suspect = false;
   #nextHeartbeat: number;
+  #sentAt = Number.NEGATIVE_INFINITY;
   #unanswered = 0;
   #retryAt: number | null = null;
   #sequence = 0;
@@ -127,21 +128,33 @@ export class Liveness {
     this.#unanswered++;
     this.#awaitingSince ??= now;
     this.#retryAt = now + Math.max(limits.heartbeat_retry_ms, 3 * (this.#rtt_ms ?? 0));
-    this.#nextHeartbeat = now + this.#nextIn_ms();
+    this.#sentAt = now;
+    this.#nextHeartbeat = this.#nextAt(now);
     this.#patience = Math.min(this.#patience * 2, 64);
     return ++this.#sequence;
   }
 
-  #nextIn_ms(): number {
-    const jitter = 1 + (this.#random.unit() * 2 - 1) * limits.heartbeat_jitter_part;
-    return this.#cadence_ms * jitter;
+  /**
+   * After a while with jitter, at a tick that is the same for all channels of this host: those that fall due together leave in one wake-up of its program, which costs more than
+   * all else of a heartbeat.
+   */
+  #nextAt(now: number): number {
+    const least_ms = this.#cadence_ms * (1 - limits.heartbeat_jitter_part);
+    const after_ms = least_ms + this.#random.unit() * 2 * limits.heartbeat_jitter_part * this.#cadence_ms;
+    const tick = Math.floor((now + after_ms) / limits.heartbeat_tick_ms) * limits.heartbeat_tick_ms;
+    return tick < now + least_ms ? tick + limits.heartbeat_tick_ms : tick;
+  }
+
+  /** The peer has sent its heartbeat, and this end's would be due within its jitter: it leaves along with the echo. */
+  accompany(now: number): boolean {
+    return this.#unanswered === 0 && now >= this.#sentAt + this.#cadence_ms * (1 - limits.heartbeat_jitter_part);
   }
 
   /** From now on a heartbeat is due so often. A shorter cadence counts at once. */
   setCadence(now: number, cadence_ms: number): void {
     if (cadence_ms === this.#cadence_ms) return;
     this.#cadence_ms = cadence_ms;
-    this.#nextHeartbeat = Math.min(this.#nextHeartbeat, now + this.#nextIn_ms());
+    this.#nextHeartbeat = Math.min(this.#nextHeartbeat, this.#nextAt(now));
   }
 
   echo(sequence: number, rtt_ms: number): void {

@@ -70,12 +70,30 @@ export function verifyPeer(input: VerifyInput): VerifiedPeer {
  */
 export function verifyProfile(input: ProfileInput, kind: LeafKind): ChainFacts {
   const facts = checkPath(input);
-  const objection = leafObjection(facts, kind) ?? encodingObjection(input.chain[0] ?? NO_BYTES) ?? shapeObjection(input, facts);
+  const objection = leafObjection(facts, kind) ?? leafEncoding(input.chain[0] ?? NO_BYTES) ?? shapeObjection(input, facts);
   if (objection !== null) throw invalid(input, objection);
   return facts;
 }
 
 const NO_BYTES = new Uint8Array();
+
+/**
+ * What is a matter of a certificate's octets alone is judged once of each array that a peer showed: a host judges the same ones again every minute, for each of its channels.
+ * Nobody writes into such an array. The path, dates, roots and what is recorded are judged each time.
+ */
+function oncePerArray(judge: (der: Uint8Array) => string | null): (der: Uint8Array) => string | null {
+  const judged = new WeakMap<Uint8Array, string | null>();
+  return (der) => {
+    const known = judged.get(der);
+    if (known !== undefined) return known;
+    const objection = judge(der);
+    judged.set(der, objection);
+    return objection;
+  };
+}
+
+const leafEncoding = oncePerArray(encodingObjection);
+const intermediateShape = oncePerArray(intermediateObjection);
 
 function checkPath(input: ProfileInput): ChainFacts {
   try {
@@ -92,7 +110,7 @@ function shapeObjection({ chain, roots }: ProfileInput, { pathCerts }: ChainFact
   if (pathCerts !== PATH_CERTS || intermediate === undefined) return `its path to the root has ${pathCerts} certificates, expected leaf, intermediate and root`;
   if (surplus.length > 0 || (root !== undefined && !roots.some((trusted) => equalBytes(trusted, root))))
     return 'it comes with certificates that are not of its path';
-  return intermediateObjection(intermediate);
+  return intermediateShape(intermediate);
 }
 
 function identityOf(input: VerifyInput, { uriNames }: ChainFacts): NodeIdentity {

@@ -61,6 +61,7 @@ export class PeerChannel {
         return { health: context.health?.() ?? 'well', configVersion: directory, routeEpoch: routes };
       },
       ...(rememberedRate === undefined ? {} : { rememberedRate }),
+      isDegraded: () => context.policy.isDegraded(identity),
       onState: (before, now, error) => {
         this.since_ms = context.timers.clock.wall();
         context.observer?.moved(this, { before, now, error });
@@ -118,7 +119,8 @@ export class PeerChannel {
     this.channel.secret = new Uint8Array(ids.secret);
     this.#offered = offered.classes;
     this.channel.move('authorized');
-    this.#degradeIfSo();
+    // While the tower is away.
+    if (this.channel.state === 'established' && this.#context.policy.isDegraded(this.identity)) this.channel.move('degrade');
     this.channel.peerDrains(offered.draining);
     this.#revalidateLater();
     this.carry(session, relay, 'new', verified, why);
@@ -167,11 +169,6 @@ export class PeerChannel {
     this.drain(timers.clock.now() + left_ms);
   }
 
-  /** A channel that comes to be, or is taken back into service, while the tower is away. */
-  #degradeIfSo(): void {
-    if (this.channel.state === 'established' && this.#context.policy.isDegraded(this.identity)) this.channel.move('degrade');
-  }
-
   #revalidateLater(): void {
     const { timers, random } = this.#context;
     const jitter = 1 + (random.unit() * 2 - 1) * limits.revalidation_jitter_part;
@@ -200,7 +197,6 @@ export class PeerChannel {
   undrain(): void {
     if (this.#leaves_ms !== null) return;
     this.channel.undrain();
-    this.#degradeIfSo();
     this.carrier.schedulePump();
   }
 

@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 // The global of that name is a getter, paid at each look at the clock.
 import { performance } from 'node:perf_hooks';
 import type { Clock, Random } from '../base/seam.ts';
+import { Wheel } from './wheel.ts';
 
 export const systemClock: Clock = {
   now: () => performance.now(),
@@ -25,10 +26,11 @@ export interface Timers {
   after(delay_ms: number, action: () => void): () => void;
 }
 
-export const systemTimers: Timers = {
+/** Timers of Node, in a wheel: a host has as many that wait for seconds as it has channels. */
+export const systemTimers: Timers = new Wheel({
   clock: systemClock,
   after(delay_ms, action) {
     const timer = setTimeout(action, delay_ms);
     return () => clearTimeout(timer);
   },
-};
+});

@@ -250,27 +250,31 @@ export class Lane {
   }
 
   #receiveHead(chunk: Uint8Array, at: number, length: number): number {
+    // The usual head lies whole in what has come.
+    if (this.#head_bytes === 0 && length - at >= HEAD_BYTES) {
+      this.#headRead(chunk, at);
+      return at + HEAD_BYTES;
+    }
     const count = Math.min(HEAD_BYTES - this.#head_bytes, length - at);
     this.#head.set(chunk.subarray(at, at + count), this.#head_bytes);
     this.#head_bytes += count;
-    if (this.#head_bytes === HEAD_BYTES) this.#headRead();
+    if (this.#head_bytes === HEAD_BYTES) this.#headRead(this.#head, 0);
     return at + count;
   }
 
-  #headRead(): void {
-    const [kind = 0, high = 0, middle = 0, low = 0] = this.#head;
+  #headRead(bytes: Uint8Array, at: number): void {
     this.#head_bytes = 0;
-    this.#kind = kind;
-    this.#left_bytes = (high << 16) | (middle << 8) | low;
+    this.#kind = bytes[at] ?? 0;
+    this.#left_bytes = ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0);
     this.#control = null;
-    if (kind === RecordKind.data) return;
+    if (this.#kind === RecordKind.data) return;
     // Only what carries frames may be large; the rest is gathered here, so its size is checked before.
     if (this.#left_bytes > CLOSE_BYTES_MAX) {
       this.#owner.laneRecord(this, RecordKind.oversized, nothing);
       return;
     }
     this.#control = new Uint8Array(this.#left_bytes);
-    if (this.#left_bytes === 0) this.#owner.laneRecord(this, kind, this.#control);
+    if (this.#left_bytes === 0) this.#owner.laneRecord(this, this.#kind, this.#control);
   }
 
   #receiveControl(control: Uint8Array, bytes: Uint8Array): void {

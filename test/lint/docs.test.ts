@@ -20,6 +20,7 @@ import { sessionCommand } from '../../daemon/cli/session.ts';
 import { trustCommand } from '../../daemon/cli/trust.ts';
 import { netcheckCommand } from '../../daemon/cli/netcheck.ts';
 import { towerCommand } from '../../daemon/programs/tower.ts';
+import { channelStates } from '../../src/channel/states.ts';
 import { classesPath, renderClasses } from '../../scripts/classes-docs.ts';
 import { failureReasonsPath, renderFailureReasons } from '../../scripts/failure-reasons.ts';
 
@@ -45,6 +46,11 @@ t.test('every link between the documents leads to a file', async (t) => {
     }
   }
   t.same(broken, []);
+});
+
+t.test('docs/channel-life.md has a row for each state of a channel, and for no other', async (t) => {
+  const rows = [...readFileSync(join(root, 'docs/channel-life.md'), 'utf8').matchAll(/^\| `([a-z]+)` \|/gm)].map(([, state]) => state);
+  t.same(rows, [...channelStates]);
 });
 
 t.test('every test that a document names is there', async (t) => {

@@ -12,7 +12,8 @@ import { TcpTransport } from '../../src/transport/tcp.ts';
 import { makeAuthority, type TestAuthority } from '../fixtures/certs.ts';
 import type { VictimFacts, VictimSetting } from './fixtures/victim.ts';
 import { alpha, beta, type ScenarioHost, startHost } from './hosts.ts';
-import { type Hostile, helloOf, speakRaw } from './hostile-peer.ts';
+import { helloOf } from '../../src/lab/hello-of.ts';
+import { type Hostile, speakRaw } from './hostile-peer.ts';
 import { type ScenarioTransport, transports } from './ways.ts';
 import { encodeControl } from '../../src/channel/frame-encoder.ts';
 import type { HeartbeatFrame } from '../../src/channel/frames.ts';
@@ -137,7 +138,7 @@ export async function hostile(t: Test, victim: Victim, options: HostileOptions):
   t.teardown(() => dialer.close());
   const port = options.transport === 'quic' ? victim.udp : victim.tcp;
   const session = await dialer.dial({ host: '127.0.0.1', port }, credentials, new AbortController().signal);
-  return speakRaw(session, options.hello === null ? null : { ...helloOf(identity), ...options.hello });
+  return speakRaw(session, options.hello === null ? null : helloOf(identity, options.hello));
 }
 
 /** Runs one attack over each transport, against a victim of its own, beside an honest neighbour that talks to it before, meanwhile and after, and loses nothing. */

@@ -15,7 +15,7 @@ import { encodePreface, SESSION_ID_BYTES } from '../../src/transport/tcp-preface
 import type { Credentials } from '../../src/transport/session.ts';
 import { systemRandom } from '../../src/transport/system.ts';
 import { CLUSTER, NODE } from '../unit/identity/forge.ts';
-import { helloOf } from './hostile-peer.ts';
+import { helloOf } from '../../src/lab/hello-of.ts';
 import type { ScenarioTransport } from './ways.ts';
 
 /** `tls`: TLS ended it, before a verdict was asked for. `gone`: without a word, as a connection may end whose other end had more to read. */

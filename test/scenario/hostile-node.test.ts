@@ -5,7 +5,8 @@
 import t from 'tap';
 import { encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead } from '../../src/channel/frame-encoder.ts';
 import { attack, heartbeatOf, hostile, MIB, mallory, type Victim } from './attacker.ts';
-import { type Hostile, helloOf, rawFrame } from './hostile-peer.ts';
+import { helloOf } from '../../src/lab/hello-of.ts';
+import { type Hostile, rawFrame } from './hostile-peer.ts';
 
 const one = Uint8Array.of(1);
 /** The sequence number of a heartbeat that no random one has. */
@@ -225,7 +226,7 @@ attack(t, 'a node has few sessions that wait for a hello, and few that it moves 
   const { channel, secret } = first.accept;
   const moved: Hostile[] = [];
   for (let count = 0; count < 5; count++)
-    moved.push(await hostile(t, victim, { transport, credentials, hello: { ...helloOf(mallory), mode: 'migrate', channel, secret } }));
+    moved.push(await hostile(t, victim, { transport, credentials, hello: helloOf(mallory, { mode: 'migrate', channel, secret }) }));
   t.match(await first.closed, { code: 'replaced' }, 'the oldest is dropped');
 });
 

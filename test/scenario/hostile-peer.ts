@@ -1,7 +1,5 @@
 /** A hostile peer in the caller's hands: a session that hears everything, and says whatever frames it is told, in whatever order. */
 import type { SelvedgeError } from '../../src/base/errors.ts';
-import type { NodeIdentity } from '../../src/base/ids.ts';
-import { trafficClassNames } from '../../src/channel/classes.ts';
 import { FrameDecoder } from '../../src/channel/frame-decoder.ts';
 import { type ControlFrame, frameTypes } from '../../src/channel/frames.ts';
 import { decodeHello, encodeHello, type Hello } from '../../src/channel/hello.ts';
@@ -94,25 +92,6 @@ export async function speakRaw(session: Session, hello: Hello | null): Promise<H
     },
     ready: () => until(() => (session.isClosed || session.ready('urgent') ? true : null)).then(() => undefined),
     heard: (fits) => until(() => control.find(fits) ?? null),
-  };
-}
-
-export function helloOf(identity: NodeIdentity): Hello {
-  return {
-    version: 1,
-    mode: 'new',
-    channel: new Uint8Array(16),
-    secret: new Uint8Array(32),
-    cluster: identity.cluster,
-    node: identity.node,
-    classes: trafficClassNames,
-    transports: ['quic', 'tcp'],
-    configVersion: 0,
-    directoryVersion: 0,
-    trustVersion: 0,
-    routeEpoch: 0,
-    draining: false,
-    return_ms: 0,
   };
 }
 

@@ -2,26 +2,13 @@
 import type { Test } from 'tap';
 import type { SelvedgeError } from '../../src/base/errors.ts';
 import { FrameDecoder } from '../../src/channel/frame-decoder.ts';
+import { helloOf } from '../../src/lab/hello-of.ts';
 import type { Credentials, Session } from '../../src/transport/session.ts';
 import { alpha, type ScenarioHost } from './hosts.ts';
 import { portOf, type ScenarioWay, wayOf } from './ways.ts';
 
-export const hello = {
-  version: 1,
-  mode: 'new',
-  channel: new Uint8Array(16),
-  secret: new Uint8Array(32),
-  cluster: 'test',
-  node: alpha.node,
-  classes: [],
-  transports: ['quic', 'tcp'],
-  configVersion: 0,
-  directoryVersion: 0,
-  trustVersion: 0,
-  routeEpoch: 0,
-  draining: false,
-  return_ms: 0,
-} as const;
+/** It offers no class. */
+export const hello = helloOf(alpha, { classes: [] });
 
 /** A session that was dialed with a certificate of the cluster, and of which every octet is the test's. */
 export async function hostileSession(t: Test, way: ScenarioWay, { endpoint }: ScenarioHost, credentials: Credentials): Promise<{ session: Session }> {

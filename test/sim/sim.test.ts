@@ -199,7 +199,7 @@ const plants: readonly [name: string, plant: Plant, found: RegExp, faults?: Part
     /while that drains/,
     { drains_per_minute: 6 },
   ],
-  ['a drain ends what keeps the mesh together', endsControl, /though it is essential/, { drains_per_minute: 20 }, { conversations_per_minute: 1_500 }],
+  ['a drain ends what keeps the mesh together', endsControl, /though it is essential/, { drains_per_minute: 20 }, { conversations_per_minute: 1200 }],
   [
     'a drain is never over',
     broken(({ mesh }) => {

@@ -9,9 +9,10 @@ import { text } from 'node:stream/consumers';
 import { connect as connectTls } from 'node:tls';
 import { asSelvedgeError, type ErrorCode } from '../../base/errors.ts';
 import { ByteWriter } from '../../base/bytes.ts';
-import { CONTROL_PRIORITY, trafficClassNames } from '../../channel/classes.ts';
+import { CONTROL_PRIORITY } from '../../channel/classes.ts';
 import { frameTypes } from '../../channel/frames.ts';
-import { CHANNEL_ID_BYTES, CHANNEL_SECRET_BYTES, encodeHello, PROTOCOL_VERSION } from '../../channel/hello.ts';
+import { encodeHello } from '../../channel/hello.ts';
+import { helloOf } from '../hello-of.ts';
 import { QuicTransport } from '../../transport/quic.ts';
 import { CONTROL_FLOW, type Credentials, FABRIC_ALPN, type Session, type Transport } from '../../transport/session.ts';
 import { TcpTransport } from '../../transport/tcp.ts';
@@ -61,7 +62,8 @@ async function main(): Promise<void> {
     const attempt = async (attack: string, name: keyof AttackOrder['credentials'], say: Say, more: Say = nothing) => {
       if (isWanted(attack)) report(attack, transport.name, await refusal(transport, order, credentials(name), say, more));
     };
-    const hello: Say = (session) => void session.write(CONTROL_FLOW, 'urgent', CONTROL_PRIORITY, helloAs(order.cluster, order.victimNode), null);
+    const hello: Say = (session) =>
+      void session.write(CONTROL_FLOW, 'urgent', CONTROL_PRIORITY, encodeHello('hello', helloOf({ cluster: order.cluster, node: order.victimNode })), null);
     await attempt('other_cluster', 'otherCluster', hello);
     await attempt('forged_root', 'forgedRoot', hello);
     await attempt('another_name', 'honest', hello);
@@ -112,25 +114,6 @@ async function refusal(transport: Transport, { host, port }: AttackOrder, creden
   } finally {
     clearTimeout(timer);
   }
-}
-
-function helloAs(cluster: string, node: string): Uint8Array {
-  return encodeHello('hello', {
-    version: PROTOCOL_VERSION,
-    mode: 'new',
-    channel: new Uint8Array(CHANNEL_ID_BYTES),
-    secret: new Uint8Array(CHANNEL_SECRET_BYTES),
-    cluster,
-    node,
-    classes: trafficClassNames,
-    transports: ['quic', 'tcp'],
-    configVersion: 0,
-    directoryVersion: 0,
-    trustVersion: 0,
-    routeEpoch: 0,
-    draining: false,
-    return_ms: 0,
-  });
 }
 
 /** A hello that claims 64 MiB, and as many of them behind it as the transport takes; called again whenever it takes more. */

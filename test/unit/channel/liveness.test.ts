@@ -213,6 +213,27 @@ for (const [code, how] of [
   });
 }
 
+t.test('heartbeats leave at ticks that all channels share, and the other end sends its own along with the echo where it is due anyhow', async (t) => {
+  const pair = new Pair();
+  pair.attach('new');
+  pair.world.run(20_000);
+  const sent: { readonly end: string; readonly type: number; readonly at: number }[] = [];
+  for (const end of pair.ends) end.onTransmit = (frame) => void sent.push({ end: end.name, type: frame.head[0] ?? -1, at: pair.world.now });
+  const minutes = 10;
+  pair.world.run(minutes * 60_000);
+  const beats = sent.filter(({ type }) => type === frameTypes.heartbeat);
+  const own = beats.filter(({ at }) => at % limits.heartbeat_tick_ms === 0);
+  for (const { end, at } of beats.filter((beat) => !own.includes(beat)))
+    t.ok(
+      sent.some((other) => other.type === frameTypes.echo && other.end === end && other.at === at),
+      'else with an echo',
+    );
+  t.equal(sent.filter(({ type }) => type === frameTypes.echo).length, beats.length, 'each is answered');
+  /** Frames of one end that leave at one time leave in one packet. */
+  const packets = new Set(sent.map(({ end, at }) => `${end} ${at}`)).size;
+  t.ok(packets < 1.7 * beats.length, `${packets} packets for ${beats.length} heartbeats, which would be twice as many`);
+});
+
 t.test('heartbeats come as often as the most pressing live flow wants, from the moment it is opened, and say all that spec 7.1 asks', async (t) => {
   const pair = new Pair();
   pair.attach('new');

@@ -80,6 +80,25 @@ t.test('octets by class are counted over channels that have ended, and never go 
   t.same(await hosts.close(), []);
 });
 
+t.test('frames that newer ones took the place of are counted, also over channels that have ended', async (t) => {
+  const { hosts, metrics } = watched();
+  hosts.b.handle('screen', () => {});
+  hosts.connect();
+  await hosts.until(() => hosts.state === 'established');
+  const dropped = () => metricOf(metrics, 'selvedge_stale_frames_dropped_total');
+  t.equal(await dropped(), 0);
+  const flow = hosts.a.open('beta', 'render', 'latest', 'screen');
+  // All at once, before any has begun to leave: the last alone does.
+  for (let frame = 0; frame < 10; frame++) flow.send(new Uint8Array(300_000).fill(frame));
+  await hosts.run(500);
+  const count = await dropped();
+  t.equal(count, 9);
+  await hosts.restartB();
+  await hosts.until(() => hosts.state === 'established');
+  t.equal(await dropped(), count);
+  t.same(await hosts.close(), []);
+});
+
 t.test('every label has a value of a closed set, whatever peers are called and whatever they cause', async (t) => {
   const { hosts, seen, metrics } = watched();
   hosts.connect();

@@ -71,6 +71,23 @@ t.test('while the tower is away only policies count that say so: flows of other 
   t.same(await hosts.close(), []);
 });
 
+t.test('a channel that drains while the tower goes away is degraded once it is back in service, whichever end drained', async (t) => {
+  for (const who of ['a', 'b'] as const) {
+    const { hosts, expiry, degrade } = await connected();
+    void hosts[who].drain({ deadline_ms: 60_000, force: false });
+    await hosts.run(100);
+    degrade(true);
+    t.equal(hosts.state, 'draining', `${who} drains`);
+    hosts[who].undrain();
+    await hosts.run(100);
+    t.equal(hosts.state, 'degraded');
+    degrade(false);
+    t.equal(hosts.state, 'established');
+    expiry.close();
+    t.same(await hosts.close(), []);
+  }
+});
+
 t.test('a channel that no policy permits without the tower ends with policy_denied, and none begins until the tower is there', async (t) => {
   const { hosts, expiry, degrade } = await connected([policy('near')]);
   degrade(true);

@@ -1,29 +1,15 @@
 /** The first exchange on a session: exactly one frame each way is read, and nothing behind it or beside it is lost. */
 import t from 'tap';
-import { CONTROL_PRIORITY, trafficClassNames } from '../../../src/channel/classes.ts';
+import { CONTROL_PRIORITY } from '../../../src/channel/classes.ts';
 import { encodeControl, encodeFrame } from '../../../src/channel/frame-encoder.ts';
-import { encodeHello, type Hello } from '../../../src/channel/hello.ts';
+import { encodeHello } from '../../../src/channel/hello.ts';
+import { helloOf } from '../../../src/lab/hello-of.ts';
 import { greet, hearHello } from '../../../src/transport/greeting.ts';
 import { memoryPair } from '../../../src/transport/memory.ts';
 import type { SessionHandler } from '../../../src/transport/session.ts';
 import { Hosts } from './hosts.ts';
 
-const hello: Hello = {
-  version: 1,
-  mode: 'new',
-  channel: new Uint8Array(16),
-  secret: new Uint8Array(32),
-  cluster: 'c',
-  node: 'aaaaaaaaaaaa',
-  classes: trafficClassNames,
-  transports: ['quic', 'tcp'],
-  configVersion: 0,
-  directoryVersion: 0,
-  trustVersion: 0,
-  routeEpoch: 0,
-  draining: false,
-  return_ms: 0,
-};
+const hello = helloOf({ cluster: 'c', node: 'aaaaaaaaaaaa' });
 
 function setup() {
   const hosts = new Hosts();

@@ -213,6 +213,7 @@ const pauses: readonly Limit[] = [
   'heartbeat_ms_active',
   'heartbeat_ms_realtime',
   'heartbeat_ms_storage',
+  'heartbeat_tick_ms',
   'drain_look_ms',
 ];
 
