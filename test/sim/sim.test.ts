@@ -154,7 +154,7 @@ const plants: readonly [name: string, plant: Plant, found: RegExp, faults?: Part
     changed((flow) => ({ write: (bytes) => flow.write(bytes) || true })),
     /octets wait for a slow reader/,
     {},
-    { conversations_per_minute: 900 },
+    { conversations_per_minute: 1_500, minutes: 4 },
   ],
   ['a conversation never ends', changed(() => ({ end: () => {} })), /do not end/],
   [
