@@ -893,6 +893,7 @@ export class Channel implements FlowOwner {
 
   /** Classes with a live flow. */
   get classesInUse(): TrafficClass[] {
+    if (this.#flows.size === 0) return [];
     const used = new Set([...this.#flows.values()].map((flow) => flow.class));
     return trafficClassNames.filter((name) => used.has(name));
   }
