@@ -233,7 +233,7 @@ export class PeerMesh implements Mesh, Drainable, PeerChannelOwner {
   #blame({ identity: { node }, verified }: PeerChannel, { code }: SelvedgeError): void {
     const names = [node, ...(verified === null ? [] : [toHex(verified.fingerprint)])];
     const ms = this.#penalties.blame(names, this.#context.timers.clock.now());
-    if (ms > 0) this.#context.log('peer held off', { peer: this.#context.nameOf(node), code, ms });
+    if (ms > 0) this.#context.log('peer held off', { peer: this.#context.nameOf(node), code, again_in_ms: ms });
   }
 
   // ---- Mesh
