@@ -19,11 +19,12 @@ import { Draining } from './drain.ts';
 import { Flow, type FlowOwner } from './flow.ts';
 import { FlowIds, type Side } from './flow-ids.ts';
 import { encodeControl, encodeDatagramHead, encodeDataHead, encodeLatestHead } from './frame-encoder.ts';
-import type { ControlFrame, DataHead, HeartbeatFrame, LatestHead, ResumeEntry } from './frames.ts';
+import type { ControlFrame, DataHead, HeartbeatFrame, LatestHead } from './frames.ts';
 import { type EndFacts, encodeHeartbeat, noFacts, type PeerView, viewOf } from './heartbeat.ts';
 import { Governing } from './governing.ts';
 import { type Governor, type PathView, stampOf } from './governor.ts';
 import type { Liveness } from './liveness.ts';
+import { Resuming } from './resuming.ts';
 import { Scheduler, type Standing, type Turn } from './scheduler.ts';
 import { type Cause, type ChannelState, StateMachine } from './states.ts';
 
@@ -77,11 +78,6 @@ export type ChannelEvent =
 
 /** Octets that were read are acknowledged after this long at the latest. */
 const LAZY_ACK_MS = 25;
-/** Ended flows that are remembered, for a peer that missed how they ended: as many as may end, and for as long as a peer may take to come back. */
-const RECENT_FLOWS_MAX = 2 * limits.flows_per_channel_max;
-const RECENT_MS_MAX = 2 * limits.carrier_ms_max;
-/** Flows in one resume, over all of its frames. */
-const RESUMED_FLOWS_MAX = limits.flows_per_channel_max + RECENT_FLOWS_MAX;
 /** Resets that wait for a session which does not take them. */
 const RESETS_MAX = 2 * limits.flows_per_channel_max;
 
@@ -96,7 +92,7 @@ export class Channel implements FlowOwner {
   readonly #states = new StateMachine();
   readonly #ids: FlowIds;
   readonly #flows = new Map<number, Flow>();
-  readonly #recent = new Map<number, { readonly entry: ResumeEntry; readonly at: number }>();
+  readonly #resuming: Resuming;
   /** Reset frames by flow, until they have left. */
   readonly #resets = new Map<number, Uint8Array>();
   readonly #sessions = new Map<number, Attached>();
@@ -127,6 +123,14 @@ export class Channel implements FlowOwner {
     this.draining = new Draining(options.self, options.peer);
     this.#governing = new Governing(options.isGoverned, options.rememberedRate);
     this.#now = options.now;
+    this.#resuming = new Resuming({
+      flows: this.#flows,
+      ids: this.#ids,
+      sendRoom: this.#sendRoom,
+      acknowledgeAgain: (flow) => void this.#ackDue.add(flow),
+      endFlow: (flow, error, status) => this.#endFlow(flow, error, status),
+      checkGiven: (id) => this.#checkGiven(id),
+    });
   }
 
   // ---- states
@@ -439,7 +443,7 @@ export class Channel implements FlowOwner {
       case 'reset':
         return this.#onReset(frame.flow, frame.code, frame.reason);
       case 'resume':
-        return this.#onResume(attached, frame.entries, frame.more);
+        return this.#resuming.heard(attached, frame.entries, frame.more);
       case 'heartbeat':
         return this.#onHeartbeat(attached, frame);
       case 'drain':
@@ -461,7 +465,7 @@ export class Channel implements FlowOwner {
     flow.knownSince = attached.key;
     const refusal = this.#judge(flow, 'peer');
     if (refusal) {
-      this.#remember(flow, 'reset', 0);
+      this.#resuming.remember(this.#now, flow, 'reset');
       this.#refuse(id, refusal.code, whyOf(refusal));
       return;
     }
@@ -538,66 +542,6 @@ export class Channel implements FlowOwner {
     }
     attached.echo = { sequence: frame.sequence, stamp_us: frame.stamp_us, at: this.#now };
     if (attached === this.#current && attached.liveness.accompany(this.#now)) attached.heartbeat = this.#heartbeat(this.#now, attached);
-  }
-
-  // ---- resuming
-
-  /** Acknowledgements may have been lost with the session: they are told again, too. */
-  #tellResume(attached: Attached): void {
-    attached.owesResume = false;
-    for (const [id, { at }] of this.#recent) if (this.#now - at > RECENT_MS_MAX) this.#recent.delete(id);
-    const entries: ResumeEntry[] = Array.from(this.#recent.values(), ({ entry }) => entry);
-    for (const flow of this.#flows.values()) {
-      entries.push({ flow: flow.id, status: 'live', received: flow.receive?.received ?? 0 });
-      if (flow.receive?.retell()) this.#ackDue.add(flow);
-    }
-    do {
-      const part = entries.splice(0, limits.resume_flows_per_frame_max);
-      attached.resumeParts.push(encodeControl({ type: 'resume', more: entries.length > 0, entries: part }));
-    } while (entries.length > 0);
-  }
-
-  #onResume(attached: Attached, entries: readonly ResumeEntry[], more: boolean): void {
-    if (attached.resumed.size + entries.length > RESUMED_FLOWS_MAX) throw new SelvedgeError('frame_invalid', { why: 'too many flows to resume' });
-    for (const entry of entries) {
-      attached.resumed.add(entry.flow);
-      this.#resumeFlow(attached, entry);
-    }
-    if (more) return;
-    for (const flow of [...this.#flows.values()]) if (!attached.resumed.has(flow.id)) this.#resumeUnknown(attached, flow);
-    attached.resumed.clear();
-    attached.awaitsResume = false;
-  }
-
-  #resumeFlow(attached: Attached, entry: ResumeEntry): void {
-    const flow = this.#flows.get(entry.flow);
-    if (!flow) {
-      // The peer ended a flow whose opening never came: it must not open any more.
-      if (entry.status === 'reset' && this.#ids.isPeers(entry.flow)) this.#ids.admit(entry.flow);
-      if (!this.#ids.isPeers(entry.flow)) this.#checkGiven(entry.flow);
-      return;
-    }
-    if (entry.status === 'reset') return this.#endFlow(flow, new SelvedgeError('flow_lost', { why: 'the peer had ended it' }), 'reset');
-    flow.knownSince ??= attached.key;
-    flow.mustOpen = false;
-    if (!flow.send) return;
-    if (entry.status === 'done') {
-      flow.send.acknowledge(entry.received, entry.received, this.#sendRoom);
-      if (!flow.send.isDone || !flow.receive?.isDone)
-        throw new SelvedgeError('flow_violation', { why: `flow ${flow.id} is done there at ${entry.received}, not here` });
-      this.#endFlow(flow, null, 'done');
-    } else if (entry.received >= flow.send.acknowledged) flow.send.rewind(entry.received);
-  }
-
-  /**
-   * The peer does not know this flow: its opening was lost on the way, or the flow is gone there. What became known on this session, or was opened on it,
-   * is newer than the peer's list: that travels in a stream of its own and may come late.
-   */
-  #resumeUnknown(attached: Attached, flow: Flow): void {
-    if (flow.knownSince === null) {
-      if (flow.openedOn !== attached.key) flow.mustOpen = true;
-      flow.send?.rewind(0);
-    } else if (flow.knownSince < attached.key) this.#endFlow(flow, new SelvedgeError('flow_lost', { why: 'the peer knows it no more' }), 'reset');
   }
 
   // ---- flows
@@ -684,14 +628,9 @@ export class Channel implements FlowOwner {
     this.#ackDue.delete(flow);
     this.#ackLazy.delete(flow);
     for (const attached of this.#sessions.values()) attached.blocked.delete(flow.id);
-    this.#remember(flow, status, flow.receive?.received ?? 0);
+    this.#resuming.remember(this.#now, flow, status);
     this.#governing.ended(flow.class, this.#now);
     this.#events.push({ type: 'ended', flow });
-  }
-
-  #remember(flow: Flow, status: 'done' | 'reset', received: number): void {
-    this.#recent.set(flow.id, { entry: { flow: flow.id, status, received }, at: this.#now });
-    if (this.#recent.size > RECENT_FLOWS_MAX) this.#recent.delete(this.#recent.keys().next().value as number);
   }
 
   // ---- what goes out
@@ -734,7 +673,7 @@ export class Channel implements FlowOwner {
         return reset;
       }
     }
-    if (attached.owesResume && attached.resumeParts.length === 0) this.#tellResume(attached);
+    if (attached.owesResume && attached.resumeParts.length === 0) this.#resuming.tell(now, attached);
     const queued = attached.resumeParts.shift() ?? attached.heartbeat;
     if (queued) {
       if (queued === attached.heartbeat) attached.heartbeat = null;
@@ -921,6 +860,7 @@ export class Channel implements FlowOwner {
 
   /** Classes with a live flow. */
   get classesInUse(): TrafficClass[] {
+    if (this.#flows.size === 0) return [];
     const used = new Set([...this.#flows.values()].map((flow) => flow.class));
     return trafficClassNames.filter((name) => used.has(name));
   }

@@ -211,10 +211,11 @@ export class PeerChannel {
   status(name: string, wall_ms: number): ChannelStatus {
     const session = this.carrier.session;
     const facts = session?.facts() ?? null;
-    const totals = [...this.channel.classBytes.values()].reduce((sum, row) => ({ sent: sum.sent + row.sent, received: sum.received + row.received }), {
-      sent: 0,
-      received: 0,
-    });
+    const totals = { sent: 0, received: 0 };
+    for (const { sent, received } of this.channel.classBytes.values()) {
+      totals.sent += sent;
+      totals.received += received;
+    }
     return {
       peer: this.identity.node,
       name,

@@ -26,6 +26,8 @@ export class PeerLink implements PeerChannelOwner {
   #lastError: SelvedgeError | null = null;
   #rememberedRate: number | undefined;
   #dialing: AbortController | null = null;
+  /** Once the dial that is under way has ended, well or not. */
+  #dialed: Promise<void> = Promise.resolve();
   #probing: AbortController | null = null;
   readonly #refresh: Refresh;
   #isClosed = false;
@@ -88,6 +90,8 @@ export class PeerLink implements PeerChannelOwner {
    * True once it carries the channel, or where there is no channel to carry.
    */
   async refresh(): Promise<boolean> {
+    // A dial that is under way shows what there was to show when it began.
+    while (this.#dialing !== null) await this.#dialed;
     const channel = this.#current;
     if (this.#isClosed || channel === null || this.#needsSession) return true;
     const refreshing = new AbortController();
@@ -170,7 +174,7 @@ export class PeerLink implements PeerChannelOwner {
     this.#redialing.stop();
     const dialing = new AbortController();
     this.#dialing = dialing;
-    this.#dialOnce(dialing.signal)
+    this.#dialed = this.#dialOnce(dialing.signal)
       .then(() => this.#redialing.carried())
       .catch((error: unknown) => this.#dialFailed(asSelvedgeError(error, 'network_unreachable', { peer: this.#candidate.name }), dialing.signal.aborted))
       .finally(() => {

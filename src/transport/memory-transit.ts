@@ -5,6 +5,7 @@
 import type { Timers } from './system.ts';
 
 interface Line<Thing> {
+  readonly number: number;
   last_ms: number;
   readonly waiting: Thing[];
 }
@@ -13,6 +14,7 @@ export class Transit<Thing> {
   readonly #timers: Timers;
   readonly #arrived: (thing: Thing) => void;
   readonly #lines = new Map<number, Line<Thing>>();
+  #recent: Line<Thing> | null = null;
   /** Of all lines. */
   #waiting = 0;
   readonly #endings: Thing[] = [];
@@ -30,9 +32,8 @@ export class Transit<Thing> {
 
   inLine(number: number, delay_ms: number, thing: Thing): void {
     const now_ms = this.#timers.clock.now();
-    const line = this.#lines.get(number) ?? { last_ms: 0, waiting: [] };
+    const line = this.#line(number);
     const { waiting } = line;
-    if (waiting.length === 0) this.#lines.set(number, line);
     line.last_ms = Math.max(now_ms + delay_ms, line.last_ms);
     waiting.push(thing);
     this.#waiting++;
@@ -40,11 +41,25 @@ export class Transit<Thing> {
     this.#timers.after(line.last_ms - now_ms, () => {
       const oldest = waiting.shift() as Thing;
       this.#waiting--;
-      // Nothing of it is under way: what comes on it next has nothing to wait for.
-      if (waiting.length === 0) this.#lines.delete(number);
       this.#arrived(oldest);
       this.#endIfEmpty();
     });
+  }
+
+  /** The one that was used last is mostly the next one, too. */
+  #line(number: number): Line<Thing> {
+    if (this.#recent?.number === number) return this.#recent;
+    const line = this.#lines.get(number) ?? { number, last_ms: 0, waiting: [] };
+    this.#recent = line;
+    this.#lines.set(number, line);
+    return line;
+  }
+
+  /** Nothing comes on it any more. */
+  forget(number: number): void {
+    if ((this.#lines.get(number)?.waiting.length ?? 0) > 0) return;
+    this.#lines.delete(number);
+    if (this.#recent?.number === number) this.#recent = null;
   }
 
   last(delay_ms: number, thing: Thing): void {

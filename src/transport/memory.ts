@@ -247,6 +247,7 @@ class MemorySession implements Session {
 
   #arrived(arrival: Arrival): void {
     if (this.#closed) return;
+    if (arrival.kind === 'source_end') this.#underWay.forget(arrival.source);
     this.#arrivals.push(arrival);
     this.pump();
   }

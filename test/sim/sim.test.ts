@@ -24,6 +24,7 @@ const noFaults: FaultRates = {
   revocations_per_minute: 0,
   denials_per_minute: 0,
   drains_per_minute: 0,
+  rotations_per_minute: 0,
 };
 type Plant = NonNullable<SimOptions['plant']>;
 
@@ -39,6 +40,18 @@ t.test('without faults nothing fails', async (t) => {
   t.same(violations, []);
   t.equal(flows_failed, 0);
   t.ok(flows_done > 60);
+});
+
+t.test('the root is rotated again and again, and where nothing else is wrong no channel is lost and no conversation fails', async (t) => {
+  const { violations, flows_failed, transcript } = await simulate({ ...small, faults: { ...noFaults, rotations_per_minute: 6 }, minutes: 10 });
+  t.same(violations, []);
+  t.equal(flows_failed, 0);
+  const retired = transcript.flatMap((line) => /keeps root (\d+) alone/.exec(line)?.[1] ?? []);
+  t.ok(Number(retired.at(-1)) > 3, `root ${retired.at(-1)} was the last to be kept alone`);
+  t.same(
+    transcript.filter((line) => /channel (ended|revalidation failed)/.test(line) && !line.includes('shutting_down')),
+    [],
+  );
 });
 
 /** Each program's flows pass through `change` before anybody uses them. */
@@ -98,6 +111,19 @@ const broken =
     }
   };
 
+/** One node never asks for a leaf under the new root, the tower does not count it, and nobody looks at roots. */
+const standsStill: Plant = (world) => {
+  const [still] = world.hosts;
+  if (still === undefined) return;
+  still.showsRoot = () => true;
+  broken(({ trust }) => {
+    for (const roots of ['roots', 'liveRoots']) Object.defineProperty(trust, roots, { get: () => [1, 2, 3, 4, 5, 6] });
+  })(world);
+  broken(({ trust }) => {
+    trust.renewLater = () => {};
+  })({ ...world, hosts: [], tower: still });
+};
+
 /** A drain that ends what it must not end, once its time is over. */
 const endsControl = broken(({ mesh }) => {
   const flows: FlowHandle[] = [];
@@ -128,7 +154,7 @@ const plants: readonly [name: string, plant: Plant, found: RegExp, faults?: Part
     changed((flow) => ({ write: (bytes) => flow.write(bytes) || true })),
     /octets wait for a slow reader/,
     {},
-    { conversations_per_minute: 900 },
+    { conversations_per_minute: 1_500, minutes: 4 },
   ],
   ['a conversation never ends', changed(() => ({ end: () => {} })), /do not end/],
   [
@@ -199,6 +225,22 @@ const plants: readonly [name: string, plant: Plant, found: RegExp, faults?: Part
     /though its snapshot has expired/,
     { outages_per_minute: 2, outage_ms_max: 600_000 },
     { minutes: 10 },
+  ],
+  [
+    'channels do not move over to renewed leaves',
+    broken(({ mesh }) => {
+      mesh.refresh = () => Promise.resolve({ moved: 0, of: 0 });
+      mesh.moveOver = () => {};
+    }),
+    /has lost its channel with .* by a rotation alone/,
+    { rotations_per_minute: 6 },
+  ],
+  [
+    'a peer on a retired root is accepted',
+    standsStill,
+    /whose root 1 it has known to be retired/,
+    { rotations_per_minute: 6, crashes_per_minute: 3, tower_part: 0 },
+    { minutes: 5 },
   ],
   [
     'a host does not come back',

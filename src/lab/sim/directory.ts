@@ -3,6 +3,7 @@
  * signed snapshots, which have tests of their own; here it is about what channels do when what is known changes, late or not at all.
  */
 import { type NodeIdentity, TOWER_ID, TOWER_SITE } from '../../base/ids.ts';
+import { putU32 } from '../../base/bytes.ts';
 import { SelvedgeError } from '../../base/errors.ts';
 import type { TrafficClass } from '../../channel/classes.ts';
 import type { VerifiedPeer } from '../../identity/verify.ts';
@@ -12,8 +13,14 @@ import { noRules, type PolicyRule } from '../../policy/rules.ts';
 export interface Entry {
   readonly node: string;
   readonly site: string;
-  /** Number of the leaf that is recorded; null: revoked. */
+  /** Number of the leaf that is recorded, the newest; null: revoked. */
   readonly leaf: number | null;
+}
+
+/** A leaf as it is shown: its number, and that of the root it stands on. */
+export interface Leaf {
+  readonly number: number;
+  readonly root: number;
 }
 
 export interface Snapshot {
@@ -23,6 +30,9 @@ export interface Snapshot {
   readonly entries: readonly Entry[];
   /** Classes that nodes may not use with each other. */
   readonly denied: readonly TrafficClass[];
+  /** The trust bundle, and the root under which leaves are issued. */
+  readonly roots: readonly number[];
+  readonly issuing: number;
 }
 
 /** For so long a snapshot may be followed, and so often there is a fresh one: in the same proportion as the product's, short enough for ten minutes. */
@@ -30,6 +40,9 @@ export const SNAPSHOT_TTL_MS = 180_000;
 export const SNAPSHOT_REFRESH_MS = 60_000;
 /** The class that nodes may use with each other only while the tower can be reached. */
 export const TOWER_CLASS: TrafficClass = 'render';
+
+/** What everybody begins with. */
+export const FIRST_LEAF: Leaf = { number: 1, root: 1 };
 
 const CLUSTER = 'sim';
 const DAY_MS = 86_400_000;
@@ -45,35 +58,50 @@ export function shortName(node: string): string {
   return node === TOWER.node ? node : `n${Number.parseInt(node, 16)}`;
 }
 
-/** A chain as sessions in memory show it: who, and the number of the leaf. */
-export function chainOf({ site, node }: NodeIdentity, leaf: number): readonly Uint8Array[] {
-  return [new TextEncoder().encode(`${site}/${node}/${leaf}`)];
+/** A chain as sessions in memory show it: who, and the leaf. */
+export function chainOf({ site, node }: NodeIdentity, { number, root }: Leaf): readonly Uint8Array[] {
+  return [new TextEncoder().encode(`${site}/${node}/${number}/${root}`)];
 }
 
-const shown = new WeakMap<readonly Uint8Array[], VerifiedPeer>();
+export function fingerprintOf(leaf: number): Uint8Array {
+  const fingerprint = new Uint8Array(32);
+  putU32(fingerprint, 0, leaf);
+  return fingerprint;
+}
+
+interface Shown {
+  readonly peer: VerifiedPeer;
+  readonly leaf: Leaf;
+}
+
+const shown = new WeakMap<readonly Uint8Array[], Shown>();
 
 /** What a chain says; each is judged often. */
-function shownBy(chain: readonly Uint8Array[]): VerifiedPeer {
+function shownBy(chain: readonly Uint8Array[]): Shown {
   const known = shown.get(chain);
   if (known !== undefined) return known;
-  const [site = '', node = '', leaf = ''] = new TextDecoder().decode(chain[0]).split('/');
-  const fingerprint = new Uint8Array(32);
-  new DataView(fingerprint.buffer).setUint32(0, Number(leaf));
+  const [site = '', node = '', leaf = '', root = ''] = new TextDecoder().decode(chain[0]).split('/');
+  const fingerprint = fingerprintOf(Number(leaf));
   const peer = { identity: { cluster: CLUSTER, site, node }, fingerprint, spkiHash: fingerprint, serial: leaf, notBefore_ms: 0, notAfter_ms: 30 * DAY_MS };
-  shown.set(chain, peer);
-  return peer;
+  const said = { peer, leaf: { number: Number(leaf), root: Number(root) } };
+  shown.set(chain, said);
+  return said;
 }
 
-/** What `verifyPeer` decides, of such a chain. @throws certificate_revoked, wrong_node */
-export function judgeChain(chain: readonly Uint8Array[], snapshot: Snapshot, expected: string | null): VerifiedPeer {
-  const peer = shownBy(chain);
-  const {
-    identity: { node },
-    serial: leaf,
-  } = peer;
+/** The root that a chain stands on. */
+export function rootOf(chain: readonly Uint8Array[]): number {
+  return shownBy(chain).leaf.root;
+}
+
+/** What `verifyPeer` decides, of such a chain; leaves before the one that is recorded are accepted for longer than a simulation takes. @throws certificate_invalid, certificate_revoked, wrong_node */
+export function judgeChain(chain: readonly Uint8Array[], snapshot: Snapshot, expected: string | null, roots = snapshot.roots): VerifiedPeer {
+  const { peer, leaf } = shownBy(chain);
+  const { node } = peer.identity;
   if (expected !== null && node !== expected) throw new SelvedgeError('wrong_node', { found: node, expected });
-  const recorded = node === TOWER.node ? Number(leaf) : entryOf(snapshot, node)?.leaf;
-  if (recorded !== Number(leaf)) throw new SelvedgeError('certificate_revoked', { peer: node, why: `leaf ${leaf}, recorded is ${recorded ?? 'none'}` });
+  if (!roots.includes(leaf.root)) throw new SelvedgeError('certificate_invalid', { peer: node, why: `root ${leaf.root} is none of ${roots.join(', ')}` });
+  const recorded = node === TOWER.node ? leaf.number : (entryOf(snapshot, node)?.leaf ?? null);
+  if (recorded === null || leaf.number > recorded)
+    throw new SelvedgeError('certificate_revoked', { peer: node, why: `leaf ${leaf.number}, recorded is ${recorded ?? 'none'}` });
   return peer;
 }
 
@@ -114,17 +142,31 @@ export function viewOf(snapshot: Snapshot, self: NodeIdentity, standing: Pick<Vi
   };
 }
 
-type Rows = Pick<Snapshot, 'version' | 'entries' | 'denied'>;
+type Rows = Omit<Snapshot, 'issued_ms'>;
+
+/** How far a rotation has come: its new root in the bundle, leaves issued under it. */
+type Rotation = { readonly beganAt: number; readonly root: number; readonly phase: 'distributing' | 'reissuing' };
 
 /** Rows change here; each change is a version. */
 export class Directory {
   #rows: Rows;
   #told: Snapshot | null = null;
+  #rotation: Rotation | null = null;
+  /** When the last rotation began; null: there was none. */
+  rotatedAt: number | null = null;
+  /** Rows have changed that somebody but an operator has changed: a leaf was issued. */
+  onReissued: () => void = () => {};
   readonly #revokedAt = new Map<string, number>();
   readonly #everDenied = new Set<TrafficClass>();
 
   constructor(identities: readonly NodeIdentity[]) {
-    this.#rows = { version: 1, entries: identities.map(({ node, site }) => ({ node, site, leaf: 1 })), denied: [] };
+    this.#rows = {
+      version: 1,
+      entries: identities.map(({ node, site }) => ({ node, site, leaf: FIRST_LEAF.number })),
+      denied: [],
+      roots: [FIRST_LEAF.root],
+      issuing: FIRST_LEAF.root,
+    };
   }
 
   /** As the tower says it at this time of its clock on the wall. */
@@ -159,6 +201,44 @@ export class Directory {
 
   allow(cls: TrafficClass): void {
     this.#change({ denied: this.#rows.denied.filter((one) => one !== cls) });
+  }
+
+  // ---- rotation of the root
+
+  get rotation(): Rotation | null {
+    return this.#rotation;
+  }
+
+  /** Another root comes into the bundle beside the one there is: its number. */
+  beginRotation(now: number): number {
+    const root = Math.max(...this.#rows.roots) + 1;
+    this.rotatedAt = now;
+    this.#rotation = { beganAt: now, root, phase: 'distributing' };
+    this.#change({ roots: [...this.#rows.roots, root] });
+    return root;
+  }
+
+  /** From now on leaves are issued under it. */
+  issueUnderNew(): void {
+    if (this.#rotation === null) return;
+    this.#rotation = { ...this.#rotation, phase: 'reissuing' };
+    this.#change({ issuing: this.#rotation.root });
+  }
+
+  /** The old one leaves the bundle. */
+  retireOld(): void {
+    if (this.#rotation === null) return;
+    this.#change({ roots: [this.#rotation.root] });
+    this.#rotation = null;
+  }
+
+  /** A leaf for this node, under the root under which they are issued now; null: it gets none. */
+  reissue(node: string): Leaf | null {
+    const number = (entryOf(this.#rows, node)?.leaf ?? Number.NaN) + 1;
+    if (Number.isNaN(number)) return null;
+    this.#change({ entries: this.#rows.entries.map((entry) => (entry.node === node ? { ...entry, leaf: number } : entry)) });
+    this.onReissued();
+    return { number, root: this.#rows.issuing };
   }
 
   #change(rows: Partial<Rows>): void {

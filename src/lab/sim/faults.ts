@@ -5,6 +5,7 @@ import type { Agenda, SeededRandom } from './agenda.ts';
 import { type Directory, TOWER_CLASS } from './directory.ts';
 import type { SimHost } from './host.ts';
 import { goodPath, type SimNetwork } from './network.ts';
+import { rotate } from './rotation.ts';
 import type { Violated } from './workload.ts';
 
 export interface FaultRates {
@@ -35,6 +36,8 @@ export interface FaultRates {
   /** A host drains, by force or not, and later is back in service. */
   readonly drains_per_minute: number;
   readonly drain_ms_max: number;
+  /** The root is rotated, where no rotation is under way. */
+  readonly rotations_per_minute: number;
 }
 
 export const usualFaults: FaultRates = {
@@ -60,6 +63,7 @@ export const usualFaults: FaultRates = {
   denied_ms_max: 90_000,
   drains_per_minute: 0.5,
   drain_ms_max: 30_000,
+  rotations_per_minute: 0.2,
 };
 
 export interface FaultWorld {
@@ -94,7 +98,8 @@ export function planFaults(world: FaultWorld, rates: FaultRates, until: number):
   often(rates.crashes_per_minute, () => {
     const host = agenda.random.unit() < rates.tower_part ? world.tower : pick(agenda.random, world.hosts);
     crash(world, host, rates.down_ms_max, until);
-    host.driftClock((agenda.random.unit() * 2 - 1) * rates.drift_part_max);
+    const drift_part = (agenda.random.unit() * 2 - 1) * rates.drift_part_max;
+    if (!host.isUp) host.clock.drift(drift_part);
   });
   often(rates.cuts_per_minute, () => cut(world, rates, until));
   often(rates.weather_per_minute, () => weather(world, rates));
@@ -103,6 +108,7 @@ export function planFaults(world: FaultWorld, rates: FaultRates, until: number):
   often(rates.outages_per_minute, () => crash(world, world.tower, rates.outage_ms_max, until));
   often(rates.denials_per_minute, () => deny(world, rates, until));
   often(rates.drains_per_minute, () => drain(world, rates, until));
+  often(rates.rotations_per_minute, () => rotate(world, until));
 }
 
 /** All paths are good again, all programs run. */
@@ -131,6 +137,7 @@ function crash({ agenda, note }: FaultWorld, host: SimHost, down_ms_max: number,
   if (!host.isUp) return;
   const down_ms = agenda.random.unit() * down_ms_max;
   note(host.name, `crashes, for ${Math.round(down_ms)} ms`);
+  trouble([host], agenda.now + down_ms);
   host.crash();
   agenda.at(Math.min(agenda.now + down_ms, until), () => {
     note(host.name, 'starts');
@@ -149,6 +156,7 @@ function cut(world: FaultWorld, rates: FaultRates, until: number): void {
     if (!isOneWay) network.setPath(other.identity.node, one.identity.node, { [kind]: is });
   };
   const what = `${kind === 'isCut' ? 'everything' : 'UDP'} ${isOneWay ? 'one way' : 'both ways'}`;
+  trouble([one, other], agenda.now + cut_ms);
   note('network', `${one.name} ${isOneWay ? '→' : '↔'} ${other.name} is cut: ${what}, for ${Math.round(cut_ms)} ms`);
   set(true);
   agenda.at(Math.min(agenda.now + cut_ms, until), () => {
@@ -173,7 +181,8 @@ function stepClock({ agenda, hosts, note }: FaultWorld, { clockStep_ms_max }: Fa
   const host = pick(agenda.random, hosts);
   const ms = Math.round((agenda.random.unit() * 2 - 1) * clockStep_ms_max);
   note(host.name, `its clock is set to be off by ${ms} ms`);
-  host.setClock(ms);
+  trouble([host], Number.POSITIVE_INFINITY);
+  host.clock.set(ms);
 }
 
 function revoke({ agenda, hosts, directory, tower, note }: FaultWorld): void {
@@ -206,6 +215,7 @@ function drain({ agenda, hosts, tower, note, violated }: FaultWorld, { drain_ms_
   const request = { deadline_ms: random.unit() * drain_ms_max, force: random.below(2) === 0 };
   const isThere = (): boolean => host.mesh === mesh && host.isDraining;
   note(host.name, `drains within ${Math.round(request.deadline_ms)} ms${request.force ? ', by force' : ''}`);
+  trouble([host], Number.POSITIVE_INFINITY);
   host.drain(request);
   const over = agenda.now + request.deadline_ms + DRAINED_MS_MAX;
   agenda.at(over, () => {
@@ -219,4 +229,9 @@ function drain({ agenda, hosts, tower, note, violated }: FaultWorld, { drain_ms_
     note(host.name, 'is back in service');
     host.undrain();
   });
+}
+
+/** What happens to their channels until then, and what was begun before, may have this reason. */
+function trouble(hosts: readonly SimHost[], until: number): void {
+  for (const host of hosts) host.troubledUntil = Math.max(host.troubledUntil, until);
 }

@@ -8,8 +8,21 @@ import type { Candidate, Mesh } from '../../peering/mesh.ts';
 import type { PeerMesh } from '../../peering/peer-mesh.ts';
 import type { Timers } from '../../transport/system.ts';
 import type { Agenda } from './agenda.ts';
-import { type Directory, entryOf, shortName, type Snapshot, SNAPSHOT_REFRESH_MS, SNAPSHOT_TTL_MS, TOWER, TOWER_CLASS, viewOf } from './directory.ts';
+import {
+  type Directory,
+  entryOf,
+  fingerprintOf,
+  FIRST_LEAF,
+  shortName,
+  type Snapshot,
+  SNAPSHOT_REFRESH_MS,
+  SNAPSHOT_TTL_MS,
+  TOWER,
+  TOWER_CLASS,
+  viewOf,
+} from './directory.ts';
 import type { SimNetwork } from './network.ts';
+import { HostClock } from './host-clock.ts';
 import { makeProgram, type Program } from './program.ts';
 
 export interface HostWorld {
@@ -24,24 +37,27 @@ export interface HostWorld {
 
 export class SimHost {
   readonly identity: NodeIdentity;
+  readonly clock: HostClock;
   readonly #world: HostWorld;
   readonly #serve: (mesh: Mesh, host: SimHost) => void;
   /** What was synced; a crash leaves no other. */
   #disk: Snapshot;
+  /** Synced before it is shown. */
+  #leaf = FIRST_LEAF;
   #running: Program | null = null;
   #known: Snapshot;
-  #wallOffset_ms = 0;
-  #drift_part = 0;
-  #runs = 0;
   #cancelRefresh: () => void = () => {};
   /** When each class was denied, by what this host knows, and since when no session with the tower is there: virtual time. */
   readonly #denied = new Map<TrafficClass, number>();
   #towerLostAt: number | null = null;
-  /** Its clock on the wall was set since it started. */
-  isStepped = false;
+  /** When it heard that a root is none any more: virtual time. */
+  readonly #retired = new Map<number, number>();
+  /** Until when something is wrong with it, with its clock, or with a path of it. */
+  troubledUntil = 0;
 
   constructor(identity: NodeIdentity, world: HostWorld, serve: (mesh: Mesh, host: SimHost) => void) {
     this.identity = identity;
+    this.clock = new HostClock(world.agenda);
     this.#world = world;
     this.#serve = serve;
     this.#known = world.directory.snapshot(world.agenda.now);
@@ -68,40 +84,24 @@ export class SimHost {
     return this.#running !== null;
   }
 
-  /** Its own clock: what it shows may be set, how fast it goes may be off. */
   get #timers(): Timers {
-    const { agenda } = this.#world;
-    const run = this.#runs;
-    return {
-      clock: { now: () => agenda.now * (1 + this.#drift_part), wall: () => this.wall_ms },
-      // The timers of a program that has died do not fire in the next one.
-      after: (delay_ms, action) => agenda.at(agenda.now + delay_ms / (1 + this.#drift_part), () => run === this.#runs && action()),
-    };
-  }
-
-  get wall_ms(): number {
-    return this.#world.agenda.now * (1 + this.#drift_part) + this.#wallOffset_ms;
-  }
-
-  /** From now on its clock on the wall is off by so much. */
-  setClock(off_ms: number): void {
-    this.#wallOffset_ms = off_ms;
-    this.isStepped = true;
-  }
-
-  driftClock(part: number): void {
-    if (!this.isUp) this.#drift_part = part;
+    return this.clock.timers;
   }
 
   start(): void {
     if (this.#running !== null) return;
     const { network } = this.#world;
-    this.isStepped = false;
+    this.clock.isStepped = false;
     this.#known = this.isTower ? this.#asOfNow() : this.#disk;
     this.#noteDenied();
     const running = this.#run();
     this.#running = running;
-    network.start(this.identity.node, { chain: running.chain, onSession: (session) => running.mesh.accept(session) });
+    network.start(this.identity.node, {
+      get chain() {
+        return running.chain;
+      },
+      onSession: (session) => running.mesh.accept(session),
+    });
     this.#serve(running.mesh, this);
     if (this.isTower) this.#refresh();
     else if (this.#isBound) {
@@ -113,8 +113,7 @@ export class SimHost {
   }
 
   #run(): Program {
-    const run = this.#runs;
-    const isAlive = (): boolean => run === this.#runs;
+    const isAlive = this.clock.isRunning;
     const { isFollowing, ...world } = this.#world;
     return makeProgram({
       ...world,
@@ -122,6 +121,10 @@ export class SimHost {
       timers: this.#timers,
       isAlive,
       known: () => this.#known,
+      leaf: () => this.#leaf,
+      keepLeaf: (leaf) => {
+        this.#leaf = leaf;
+      },
       heard: (snapshot) => isAlive() && this.#heard(snapshot),
       onChannels: () => isAlive() && this.#channelsChanged(),
       onStanding: () => this.#standingChanged(),
@@ -136,10 +139,8 @@ export class SimHost {
   /** Without a word to anybody. */
   crash(): void {
     if (this.#running === null) return;
-    // It would look again in an hour: no timer of a dead program fires, but this one would be found at the end.
-    this.#running.expiry.close();
     this.#running = null;
-    this.#runs++;
+    this.clock.endRun();
     this.#world.network.kill(this.identity.node);
   }
 
@@ -163,6 +164,8 @@ export class SimHost {
   #follow(): void {
     const running = this.#running;
     if (running === null) return;
+    this.#noteRetired();
+    running.trust.follow(running.mesh);
     this.#judgeByNow(running);
     running.mesh.revalidate();
     if (this.isTower) return;
@@ -172,7 +175,8 @@ export class SimHost {
       .filter((entry) => entry.site === site && entry.node !== node && entry.leaf !== null)
       .map((entry): Candidate => {
         const identity = { ...this.identity, node: entry.node };
-        return { identity, name: shortName(entry.node), endpoints: at(entry.node), isDialed: node < entry.node };
+        const leaf = fingerprintOf(entry.leaf ?? 0);
+        return { identity, name: shortName(entry.node), endpoints: at(entry.node), isDialed: node < entry.node, leaf };
       });
     running.mesh.setCandidates([{ identity: TOWER, name: 'tower', endpoints: at(TOWER.node), isDialed: true }, ...peers]);
   }
@@ -212,7 +216,8 @@ export class SimHost {
     if (snapshot.version > version) this.#world.note(this.name, `snapshot ${snapshot.version}`);
     this.#noteDenied();
     running.expiry.follow();
-    this.#follow();
+    // Told afresh only, it changes nothing but for how long it may be followed.
+    if (snapshot.version > version) this.#follow();
     running.away.snapshotTaken();
   }
 
@@ -225,7 +230,7 @@ export class SimHost {
   }
 
   #asOfNow(): Snapshot {
-    return this.#world.directory.snapshot(this.wall_ms);
+    return this.#world.directory.snapshot(this.clock.wall_ms);
   }
 
   /** The tower tells afresh, before what it has told expires. */
@@ -243,6 +248,25 @@ export class SimHost {
     return entryOf(this.#known, node)?.leaf === null;
   }
 
+  #noteRetired(): void {
+    for (let root = FIRST_LEAF.root; root < Math.max(...this.#known.roots); root++)
+      if (!this.#known.roots.includes(root) && !this.#retired.has(root)) this.#retired.set(root, this.#world.agenda.now);
+  }
+
+  /** Since when it knows that a root is none any more: virtual time; null: it is one, as far as this host knows. */
+  retiredSince(root: number): number | null {
+    return this.#known.roots.includes(root) ? null : (this.#retired.get(root) ?? null);
+  }
+
+  /** Whether it is known to hold this root, or to show a leaf under it: what the tower counts. */
+  holdsRoot(root: number): boolean {
+    return this.#disk.roots.includes(root);
+  }
+
+  showsRoot(root: number): boolean {
+    return this.#leaf.root === root;
+  }
+
   #noteDenied(): void {
     for (const cls of this.#denied.keys()) if (!this.#known.denied.includes(cls)) this.#denied.delete(cls);
     for (const cls of this.#known.denied) if (!this.#denied.has(cls)) this.#denied.set(cls, this.#world.agenda.now);
@@ -257,7 +281,7 @@ export class SimHost {
 
   /** For how long what it knows has been too old to have channels with nodes by; below 0: it is not. */
   get expired_ms(): number {
-    return this.isTower ? Number.NEGATIVE_INFINITY : this.wall_ms - this.#known.issued_ms - SNAPSHOT_TTL_MS;
+    return this.isTower ? Number.NEGATIVE_INFINITY : this.clock.wall_ms - this.#known.issued_ms - SNAPSHOT_TTL_MS;
   }
 
   async close(): Promise<void> {
@@ -265,6 +289,7 @@ export class SimHost {
     if (running === null) return;
     running.away.close();
     running.expiry.close();
+    running.trust.close();
     this.#cancelRefresh();
     await running.mesh.close();
   }

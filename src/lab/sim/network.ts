@@ -55,6 +55,9 @@ export type FrameWatcher = (from: string, to: string, session: MemoryPair, side:
 /** What a TCP segment to a port where nobody listens is answered with, or a connection whose other end has lost its memory. */
 const RESET_WHY = 'connection refused';
 
+/** Whoever gives a dial up does not look at what becomes of it. */
+const GIVEN_UP = new SelvedgeError('network_unreachable', { peer: 'peer', why: 'given up' });
+
 export class SimNetwork {
   readonly #agenda: Agenda;
   readonly #timers: Timers;
@@ -115,13 +118,12 @@ export class SimNetwork {
 
   #dial(name: 'quic' | 'tcp', from: string, to: string, { chain }: Credentials, signal: AbortSignal): Promise<Session> {
     return new Promise((resolve, reject) => {
-      const fail = (why: string): void => reject(new SelvedgeError('network_unreachable', { peer: to, why }));
-      if (signal.aborted) return fail('given up');
+      if (signal.aborted) return reject(GIVEN_UP);
       let made: MemoryPair | null = null;
       const onAbort = (): void => {
         cancel();
         made?.dialer.close('session_closed', 'no longer needed');
-        fail('given up');
+        reject(GIVEN_UP);
       };
       signal.addEventListener('abort', onAbort, { once: true });
       const over = (then: () => void) => (): void => {
@@ -138,7 +140,7 @@ export class SimNetwork {
         if (program === undefined) {
           cancel = this.#timers.after(
             back_ms,
-            over(() => fail(RESET_WHY)),
+            over(() => reject(new SelvedgeError('network_unreachable', { peer: to, why: RESET_WHY }))),
           );
           return;
         }

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { ErrorCode } from '../../base/errors.ts';
+import { limits } from '../../base/limits.ts';
 import type { TrafficClass } from '../../channel/classes.ts';
 import type { ChannelState } from '../../channel/states.ts';
 import type { FlowHandle } from '../../peering/mesh.ts';
@@ -46,6 +47,7 @@ export interface SimResult {
 const MINUTE_MS = 60_000;
 const VIOLATED = 'VIOLATED';
 const bugCodes: readonly ErrorCode[] = ['frame_invalid', 'frame_too_large', 'flow_violation', 'version_unsupported', 'internal_error'];
+const toldOff = new RegExp(bugCodes.join('|'));
 /** After the last fault every pair must have its channel again: the longest backoff, a dial that times out, a connection that must first be found dead. */
 const HEAL_MS_MAX = 120_000;
 /** States in which there is something to say. */
@@ -75,6 +77,8 @@ class Simulation {
   readonly #violations: string[] = [];
   readonly #counts: Workload = { done: 0, failed: new Map(), open: new Set() };
   readonly #watch: Watch;
+  #isTelling = false;
+  #ailing: SimHost | null = null;
 
   constructor(options: SimOptions) {
     this.#options = options;
@@ -92,6 +96,7 @@ class Simulation {
         (flow) => this.#watch.begun(host, flow),
       );
     this.#tower = new SimHost(TOWER, world, serve);
+    this.#directory.onReissued = () => this.#tellSoon();
     this.#hosts = identities.map((identity) => new SimHost(identity, world, serve));
     this.#watch = new Watch({ agenda: this.#agenda, directory: this.#directory, hosts: [this.#tower, ...this.#hosts], violated: this.#violated });
     this.#network.watch = (from, to, session, side, head) => this.#watch.frame(from, to, session, side, head);
@@ -99,12 +104,23 @@ class Simulation {
 
   readonly #note = (who: string, what: string): void => {
     // Everybody here is honest: whoever is told off has met a bug.
-    const bug = bugCodes.find((code) => what.includes(code));
-    if (bug !== undefined && who !== VIOLATED) this.#violated(`${who}: ${what}`);
+    const [, peer] = /^channel revalidation failed (\S+) certificate_invalid/.exec(what) ?? [];
+    if (peer !== undefined) this.#watch.endedByRoot(who, peer);
+    if (who !== VIOLATED && toldOff.test(what)) this.#violated(`${who}: ${what}`);
     const line = `${(this.#agenda.now / 1_000).toFixed(3).padStart(9)}  ${who.padEnd(8)} ${what}`;
     this.#transcript.push(line);
     if (this.#transcript.length > 2 * TRANSCRIPT_LINES_MAX) this.#digestLines(this.#transcript.splice(0, TRANSCRIPT_LINES_MAX));
   };
+
+  /** Leaves are issued one by one, and told of together. */
+  #tellSoon(): void {
+    if (this.#isTelling) return;
+    this.#isTelling = true;
+    this.#agenda.at(this.#agenda.now + limits.leaf_publish_ms / 2, () => {
+      this.#isTelling = false;
+      this.#tower.directoryChanged();
+    });
+  }
 
   #digestLines(lines: readonly string[]): void {
     this.#digest.update(lines.join('\n'));
@@ -209,8 +225,8 @@ class Simulation {
 
   async #heal(): Promise<void> {
     const began = this.#agenda.now;
-    await this.#runWhen(() => this.#missing().length === 0, HEAL_MS_MAX);
-    for (const pair of this.#missing()) this.#violated(`${HEAL_MS_MAX} ms after the last fault ${pair}`);
+    await this.#runWhen(() => this.#isHealed, HEAL_MS_MAX);
+    for (const pair of this.#live.flatMap((host) => this.#missing(host))) this.#violated(`${HEAL_MS_MAX} ms after the last fault ${pair}`);
     this.#note('network', `healed within ${Math.round(this.#agenda.now - began)} ms`);
     const unended = (): number => [...this.#counts.open].filter((isAlive) => isAlive()).length;
     const isSilent = (): boolean => unended() === 0;
@@ -218,17 +234,26 @@ class Simulation {
     if (!isSilent()) this.#violated(`${unended()} conversations do not end, long after the last fault`);
   }
 
-  /** Pairs that should have a channel and have not. */
-  #missing(): string[] {
-    const live = this.#hosts.filter(({ identity }) => this.#directory.revokedAt(identity.node) === null);
-    return live.flatMap((host) => {
-      const expected = [this.#tower, ...live.filter((other) => other !== host && other.identity.site === host.identity.site)];
-      const status = new Map(host.mesh?.status().map((row) => [row.peer, row]));
-      return expected.flatMap((other) => {
-        const row = status.get(other.identity.node);
-        if (row?.state === 'established' && !row.suspect) return [];
-        return [`${host.name} has no channel with ${other.name}: ${row === undefined ? 'none' : `${row.state}${row.suspect ? ', suspect' : ''}, ${row.why}`}`];
-      });
+  get #live(): SimHost[] {
+    return this.#hosts.filter(({ identity }) => this.#directory.revokedAt(identity.node) === null);
+  }
+
+  /** Whoever was not healed at the last look is asked first. */
+  get #isHealed(): boolean {
+    if (this.#ailing !== null && this.#missing(this.#ailing).length > 0) return false;
+    this.#ailing = this.#live.find((host) => this.#missing(host).length > 0) ?? null;
+    return this.#ailing === null;
+  }
+
+  /** Channels that this host should have and has not. */
+  #missing(host: SimHost): string[] {
+    const { site } = host.identity;
+    const expected = [this.#tower, ...this.#live.filter((other) => other !== host && other.identity.site === site)];
+    const status = new Map(host.mesh?.status().map((row) => [row.peer, row]));
+    return expected.flatMap((other) => {
+      const row = status.get(other.identity.node);
+      if (row?.state === 'established' && !row.suspect) return [];
+      return [`${host.name} has no channel with ${other.name}: ${row === undefined ? 'none' : `${row.state}${row.suspect ? ', suspect' : ''}, ${row.why}`}`];
     });
   }
 

@@ -6,7 +6,7 @@ import { frameTypes } from '../../channel/frames.ts';
 import type { FlowHandle } from '../../peering/mesh.ts';
 import type { MemoryPair } from '../../transport/memory.ts';
 import type { Agenda } from './agenda.ts';
-import { type Directory, shortName, TOWER } from './directory.ts';
+import { type Directory, rootOf, shortName, TOWER } from './directory.ts';
 import type { SimHost } from './host.ts';
 import type { Violated } from './workload.ts';
 
@@ -14,6 +14,8 @@ import type { Violated } from './workload.ts';
 const KNOWN_MS_MAX = 50;
 /** Where its clock was set meanwhile, it finds out when it judges its channels the next time. */
 const JUDGED_MS_MAX = limits.revalidation_ms * (1 + limits.revalidation_jitter_part) + KNOWN_MS_MAX;
+/** By clocks that may drift. */
+const MOVED_MS_MAX = limits.trust_grace_ms * 1.001 + KNOWN_MS_MAX;
 /** Of both lanes: what a session may hold back, and one frame of each. */
 const UNSENT_BYTES_MAX = 2 * (8 * 1_048_576 + 65_536 + 64);
 
@@ -49,6 +51,7 @@ export class Watch {
     else if (type !== frameTypes.hello && !this.#accepted.has(session))
       violated(`${shortName(from)} sends frame ${type} to ${shortName(to)} before it was accepted`);
     this.#checkRevoked(from, to, type);
+    this.#checkRoot(from, to, type, session[side].peerChain);
     if (from !== TOWER.node && to !== TOWER.node) {
       if (type !== frameTypes.hello) this.#checkExpired(from, to, type);
       if (ofFlows.has(type)) this.#checkClass(from, to, head);
@@ -62,6 +65,27 @@ export class Watch {
     if (learned === null || this.#now <= learned + KNOWN_MS_MAX) return;
     const for_ms = Math.round(this.#now - learned);
     this.#world.violated(`${shortName(from)} sends frame ${type} to ${shortName(to)}, which it has known to be revoked for ${for_ms} ms`);
+  }
+
+  /** A peer that stands on a root which is none any more: nothing begins with it, and what was there has its time to move over. */
+  #checkRoot(from: string, to: string, type: number, chain: readonly Uint8Array[]): void {
+    const root = rootOf(chain);
+    const since = this.#hosts.get(from)?.retiredSince(root) ?? null;
+    if (since === null) return;
+    const bound_ms = type === frameTypes.accept ? KNOWN_MS_MAX : type === frameTypes.hello ? limits.handshake_ms_max : MOVED_MS_MAX;
+    if (this.#now <= since + bound_ms) return;
+    this.#world.violated(
+      `${shortName(from)} sends frame ${type} to ${shortName(to)}, whose root ${root} it has known to be retired for ${Math.round(this.#now - since)} ms`,
+    );
+  }
+
+  /** A host has ended a channel because of what its peer shows: by a rotation alone, where nothing else was wrong with either, or with the tower, since that began. */
+  endedByRoot(host: string, peer: string): void {
+    const { directory, hosts, violated } = this.#world;
+    const { rotatedAt } = directory;
+    const concerned = hosts.filter(({ name }) => name === host || name === peer || name === 'tower');
+    if (rotatedAt === null || concerned.some(({ troubledUntil }) => troubledUntil >= rotatedAt)) return;
+    violated(`${host} has lost its channel with ${peer} by a rotation alone`);
   }
 
   /** Since when `host` knows that `other` is revoked; null: it is not, or the host has not heard. */
@@ -78,7 +102,7 @@ export class Watch {
   #checkExpired(from: string, to: string, type: number): void {
     const host = this.#hosts.get(from);
     const over_ms = host?.expired_ms ?? 0;
-    if (host === undefined || over_ms <= (host.isStepped ? JUDGED_MS_MAX : KNOWN_MS_MAX)) return;
+    if (host === undefined || over_ms <= (host.clock.isStepped ? JUDGED_MS_MAX : KNOWN_MS_MAX)) return;
     this.#world.violated(`${host.name} sends frame ${type} to ${shortName(to)}, though its snapshot has expired ${Math.round(over_ms)} ms ago`);
   }
 

@@ -249,6 +249,16 @@ t.test('a certificate that is new moves the channel to another session, again an
   }
 });
 
+t.test('a dial that is under way while the certificate becomes new is followed by one that shows it', async (t) => {
+  const hosts = new Hosts(4);
+  hosts.connect();
+  t.equal(hosts.dials, 1);
+  t.same(await outcome(hosts, hosts.a.refresh()), { moved: 1, of: 1 });
+  t.equal(hosts.dials, 2);
+  t.equal(hosts.a.status()[0]?.reconnects, 1, 'one channel, moved once');
+  t.same(await hosts.close(), []);
+});
+
 t.test('a peer that is revoked loses its channel as soon as that is known here, whoever dialed, and comes back only when it is let in again', async (t) => {
   for (const judging of ['a', 'b'] as const) {
     const hosts = new Hosts(11);
