@@ -35,7 +35,8 @@ export class Wheel implements Timers {
     this.clock = exact.clock;
   }
 
-  after(delay_ms: number, action: () => void): () => void {
+  /** Of its own, so that it can be put beside another clock. */
+  readonly after = (delay_ms: number, action: () => void): (() => void) => {
     if (!(delay_ms >= WHEEL_MS_MIN)) return this.#exact.after(delay_ms, action);
     const at_ms = this.clock.now() + delay_ms;
     const step = Math.floor((at_ms + EPSILON_MS) / STEP_MS);
@@ -46,7 +47,7 @@ export class Wheel implements Timers {
       if (entry.cancel !== null) entry.cancel();
       else this.#leave(step, entry);
     };
-  }
+  };
 
   #join(step: number, entry: Entry): void {
     const known = this.#steps.get(step);

@@ -86,3 +86,13 @@ t.test('plans made while others are told fall into their own time', async (t) =>
     ['third', 3_020],
   ]);
 });
+
+t.test('its timers can be had beside another clock', async (t) => {
+  const exact = new VirtualTimers();
+  const timers = { ...new Wheel(exact), clock: { now: () => 0, wall: () => 0 } };
+  let told = 0;
+  timers.after(5, () => told++);
+  timers.after(5_000, () => told++);
+  await exact.advance(5_000);
+  t.equal(told, 2);
+});
