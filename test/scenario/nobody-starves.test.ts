@@ -7,18 +7,13 @@ import { alpha, beta, dial, isEstablished, overEach, startHost } from './hosts.t
 const PIECE_BYTES = 16 * 1024;
 const FILE_BYTES = 2 * 1024 * 1024;
 
-/** Writes for as long as the flow lives; who waits for room hears of its end from that. */
+/** Writes until the flow is reset. */
 async function flood(flow: FlowHandle): Promise<void> {
-  let isOver = false;
-  void flow.closed.then(() => {
-    isOver = true;
-  });
-  while (!isOver)
-    if (!flow.write(new Uint8Array(PIECE_BYTES)))
-      await flow.drained().catch((error: unknown) => {
-        if (!(error instanceof SelvedgeError && error.code === 'flow_lost')) throw error;
-        isOver = true;
-      });
+  try {
+    for (;;) if (!flow.write(new Uint8Array(PIECE_BYTES))) await flow.drained();
+  } catch (error) {
+    if (!(error instanceof SelvedgeError && error.code === 'flow_lost')) throw error;
+  }
 }
 
 /** Reads all of one kind of flow. */
