@@ -3,7 +3,10 @@ import t from 'tap';
 import { limits } from '../../../src/base/limits.ts';
 import { PenaltyBox } from '../../../src/peering/penalty-box.ts';
 
-const { penalty_free_times: FREE, penalty_ms_base: BASE_MS, penalty_ms_max: MAX_MS, penalty_forgotten_ms: FORGOTTEN_MS } = limits;
+const FREE = limits.penalty_free_times;
+const BASE_MS = limits.penalty_ms_base;
+const MAX_MS = limits.penalty_ms_max;
+const FORGOTTEN_MS = limits.penalty_forgotten_ms;
 
 t.test('the first times are let pass; from then on each hold is twice as long, up to the longest', async (t) => {
   const box = new PenaltyBox('tower');

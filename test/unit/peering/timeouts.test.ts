@@ -192,6 +192,9 @@ const elsewhere: Partial<Record<Limit, string>> = {
   tower_away_ms: 'test/unit/peering/tower-away.test.ts',
   carry_denied_ms_base: 'test/unit/overlay/flow-carrier.test.ts',
   carry_denied_ms_max: 'test/unit/overlay/flow-carrier.test.ts',
+  penalty_ms_base: 'test/unit/peering/penalty-box.test.ts',
+  penalty_ms_max: 'test/unit/peering/penalty-box.test.ts',
+  penalty_forgotten_ms: 'test/unit/peering/penalty-box.test.ts',
 };
 
 /** What an operator gives in the place of `drain_ms_default`, and a transport's own time, which no cadence comes near (below). */
@@ -202,6 +205,8 @@ const pauses: readonly Limit[] = [
   'flow_wide_bytes_per_ms',
   'tcp_trickle_ms',
   'tcp_pause_ms',
+  'read_gather_ms',
+  'read_shared_ms',
   'upgrade_probe_jitter_ms_max',
   'backoff_ms_base',
   'backoff_ms_max',
